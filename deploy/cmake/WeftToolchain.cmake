@@ -1,0 +1,52 @@
+# Language level, warnings, sanitizers, compiler cache and linker, for our own targets only.
+# Everything hangs on the interface target weft_options, which weft_library & co. link privately.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+
+option(WEFT_BUILD_TESTS "Build the tests (needs GoogleTest)" ON)
+option(WEFT_BUILD_BENCHMARKS "Build the benchmarks (needs Google Benchmark)" ON)
+set(WEFT_SANITIZE "" CACHE STRING "Sanitizers, comma separated: address,undefined or thread")
+
+find_program(WEFT_CCACHE ccache)
+if(WEFT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${WEFT_CCACHE}")
+endif()
+
+find_program(WEFT_MOLD mold)
+find_program(WEFT_LLD ld.lld)
+if(WEFT_MOLD)
+  set(WEFT_LINKER mold)
+elseif(WEFT_LLD)
+  set(WEFT_LINKER lld)
+endif()
+if(WEFT_LINKER)
+  add_link_options(-fuse-ld=${WEFT_LINKER})
+endif()
+
+add_library(weft_options INTERFACE)
+target_compile_options(weft_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Werror
+  # Header-only dependencies instantiate templates in our files; these two fire inside them.
+  -Wno-sign-conversion)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  target_compile_options(weft_options INTERFACE -Wthread-safety)
+endif()
+# Debug information for stack traces, without the weight of full DWARF: links and caches stay fast.
+add_compile_options("$<$<CONFIG:RelWithDebInfo>:-g1>")
+
+if(WEFT_SANITIZE)
+  add_compile_options(-fsanitize=${WEFT_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${WEFT_SANITIZE})
+  if(WEFT_SANITIZE MATCHES undefined)
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
