@@ -1,0 +1,9 @@
+#include "kernels/attention/register.h"
+
+namespace weft::kernels {
+
+void RegisterReferenceAttention() {}
+
+void RegisterCpuAttention() {}
+
+}  // namespace weft::kernels
