@@ -10,8 +10,9 @@
 #   20  kernels/ops, proto/spec
 #   25  kernels/attention
 #   30  coordinator/core, worker/{comm,data,model,checkpoint}
+#   32  the interface of coordinator/store;  35  coordinator/driver
 #   40  coordinator/{store,service}, worker/{train,agent}
-#   50  coordinator/driver, worker/rank
+#   50  worker/rank
 #   60  programs
 
 define_property(TARGET PROPERTY WEFT_LAYER)
