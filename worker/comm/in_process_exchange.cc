@@ -1,0 +1,123 @@
+#include "worker/comm/in_process_exchange.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status_macros.h"
+
+namespace weft::worker {
+
+absl::Status InProcessHub::Join(const Membership& membership) {
+  absl::MutexLock lock(&mutex_);
+  if (joined_ && membership.generation < generation_) {
+    return absl::AbortedError(
+        absl::StrCat("stale: the gang is in generation ", generation_.value()));
+  }
+  if (!joined_ || membership.generation > generation_) {
+    joined_ = true;
+    generation_ = membership.generation;
+    failure_ = absl::OkStatus();
+    posts_.assign(static_cast<size_t>(membership.ranks), Post());
+  }
+  if (posts_.size() != static_cast<size_t>(membership.ranks)) {
+    return absl::InternalError(absl::StrCat("rank ", membership.rank, " sees a gang of ",
+                                            membership.ranks, ", others one of ", posts_.size()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status InProcessHub::CheckGeneration(Generation generation) const {
+  if (generation == generation_) return failure_;
+  return absl::AbortedError(absl::StrCat("stale: the gang is in generation ", generation_.value()));
+}
+
+absl::Status InProcessHub::Run(const Membership& membership, const ExchangeCall& call,
+                               absl::Span<char> bytes, absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  WEFT_RETURN_IF_ERROR(CheckGeneration(membership.generation));
+  Post& mine = posts_[static_cast<size_t>(membership.rank)];
+  if (mine.present) {
+    failure_ = absl::InternalError(absl::StrCat("two members are rank ", membership.rank));
+    return failure_;
+  }
+  mine = {true, call, bytes};
+  const uint64_t round = completed_;
+  if (MissingRanks().empty()) {
+    failure_ = CombinePosts();
+    for (Post& post : posts_) post = Post();
+    ++completed_;
+    return failure_;
+  }
+  const auto over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return completed_ != round || !failure_.ok() || generation_ != membership.generation;
+  };
+  if (!mutex_.AwaitWithDeadline(absl::Condition(&over), deadline)) {
+    const std::string missing = MissingRanks();
+    failure_ = absl::AbortedError(
+        absl::StrCat("rank ", membership.rank, " gave up waiting for rank ", missing));
+    return absl::DeadlineExceededError(absl::StrCat("waited for rank ", missing));
+  }
+  return CheckGeneration(membership.generation);
+}
+
+absl::Status InProcessHub::CombinePosts() {
+  const ExchangeCall& call = posts_[0].call;
+  for (size_t rank = 1; rank < posts_.size(); ++rank) {
+    if (posts_[rank].call == call) continue;
+    return CallMismatch("rank", 0, call, static_cast<int>(rank), posts_[rank].call);
+  }
+  const absl::Span<char> result =
+      posts_[call.op == CallOp::kBroadcast ? static_cast<size_t>(call.root) : 0].bytes;
+  if (call.op != CallOp::kBroadcast) {
+    const auto numbers = [](absl::Span<char> bytes) {
+      return absl::MakeSpan(reinterpret_cast<int32_t*>(bytes.data()), bytes.size() / 4);
+    };
+    for (size_t rank = 1; rank < posts_.size(); ++rank) {
+      Combine(call.op, numbers(result), numbers(posts_[rank].bytes));
+    }
+  }
+  if (result.empty()) return absl::OkStatus();
+  for (const Post& post : posts_) {
+    if (post.bytes.data() != result.data()) {
+      std::memcpy(post.bytes.data(), result.data(), result.size());
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string InProcessHub::MissingRanks() const {
+  std::vector<size_t> missing;
+  for (size_t rank = 0; rank < posts_.size(); ++rank) {
+    if (!posts_[rank].present) missing.push_back(rank);
+  }
+  return absl::StrJoin(missing, ", ");
+}
+
+void InProcessHub::Abort(Generation generation, const absl::Status& why) {
+  absl::MutexLock lock(&mutex_);
+  if (joined_ && generation == generation_ && failure_.ok()) failure_ = AsToldByAnother(why);
+}
+
+absl::Status InProcessExchange::Join(absl::Time /*deadline*/) {
+  WEFT_RETURN_IF_ERROR(hub_->Join(membership()));
+  absl::MutexLock lock(&mutex_);
+  joined_ = membership().generation;
+  return absl::OkStatus();
+}
+
+absl::Status InProcessExchange::Run(const ExchangeCall& call, absl::Span<char> bytes,
+                                    absl::Time deadline) {
+  return hub_->Run(membership(), call, bytes, deadline);
+}
+
+void InProcessExchange::Interrupt(const absl::Status& why) {
+  Generation joined;
+  {
+    absl::MutexLock lock(&mutex_);
+    joined = joined_;
+  }
+  if (joined.value() != 0) hub_->Abort(joined, why);
+}
+
+}  // namespace weft::worker
