@@ -2,14 +2,15 @@
 // doubled, and is sent again after a heartbeat that shows it is still needed.
 //
 // The agent's side of the contract:
-//   StartMember  known (job, generation), or one not above a generation of that job that was
-//   already
-//                stopped or forgotten here: ignored. Otherwise the member starts.
-//   StopMember   runs: stop it as asked; kNow after kSaveFirst makes haste. Unknown: it counts as
-//   ended
-//                with kStopped from now on, and its StartMember, should it still come, is refused.
-//   ForgetMember drops an ended member from heartbeats (never one that runs).
-//   Every heartbeat lists all members that run and all that ended and were not forgotten.
+//   StartMember  of a (job, generation) that runs or is not above one that was already run or
+//   stopped
+//                here: ignored. Otherwise the member starts, and heartbeats list it until it exits.
+//   StopMember   of a member that runs: stop it as asked; kNow after kSaveFirst makes haste. Of one
+//   that
+//                never ran here: its StartMember, should it still come, is ignored, and a
+//                MemberExited with kStopped answers (without that answer its slots come free only
+//                after missing_grace).
+//   Exits and checkpoints are repeated until acknowledged.
 #pragma once
 
 #include <optional>
@@ -44,22 +45,15 @@ struct StopMember {
   Reason reason;
 };
 
-struct ForgetMember {
-  WorkerName worker;
-  Incarnation incarnation;
-  JobId job;
-  Generation generation;
-};
-
-// This incarnation may not work here: a later one of the same name is connected, or what it offers
-// is not acceptable. The service ends the stream with `why`.
+// This incarnation did not join, or another one has taken its name since. The service ends the
+// stream with `why`; the agent connects and joins again.
 struct RefuseWorker {
   WorkerName worker;
   Incarnation incarnation;
   absl::Status why;
 };
 
-using Command = std::variant<StartMember, StopMember, ForgetMember, RefuseWorker>;
+using Command = std::variant<StartMember, StopMember, RefuseWorker>;
 
 [[nodiscard]] const char* CommandName(const Command& command);  // "StartMember"
 [[nodiscard]] const WorkerName& WorkerOf(const Command& command);

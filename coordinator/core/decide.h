@@ -17,7 +17,8 @@ struct Outcome {
   // For whoever brought the event, given after the facts are committed. The job that a request is
   // about (0 when it is about none), or:
   //   kNotFound            no such job, worker or queue
-  //   kAlreadyExists       a job or queue of that name exists
+  //   kAlreadyExists       a queue or a live worker of that name exists
+  //   kResourceExhausted   too many jobs wait
   //   kInvalidArgument     a request that can never be served (limits, a request id used for
   //   another spec) kFailedPrecondition  not in this state; the text says which state it is in
   //   kAborted             from an older generation or incarnation

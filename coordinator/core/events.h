@@ -34,16 +34,15 @@ struct JobDeleteRequested {
 };
 struct DrainRequested {
   WorkerName worker;
+  std::string reason;
 };
 struct UndrainRequested {
   WorkerName worker;
 };
 
-// Queues of greater priority are served first. At most max_running_jobs of a queue hold workers.
 struct QueueSettings {
   QueueName name;
-  int32_t priority = 0;
-  int32_t max_running_jobs = 0;  // 0 = no limit
+  int32_t max_workers = 0;  // that the queue's jobs may hold together; 0 = no limit
   friend bool operator==(const QueueSettings&, const QueueSettings&) = default;
 };
 struct QueueCreateRequested {
@@ -64,58 +63,66 @@ struct WorkerOffer {
   std::string device_class;  // instruction set or architecture: "x86-64-v4", "sm_90"
   int32_t slots = 1;         // ranks that it can hold
   std::string address;       // where peers reach its agent: "host:port"
+  SharedBytes description;   // opaque: what the service shows of it
   friend bool operator==(const WorkerOffer&, const WorkerOffer&) = default;
 };
 
 enum class MemberPhase : uint8_t {
-  kStarting = 1,  // processes are being started, state restored, peers joined
-  kRunning = 2,   // trains
-  kSaving = 3,    // writes a checkpoint before it stops
-  kEnded = 4,     // over; listed until ForgetMember
+  kStarting = 1,   // processes start, peers join
+  kRestoring = 2,  // reads a checkpoint
+  kTraining = 3,
+  kSaving = 4,    // writes a last checkpoint, because it was asked to stop
+  kStopping = 5,  // will have exited soon
 };
 
-// One member as its agent sees it.
+// A member that its agent runs.
 struct MemberReport {
   JobId job;
   Generation generation;
   MemberPhase phase = MemberPhase::kStarting;
   StepIndex step;
   int32_t slots = 1;
-  std::optional<Checkpoint> checkpoint;  // the last that this generation published, if any
-  MemberOutcome outcome = MemberOutcome::kStopped;  // with kEnded
-  std::string message;                              // with kEnded: for people
   friend bool operator==(const MemberReport&, const MemberReport&) = default;
 };
 
-// First message on a stream, new or again. `members` is complete: everything that runs, and
-// everything that ended and has not been forgotten.
+// First message on a stream. `running` is complete. Reply: OK (welcome), or kAlreadyExists when
+// another live incarnation has this name, or kInvalidArgument for an offer that makes no sense.
 struct WorkerJoined {
   WorkerName worker;
   Incarnation incarnation;
   WorkerOffer offer;
-  std::vector<MemberReport> members;
+  std::vector<MemberReport> running;
 };
 
-// The stream of this incarnation closed.
+// The stream closed. Only for the newest stream of this incarnation: an older one's end means
+// nothing.
 struct WorkerLeft {
   WorkerName worker;
   Incarnation incarnation;
 };
 
-// Sent every policy.heartbeat_interval and at once when a member changes its phase.
+// Sent every policy.heartbeat_interval and at once when a member changes its phase. Reply: OK, or
+// kAborted when this incarnation is not the one that joined last.
 struct Heartbeat {
   WorkerName worker;
   Incarnation incarnation;
   int64_t sequence =
       0;  // grows by each heartbeat of an incarnation, from 1; older ones are ignored
-  std::vector<MemberReport> members;  // complete, as in WorkerJoined
+  std::vector<MemberReport> running;  // complete
 };
 
-// One change told at once; the next heartbeats say the same. phase = kEnded when the member ended.
-struct MemberReported {
+// All ranks of a member have ended. The agent repeats it until it is acknowledged, which the
+// service does on every reply but kUnavailable and kResourceExhausted (OK: durable; kAborted: of no
+// interest).
+struct MemberExited {
   WorkerName worker;
   Incarnation incarnation;
-  MemberReport report;
+  JobId job;
+  Generation generation;
+  MemberOutcome outcome = MemberOutcome::kStopped;
+  std::string message;       // one sentence for a person
+  StepIndex step;            // the last that was applied
+  std::string weights_hash;  // with kSucceeded
 };
 
 // A checkpoint is whole on disk. Reply: OK, or kAborted when the generation is over (the writer
@@ -141,7 +148,7 @@ using Event =
     std::variant<JobSubmitted, JobCancelRequested, JobPauseRequested, JobResumeRequested,
                  JobDeleteRequested, DrainRequested, UndrainRequested, QueueCreateRequested,
                  QueueUpdateRequested, QueueDeleteRequested, WorkerJoined, WorkerLeft, Heartbeat,
-                 MemberReported, CheckpointPublished, CoordinatorStarted, TimerFired>;
+                 MemberExited, CheckpointPublished, CoordinatorStarted, TimerFired>;
 
 // "JobSubmitted": for logs and metrics.
 [[nodiscard]] const char* EventName(const Event& event);

@@ -18,7 +18,7 @@ namespace weft::coordinator {
 
 struct JobAdded {
   JobId job;
-  JobRequest request;  // name filled in
+  JobRequest request;
   absl::Time at;
 };
 // The owner's wish; `state` is the state that follows at once.
@@ -65,6 +65,7 @@ struct MemberEnded {
   MemberOutcome outcome = MemberOutcome::kStopped;
   Reason reason;
   StepIndex step;
+  std::string weights_hash;  // with kSucceeded
   absl::Time at;
 };
 // All members are over, and this is what follows.
@@ -93,6 +94,7 @@ struct WorkerRegistered {
 struct WorkerDrainSet {
   WorkerName worker;
   bool draining = true;
+  std::string reason;
   absl::Time at;
 };
 struct WorkerForgotten {
@@ -121,7 +123,7 @@ struct WorkerConnected {
 struct WorkerReported {
   WorkerName worker;
   int64_t sequence = 0;
-  std::vector<MemberReport> members;
+  std::vector<MemberReport> running;
   absl::Time at;
   absl::Time deadline;  // of the next sign of life
 };

@@ -20,13 +20,13 @@ using Generation = StrongInt<struct GenerationTag>;
 // Optimizer updates done since the job began; 0 before the first.
 using StepIndex = StrongInt<struct StepIndexTag>;
 
-// Which start of an agent process: greater for every later start (microseconds since the Unix epoch
-// when the process began serve well). The ranks of an earlier incarnation are gone.
-using Incarnation = StrongInt<struct IncarnationTag>;
-
-// Workers and queues are named by their operator: DNS labels, checked at the door.
+// Workers and queues are named by their operator; the service checks the names.
 using WorkerName = std::string;
 using QueueName = std::string;
+
+// Which start of an agent's process; opaque, new with every start. Ranks die with their agent's
+// process, so those of another incarnation are gone.
+using Incarnation = std::string;
 
 // The queue that always exists, takes jobs that name none, and cannot be deleted.
 inline constexpr char kDefaultQueue[] = "default";

@@ -25,9 +25,9 @@ enum class JobState : uint8_t {
   kCancelled = 9,
 };
 
-// Resting: nothing happens to the job unless somebody asks. Only resting jobs can be deleted.
+// Resting: nothing happens to the job unless somebody asks.
 [[nodiscard]] bool IsResting(JobState state);
-// Finished for good: SUCCEEDED, FAILED, CANCELLED.
+// Finished for good: SUCCEEDED, FAILED, CANCELLED. Only finished jobs can be deleted.
 [[nodiscard]] bool IsFinished(JobState state);
 [[nodiscard]] const char* ToString(JobState state);  // "QUEUED"
 
@@ -57,7 +57,7 @@ struct Reason {
 
 // The part of a spec that scheduling needs; the rest stays in `spec`, opaque.
 struct JobRequest {
-  std::string name;        // unique among existing jobs; empty = "job-<id>"
+  std::string name;        // of the spec; the job's own name is "<name>-<id>"
   std::string request_id;  // a repeat returns the first job; empty = every submit is a new job
   QueueName queue = kDefaultQueue;
   int32_t priority = 0;          // greater goes first within equal queue priority
@@ -66,7 +66,7 @@ struct JobRequest {
   int32_t max_workers = 1;       // and at most these, as many as are free
   int32_t slots_per_worker = 1;  // ranks on each worker; 0 = all slots of the worker
   int32_t max_retries = 3;  // failures of its own that are tried again; lost hosts do not count
-  absl::Duration back_off = absl::Seconds(5);  // after the first failure; doubles
+  absl::Duration back_off = absl::Seconds(1);  // after the first failure; doubles
   absl::Duration max_back_off = absl::Minutes(5);
   bool fixed_device_class = true;  // reproducible: a checkpoint continues on its own device class
   SharedBytes spec;
@@ -102,6 +102,7 @@ struct Checkpoint {
   StepIndex step;
   Generation generation;
   std::string location;  // opaque to the coordinator: what the worker reported
+  std::string weights_hash;
   int64_t bytes = 0;
   std::string device_class;
   absl::Time published = absl::InfinitePast();
@@ -119,12 +120,14 @@ struct JobCounters {
   int32_t failures = 0;                   // generations ended by a fault of the job's own
   int32_t host_losses = 0;                // generations ended by lost hosts or lost peers
   int32_t failures_without_progress = 0;  // since the last checkpoint: the back-off's exponent
+  int32_t recoveries = 0;                 // generations placed after a failure, a loss or a drain
   int32_t losses_without_progress = 0;    // since the last checkpoint
   friend bool operator==(const JobCounters&, const JobCounters&) = default;
 };
 
 struct Job {
   JobId id;
+  std::string name;  // "demo-12": unique
   JobRequest request;
   JobState state = JobState::kQueued;
   Reason reason;        // for `state`
@@ -139,10 +142,11 @@ struct Job {
 
   JobCounters counters;
   StepIndex step;                       // the last one heard of
+  std::string weights_hash;             // of the final weights, once SUCCEEDED
   std::vector<Checkpoint> checkpoints;  // oldest first; at most kCheckpointsRemembered
 
   absl::Time created = absl::InfinitePast();
-  absl::Time started = absl::InfiniteFuture();   // first time it trained
+  absl::Time started = absl::InfiniteFuture();   // first placement
   absl::Time finished = absl::InfiniteFuture();  // when it became SUCCEEDED, FAILED or CANCELLED
   absl::Time changed = absl::InfinitePast();     // of `state`
   // When the core must look at the job again (back-off over, start, save or release too slow);

@@ -145,7 +145,7 @@ const char* EventName(const Event& event) {
                                            "WorkerJoined",
                                            "WorkerLeft",
                                            "Heartbeat",
-                                           "MemberReported",
+                                           "MemberExited",
                                            "CheckpointPublished",
                                            "CoordinatorStarted",
                                            "TimerFired"};
@@ -165,8 +165,7 @@ const char* FactName(const Fact& fact) {
 }
 
 const char* CommandName(const Command& command) {
-  static constexpr const char* kNames[] = {"StartMember", "StopMember", "ForgetMember",
-                                           "RefuseWorker"};
+  static constexpr const char* kNames[] = {"StartMember", "StopMember", "RefuseWorker"};
   static_assert(std::size(kNames) == std::variant_size_v<Command>);
   return kNames[command.index()];
 }

@@ -24,6 +24,9 @@ struct Policy {
   absl::Duration save_timeout = absl::Minutes(2);
   // How long a member may take to end before it is given up and its job goes on elsewhere.
   absl::Duration release_timeout = absl::Seconds(30);
+  // A member that was placed, but that heartbeats do not list for this long and whose exit nobody
+  // reported, is over. (While it only has not started yet, its StartMember is sent again instead.)
+  absl::Duration missing_grace = absl::Seconds(3);
   // A worker that is lost and holds nothing disappears from the list after this.
   absl::Duration forget_lost_worker = absl::Hours(1);
   // A wake-up that is later than this shows that the coordinator itself was stopped.
@@ -31,6 +34,8 @@ struct Policy {
   // More lost hosts than this with no new checkpoint between them count as failures of the job: it
   // may be what brings its hosts down.
   int max_losses_without_progress = 5;
+  // More jobs than this in the state QUEUED, and a submit is refused.
+  int max_queued_jobs = 100000;
 
   // All problems at once, or OK.
   [[nodiscard]] absl::Status Validate() const;

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "coordinator/core/events.h"
 #include "coordinator/core/facts.h"
@@ -26,23 +27,32 @@ enum class WorkerConnection : uint8_t {
 };
 [[nodiscard]] const char* ToString(WorkerConnection connection);  // "CONNECTED"
 
+// A gang's member on a worker.
+struct Placement {
+  int32_t slots = 1;
+  bool seen = false;                                  // a heartbeat of this stream listed it
+  absl::Time missing_since = absl::InfiniteFuture();  // heartbeats no longer list it, or not yet
+  friend bool operator==(const Placement&, const Placement&) = default;
+};
+
 struct Worker {
   WorkerName name;
   WorkerOffer offer;
   bool draining = false;  // takes nothing new; drained once it holds nothing
+  std::string drain_reason;
   absl::Time registered = absl::InfinitePast();
 
   // Learnt anew after every restart of the coordinator:
   WorkerConnection connection = WorkerConnection::kAbsent;
-  Incarnation incarnation;  // of the last stream; 0 = none since the coordinator started
+  Incarnation incarnation;  // of the last stream; empty = none since the coordinator started
   int64_t sequence = 0;     // of the last heartbeat heard from that incarnation
   absl::Time last_seen = absl::InfinitePast();
   absl::Time deadline = absl::InfiniteFuture();
   std::string lost_why;
-  std::vector<MemberReport> reported;  // as last heard
+  std::vector<MemberReport> running;  // as last heard
 
   // Derived from the gangs: the members that may still run here.
-  std::map<JobId, int32_t> placed_slots;
+  std::map<JobId, Placement> placed;
 
   // Slots that are neither placed nor taken by ranks that no gang knows (left over from a time when
   // the worker was given up).
@@ -57,8 +67,9 @@ struct Worker {
 
 struct Queue {
   QueueSettings settings;
-  int32_t jobs = 0;     // that exist
-  int32_t holding = 0;  // that hold workers; at most settings.max_running_jobs when placed
+  int32_t jobs = 0;          // that have not finished
+  int32_t queued_jobs = 0;   // QUEUED
+  int32_t held_workers = 0;  // by members that may still run
   friend bool operator==(const Queue&, const Queue&) = default;
 };
 
@@ -78,9 +89,9 @@ struct ClusterState {
   std::map<QueueName, Queue> queues;
   JobId last_job;  // the next submit gets the following one
   absl::Time gather_until = absl::InfinitePast();
+  int32_t queued_jobs = 0;
 
   // Indexes over the above, kept by Apply.
-  absl::flat_hash_map<std::string, JobId> job_by_name;
   absl::flat_hash_map<std::string, JobId> job_by_request;
   std::map<LaneKey, Lane> lanes;
   std::set<std::pair<absl::Time, JobId>> job_deadlines;
@@ -88,7 +99,7 @@ struct ClusterState {
 
   // Null when there is none.
   [[nodiscard]] const Job* FindJob(JobId id) const;
-  [[nodiscard]] const Job* FindJob(const std::string& name) const;
+  [[nodiscard]] const Job* FindJob(absl::string_view name) const;  // "demo-12"
   [[nodiscard]] const Worker* FindWorker(const WorkerName& name) const;
   [[nodiscard]] const Queue* FindQueue(const QueueName& name) const;
 };
