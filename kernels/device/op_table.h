@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,6 +30,14 @@ class OpTable {
       return absl::UnimplementedError(absl::StrCat("no ", name_, " on ", NameOf(kind)));
     }
     return function;
+  }
+
+  // Finds the implementation for the stream's device and calls it.
+  template <typename... Args>
+  absl::Status Call(Stream& stream, Args&&... args) const {
+    absl::StatusOr<Function*> function = Find(stream.device().kind());
+    if (!function.ok()) return function.status();
+    return (**function)(stream, std::forward<Args>(args)...);
   }
 
  private:

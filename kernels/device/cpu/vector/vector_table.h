@@ -1,0 +1,89 @@
+// VectorTable: the inner loops of CPU kernels, compiled once for each instruction set and chosen
+// when the program starts.
+//
+// n counts elements; pointers need no alignment. An output may be the very same pointer as an input
+// and overlaps nothing otherwise. Sums run in a fixed order that depends on n and the instruction
+// set alone. Infinities and NaN pass through as the formula says.
+//
+// row_loops.cc is compiled three times and includes nothing beside this file, which includes
+// nothing beside <cstdint>: an inline function of a library, compiled there for AVX-512, could be
+// the copy that the linker keeps for everybody.
+#pragma once
+
+#include <cstdint>
+
+namespace weft::kernels {
+
+enum class InstructionSet : uint8_t;
+
+struct AdamWFactors {
+  float beta1, beta2;
+  float one_minus_beta1, one_minus_beta2;
+  float step_size;                // learning rate / (1 - beta1^t)
+  float inverse_sqrt_correction;  // 1 / sqrt(1 - beta2^t)
+  float epsilon;
+  float decay;  // 1 - learning rate * weight decay
+};
+
+struct VectorTable {
+  // ---- Reductions
+  float (*sum)(const float* x, int64_t n);
+  // -infinity for n = 0; elements that are NaN may be passed over.
+  float (*max)(const float* x, int64_t n);
+  float (*dot)(const float* a, const float* b, int64_t n);
+  float (*dot3)(const float* a, const float* b, const float* c, int64_t n);  // sum of a*b*c
+  double (*sum_of_squares)(const float* x, int64_t n);                       // in fp64
+
+  // ---- Arithmetic
+  void (*add)(const float* a, const float* b, float* y, int64_t n);           // y = a + b
+  void (*multiply)(const float* a, const float* b, float* y, int64_t n);      // y = a * b
+  void (*scale)(float factor, const float* x, float* y, int64_t n);           // y = factor * x
+  void (*axpy)(float factor, const float* x, float* y, int64_t n);            // y += factor * x
+  void (*multiply_add)(const float* a, const float* b, float* y, int64_t n);  // y += a * b
+  // y = factor * a * b;  y += factor * a * b
+  void (*scaled_multiply)(float factor, const float* a, const float* b, float* y, int64_t n);
+  void (*scaled_multiply_add)(float factor, const float* a, const float* b, float* y, int64_t n);
+  // y = p * a + q * b
+  void (*combine)(float p, const float* a, float q, const float* b, float* y, int64_t n);
+
+  // ---- Exponentials. exp errs by less than 2 ulp over the whole range (1 ulp with FMA),
+  // denormal results included; exp(-infinity) = 0.
+  void (*exp)(const float* x, float* y, int64_t n);
+  // y = exp(factor * x - shift); returns the sum of y. The row of a softmax.
+  float (*exp_sum)(float factor, const float* x, float shift, float* y, int64_t n);
+
+  // ---- Activations; s(x) = 1 / (1 + exp(-x))
+  void (*silu)(const float* x, float* y, int64_t n);  // y = x * s(x)
+  void (*silu_backward)(const float* x, const float* dy, float* dx, int64_t n);
+  void (*sigmoid)(const float* x, float factor, float* y, int64_t n);  // y = factor * s(x)
+  // From the result: dx = dy * y * (1 - y / factor).
+  void (*sigmoid_backward)(const float* y, float factor, const float* dy, float* dx, int64_t n);
+  void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);  // y = silu(gate) * up
+  void (*swiglu_backward)(const float* gate, const float* up, const float* dy, float* dgate,
+                          float* dup, int64_t n);
+
+  // ---- Rotary: (low, high) turned by an angle whose cosine and sine are given
+  // y_low = low * cos - high * sin;  y_high = low * sin + high * cos
+  void (*rotate)(const float* low, const float* high, const float* cosine, const float* sine,
+                 float* y_low, float* y_high, int64_t n);
+
+  // ---- Optimizer: one AdamW step with the gradient times `clip`
+  void (*adamw)(const AdamWFactors& factors, float clip, const float* gradient, float* parameter,
+                float* m, float* v, int64_t n);
+
+  // ---- Exact sums (kernels/ops/fixed_point)
+  // The largest bit pattern of |x|: its exponent is the largest exponent of the row, and it is at
+  // least that of infinity when any element is not finite.
+  uint32_t (*max_magnitude)(const float* x, int64_t n);
+  // sum += first * second * x, rounded to the nearest integer, ties to even, and held within
+  // +-limit < 2^31. The factors are powers of two; two of them, because their product may be out of
+  // the range of a float.
+  void (*quantize_add)(float first, float second, float limit, const float* x, int32_t* sum,
+                       int64_t n);
+  void (*dequantize)(const int32_t* sum, double scale, float* x, int64_t n);  // x = scale * sum
+};
+
+// `set` must not exceed BestInstructionSet().
+const VectorTable& VectorTableFor(InstructionSet set);
+
+}  // namespace weft::kernels

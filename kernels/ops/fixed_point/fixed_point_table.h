@@ -1,0 +1,16 @@
+// Who implements fixed_point where. For op code only.
+#pragma once
+
+#include "kernels/device/op_table.h"
+#include "kernels/ops/fixed_point/fixed_point.h"
+
+namespace weft::kernels::internal {
+
+inline OpTable<decltype(BlockExponents)> block_exponents{"BlockExponents"};
+inline OpTable<decltype(QuantizeAdd)> quantize_add{"QuantizeAdd"};
+inline OpTable<decltype(Dequantize)> dequantize{"Dequantize"};
+
+void RegisterCpuFixedPoint();
+void RegisterReferenceFixedPoint();
+
+}  // namespace weft::kernels::internal

@@ -1,0 +1,33 @@
+#include "kernels/ops/rms_norm/rms_norm.h"
+
+#include "common/base/status_macros.h"
+#include "kernels/ops/operand_check.h"
+#include "kernels/ops/rms_norm/rms_norm_table.h"
+
+namespace weft::kernels {
+
+absl::Status RmsNormForward(Stream& stream, const Tensor& x, const Tensor& w, double eps, Tensor& y,
+                            Tensor& rstd) {
+  OperandCheck check("RmsNormForward", stream);
+  check.Compute("x", x, 1);
+  if (check.ok()) {
+    check.Shaped("w", w, {x.dim(-1)}).Shaped("y", y, x.shape()).Counted("rstd", rstd, RowsOf(x));
+  }
+  check.Require(eps >= 0, absl::StrCat("eps is ", eps));
+  WEFT_RETURN_IF_ERROR(check.status());
+  return internal::rms_norm_forward.Call(stream, x, w, eps, y, rstd);
+}
+
+absl::Status RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
+                             const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw) {
+  OperandCheck check("RmsNormBackward", stream);
+  check.Compute("x", x, 1);
+  if (check.ok()) {
+    check.Shaped("w", w, {x.dim(-1)}).Counted("rstd", rstd, RowsOf(x));
+    check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).Shaped("dw", dw, {x.dim(-1)});
+  }
+  WEFT_RETURN_IF_ERROR(check.status());
+  return internal::rms_norm_backward.Call(stream, x, w, rstd, dy, dx, accumulate, dw);
+}
+
+}  // namespace weft::kernels
