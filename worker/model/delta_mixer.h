@@ -1,0 +1,93 @@
+// The delta rule as a mixer: projections, short convolution with SiLU, normalised queries and keys,
+// a learned step size beta per head and token, the recurrence, a norm per head and the output
+// projection. Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over
+// Sequence Length", section 3.4. No positions: the recurrence and the convolution order the tokens.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "worker/model/mixer.h"
+
+namespace weft::worker {
+
+class DeltaMixer final : public Mixer {
+ public:
+  DeltaMixer(const DeltaMixerConfig& config, int64_t width, double norm_epsilon,
+             absl::string_view prefix, ParameterLayout& layout);
+
+  [[nodiscard]] absl::Status Supports(const kernels::Device& device,
+                                      PassShape shape) const override;
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
+      kernels::Device& device, PassShape shape) const override;
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MixerActivations& activations,
+                       kernels::Tensor& y) const override;
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        MixerActivations& activations, const kernels::Tensor& dy,
+                        kernels::Tensor& dx) const override;
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerState>> NewState(
+      kernels::Device& device, int64_t max_tokens) const override;
+  absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
+                      kernels::Tensor& y) const override;
+  [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
+
+ private:
+  struct Activations;
+  struct State;
+  // One of q, k and v: a projection, then the convolution when there is one.
+  struct Branch {
+    ParameterIndex weight;
+    std::optional<ParameterIndex> taps;
+  };
+
+  [[nodiscard]] bool convolves() const { return config_.convolution_taps > 0; }
+  [[nodiscard]] double beta_scale() const { return config_.negative_eigenvalues ? 2.0 : 1.0; }
+  Branch AddBranch(const std::string& prefix, absl::string_view name,
+                   ParameterLayout& layout) const;
+
+  // projected = x W^T; y = SiLU(convolution(projected)).
+  absl::Status BranchForward(const Pass& pass, const Branch& branch, const kernels::Tensor& x,
+                             const kernels::Tensor& history, kernels::Tensor& projected,
+                             kernels::Tensor& y) const;
+  // Adds to dx when `accumulate`; overwrites it otherwise.
+  absl::Status BranchBackward(const Pass& pass, const ParameterBlock& gradients,
+                              const Branch& branch, const kernels::Tensor& x,
+                              const kernels::Tensor& projected, const kernels::Tensor& dy,
+                              bool accumulate, kernels::Tensor& dx) const;
+  // Projections, convolutions, norms and beta: everything before the recurrence. `history` holds
+  // the inputs before x of the convolutions of q, k and v (absent: zeros).
+  struct Histories {
+    kernels::Tensor q, k, v;
+  };
+  absl::Status BeforeRecurrence(const Pass& pass, const kernels::Tensor& x,
+                                const Histories& histories, Activations& saved) const;
+  absl::Status BeforeRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,
+                                        const kernels::Tensor& x, Activations& saved,
+                                        kernels::Tensor& dq, kernels::Tensor& dk,
+                                        const kernels::Tensor& dv, const kernels::Tensor& dbeta,
+                                        kernels::Tensor& dx) const;
+  // Norm per head, gate and output projection: everything after the recurrence.
+  absl::Status AfterRecurrence(const Pass& pass, const kernels::Tensor& x, Activations& saved,
+                               kernels::Tensor& y) const;
+  // d_o of the recurrence from dy. With a gate, dx becomes the gate's part of the input gradient;
+  // without, it is left alone.
+  absl::Status AfterRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,
+                                       const kernels::Tensor& x, Activations& saved,
+                                       const kernels::Tensor& dy, kernels::Tensor& d_o,
+                                       kernels::Tensor& dx) const;
+  // Everything but the outputs of the three projections: decoding has those in its windows.
+  absl::Status Allocate(kernels::Device& device, PassShape shape, Activations& activations) const;
+
+  const DeltaMixerConfig config_;
+  const int64_t width_;
+  const int64_t head_dim_;
+  const double norm_epsilon_;
+  Branch q_, k_, v_;
+  ParameterIndex beta_weight_;
+  ParameterIndex norm_weight_;  // one vector for all heads
+  std::optional<ParameterIndex> gate_weight_;
+  ParameterIndex output_weight_;
+};
+
+}  // namespace weft::worker

@@ -1,0 +1,81 @@
+// Mixer: the part of a block that moves content between tokens. A mixer is an immutable description
+// (its shapes and the indexes of its parameters); weights, gradients, activations and decoding
+// states are passed in, so that any number of passes may use one mixer at a time.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "kernels/device/device.h"
+#include "kernels/tensor/tensor.h"
+#include "worker/model/model_config.h"
+#include "worker/model/parameter_layout.h"
+#include "worker/model/scratch.h"
+
+namespace weft::worker {
+
+// What every call of a model part needs: where it runs and with which weights.
+struct Pass {
+  kernels::Stream& stream;
+  Scratch& scratch;
+  const ParameterBlock& weights;
+};
+
+// The extents of one pass; activations are allocated for exactly one of these.
+struct PassShape {
+  int64_t batch = 1;
+  int64_t tokens = 1;
+};
+
+// What a forward pass leaves for its backward pass. Made by the mixer that uses it.
+class MixerActivations {
+ public:
+  virtual ~MixerActivations() = default;
+};
+
+// What a mixer remembers of the tokens it has seen while decoding one text. Made by the mixer that
+// uses it.
+class MixerState {
+ public:
+  virtual ~MixerState() = default;
+};
+
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+
+  // OK, or the reason why the device has no kernel for this shape (kUnimplemented). No side
+  // effects.
+  [[nodiscard]] virtual absl::Status Supports(const kernels::Device& device,
+                                              PassShape shape) const = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
+      kernels::Device& device, PassShape shape) const = 0;
+  // x [B, T, C] -> y [B, T, C]. Keeps in `activations` what Backward needs; x itself must stay
+  // unchanged until then.
+  virtual absl::Status Forward(const Pass& pass, const kernels::Tensor& x,
+                               MixerActivations& activations, kernels::Tensor& y) const = 0;
+  // dy -> dx (overwritten), parameter gradients are added to `gradients`. x and the activations are
+  // those of the Forward before.
+  virtual absl::Status Backward(const Pass& pass, const ParameterBlock& gradients,
+                                const kernels::Tensor& x, MixerActivations& activations,
+                                const kernels::Tensor& dy, kernels::Tensor& dx) const = 0;
+
+  // The state before the first token of one text of at most `max_tokens` tokens.
+  [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<MixerState>> NewState(
+      kernels::Device& device, int64_t max_tokens) const = 0;
+  // The next token's x [1, 1, C] -> y [1, 1, C], equal to what Forward gives at that position.
+  // kOutOfRange when the state is full.
+  virtual absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
+                              kernels::Tensor& y) const = 0;
+
+  // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
+  [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
+};
+
+// Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was validated.
+std::unique_ptr<const Mixer> NewMixer(const MixerConfig& config, int64_t width, double norm_epsilon,
+                                      absl::string_view prefix, ParameterLayout& layout);
+
+}  // namespace weft::worker

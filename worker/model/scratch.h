@@ -1,0 +1,45 @@
+// Temporary tensors that are handed out again and again: after the first pass over a shape nothing
+// is allocated any more.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/device/device.h"
+#include "kernels/tensor/tensor.h"
+
+namespace weft::worker {
+
+// A stack of tensors in the device's compute type. Used by one thread. Contents are undefined when
+// taken.
+//
+//   Scratch::Frame frame(scratch);
+//   WEFT_ASSIGN_OR_RETURN(Tensor dq, scratch.Take({batch, tokens, width}));
+//   // dq's memory is taken again by others after `frame` ends
+class Scratch {
+ public:
+  class Frame {
+   public:
+    explicit Frame(Scratch& scratch) : scratch_(scratch), mark_(scratch.used_) {}
+    ~Frame() { scratch_.used_ = mark_; }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+   private:
+    Scratch& scratch_;
+    const size_t mark_;
+  };
+
+  // The device outlives this object and every tensor taken from it.
+  explicit Scratch(kernels::Device& device) : device_(device) {}
+
+  // kResourceExhausted when the device is full. Valid until the innermost frame ends.
+  absl::StatusOr<kernels::Tensor> Take(const kernels::Shape& shape);
+
+ private:
+  kernels::Device& device_;
+  std::vector<kernels::Tensor> slots_;  // each as large as the largest tensor it has ever held
+  size_t used_ = 0;
+};
+
+}  // namespace weft::worker
