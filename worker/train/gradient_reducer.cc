@@ -1,0 +1,110 @@
+#include "worker/train/gradient_reducer.h"
+
+#include <algorithm>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/fixed_point/fixed_point.h"
+
+namespace weft::worker {
+
+using kernels::Tensor;
+
+absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels::Device& device,
+                                                                         Exchange& exchange,
+                                                                         ExchangeThread& thread,
+                                                                         const Options& options) {
+  if (options.elements < 1 || options.local_shards < 1 || options.local_shards > options.shards) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot reduce ", options.elements,
+                                                   " elements of ", options.local_shards, " of ",
+                                                   options.shards, " shards"));
+  }
+  auto reducer = absl::WrapUnique(new GradientReducer(exchange, thread, options));
+  WEFT_RETURN_IF_ERROR(reducer->Allocate(device));
+  return reducer;
+}
+
+absl::Status GradientReducer::Allocate(kernels::Device& device) {
+  const int64_t elements = options_.elements;
+  const int64_t size =
+      kernels::FixedPointBlocks(options_.bucket_elements) * kernels::kFixedPointBlock;
+  for (int64_t first = 0; first < elements; first += size) {
+    buckets_.push_back({.first = first, .count = std::min(size, elements - first)});
+  }
+  std::reverse(buckets_.begin(), buckets_.end());
+  next_bucket_ = buckets_.size();
+
+  for (int64_t i = 0; i < options_.local_shards; ++i) {
+    WEFT_ASSIGN_OR_RETURN(Tensor gradient,
+                          kernels::NewTensor(device, device.compute_dtype(), {elements}));
+    shard_gradients_.push_back(std::move(gradient));
+  }
+  WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.compute_dtype(), {elements}));
+  const int64_t largest = std::min(size, elements);
+  WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest}));
+  WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
+                                                       {kernels::FixedPointBlocks(largest)}));
+  WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
+  return absl::OkStatus();
+}
+
+absl::Status GradientReducer::Begin(kernels::Stream& stream, absl::Time deadline) {
+  WEFT_CHECK(next_bucket_ == buckets_.size());
+  for (Tensor& gradient : shard_gradients_) {
+    WEFT_RETURN_IF_ERROR(kernels::Fill(stream, gradient, 0.0));
+  }
+  next_bucket_ = 0;
+  deadline_ = deadline;
+  return absl::OkStatus();
+}
+
+void GradientReducer::Ready(int64_t first) {
+  for (; next_bucket_ < buckets_.size() && buckets_[next_bucket_].first >= first; ++next_bucket_) {
+    thread_.Post([this, bucket = buckets_[next_bucket_], deadline = deadline_] {
+      return ReduceBucket(bucket, deadline);
+    });
+  }
+}
+
+absl::Status GradientReducer::Finish() {
+  WEFT_CHECK(next_bucket_ == buckets_.size());
+  return thread_.Drain();
+}
+
+absl::Status GradientReducer::LocalExponents(const Bucket& bucket, Tensor& exponents) {
+  kernels::Device& device = stream_->device();
+  std::vector<int32_t> largest(static_cast<size_t>(exponents.count()), kernels::kZeroExponent);
+  std::vector<int32_t> of_shard(largest.size());
+  for (const Tensor& gradient : shard_gradients_) {
+    WEFT_RETURN_IF_ERROR(
+        kernels::BlockExponents(*stream_, gradient.Part(bucket.first, {bucket.count}), exponents));
+    WEFT_RETURN_IF_ERROR(device.CopyToHost(of_shard.data(), exponents, *stream_));
+    std::transform(largest.begin(), largest.end(), of_shard.begin(), largest.begin(),
+                   [](int32_t a, int32_t b) { return std::max(a, b); });
+  }
+  return device.CopyFromHost(exponents, largest.data(), *stream_);
+}
+
+absl::Status GradientReducer::ReduceBucket(const Bucket& bucket, absl::Time deadline) {
+  Tensor exponents = exponents_.Part(0, {kernels::FixedPointBlocks(bucket.count)});
+  WEFT_RETURN_IF_ERROR(LocalExponents(bucket, exponents));
+  WEFT_RETURN_IF_ERROR(exchange_.Reduce(exponents, ReduceOp::kMax, deadline));
+
+  const int bits = kernels::FixedPointBits(options_.shards);
+  Tensor sum = sum_.Part(0, {bucket.count});
+  WEFT_RETURN_IF_ERROR(kernels::Fill(*stream_, sum, 0.0));
+  for (const Tensor& gradient : shard_gradients_) {
+    WEFT_RETURN_IF_ERROR(kernels::QuantizeAdd(*stream_, gradient.Part(bucket.first, {bucket.count}),
+                                              exponents, bits, sum));
+  }
+  WEFT_RETURN_IF_ERROR(stream_->Synchronize());
+  WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, deadline));
+  Tensor mean = mean_.Part(bucket.first, {bucket.count});
+  WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean));
+  return stream_->Synchronize();
+}
+
+}  // namespace weft::worker

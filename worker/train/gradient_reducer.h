@@ -1,0 +1,90 @@
+// GradientReducer: turns the gradients of a step's shards, computed on any number of ranks, into
+// one mean gradient with the same bits on every rank.
+//
+// Each local shard has a gradient block of its own: two shards are never added in floating point.
+// The flat block is cut into buckets. As soon as the last local shard has a bucket's gradients, the
+// exchange thread reduces it while the backward pass goes on towards earlier layers:
+//
+//   exponents = max over local shards, then over ranks, of each 1024-element block's exponent
+//   sum       = the integers of all local shards, then of all ranks
+//   mean      = sum as floating point (the shards' gradients carry 1 / tokens of the step already)
+//
+// Blocks are counted from the start of the flat block, so the bucket size changes no bit.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kernels/device/device.h"
+#include "kernels/tensor/tensor.h"
+#include "worker/comm/exchange.h"
+#include "worker/train/exchange_thread.h"
+
+namespace weft::worker {
+
+class GradientReducer {
+ public:
+  struct Options {
+    int64_t elements = 0;      // of the flat block
+    int64_t shards = 1;        // of a step, over all ranks
+    int64_t local_shards = 1;  // of this rank, at least one
+    // Bounds how much is exchanged at once; rounded up to whole fixed-point blocks. 1 MiB of
+    // elements: large enough that the cost of a call does not show.
+    int64_t bucket_elements = int64_t{1} << 20;
+  };
+
+  // All references outlive the reducer. kResourceExhausted when the device is full.
+  static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(kernels::Device& device,
+                                                                 Exchange& exchange,
+                                                                 ExchangeThread& thread,
+                                                                 const Options& options);
+
+  // Waits for what the exchange thread still does with this reducer.
+  ~GradientReducer() { thread_.Drain().IgnoreError(); }
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+
+  // Begins a step: all shard gradients become zero. Every exchange of the step ends by `deadline`.
+  absl::Status Begin(kernels::Stream& stream, absl::Time deadline);
+  // The flat gradient block of local shard i.
+  [[nodiscard]] const kernels::Tensor& shard_gradient(int64_t i) const {
+    return shard_gradients_[static_cast<size_t>(i)];
+  }
+  // The gradients of ALL local shards are final from element `first` on; `first` only falls.
+  void Ready(int64_t first);
+  // Waits for the exchange; everything must be Ready. Then mean() holds the step's gradient.
+  absl::Status Finish();
+  [[nodiscard]] const kernels::Tensor& mean() const { return mean_; }
+
+ private:
+  struct Bucket {
+    int64_t first = 0;
+    int64_t count = 0;
+  };
+
+  GradientReducer(Exchange& exchange, ExchangeThread& thread, const Options& options)
+      : exchange_(exchange), thread_(thread), options_(options) {}
+  absl::Status Allocate(kernels::Device& device);
+  // On the exchange thread, with its own stream and buffers.
+  absl::Status ReduceBucket(const Bucket& bucket, absl::Time deadline);
+  absl::Status LocalExponents(const Bucket& bucket, kernels::Tensor& exponents);
+
+  Exchange& exchange_;
+  ExchangeThread& thread_;
+  const Options options_;
+  std::vector<kernels::Tensor> shard_gradients_;
+  kernels::Tensor mean_;
+  std::vector<Bucket> buckets_;  // last elements first: the order in which they become ready
+  size_t next_bucket_ = 0;       // the first that is not posted
+  absl::Time deadline_;
+  // Used by the exchange thread only.
+  std::unique_ptr<kernels::Stream> stream_;
+  kernels::Tensor sum_;        // I32 [largest bucket]
+  kernels::Tensor exponents_;  // I32 [its blocks]
+};
+
+}  // namespace weft::worker

@@ -1,0 +1,97 @@
+#include "worker/train/train_config.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "common/file/sha256.h"
+
+namespace weft::worker {
+namespace {
+
+std::string Canonical(const DeltaMixerConfig& mixer) {
+  return absl::StrCat("delta heads=", mixer.heads, " taps=", mixer.convolution_taps,
+                      " negative=", mixer.negative_eigenvalues, " gate=", mixer.output_gate);
+}
+
+std::string Canonical(const SoftmaxMixerConfig& mixer) {
+  return absl::StrFormat("softmax heads=%d kv_heads=%d window=%d base=%a", mixer.heads,
+                         mixer.kv_heads, mixer.window, mixer.rotary_base);
+}
+
+void CheckBatch(const BatchConfig& batch, std::vector<std::string>& problems) {
+  if (batch.sequences < 1 || batch.sequence_length < 1) {
+    problems.push_back(absl::StrCat("a batch of ", batch.sequences, " sequences of ",
+                                    batch.sequence_length, " tokens: both must be at least 1"));
+    return;
+  }
+  if (batch.shards < 1 || batch.sequences % batch.shards != 0) {
+    problems.push_back(absl::StrCat("shards is ", batch.shards, " and must divide the batch of ",
+                                    batch.sequences));
+    return;
+  }
+  if (batch.micro_batch < 1 || batch.sequences_per_shard() % batch.micro_batch != 0) {
+    problems.push_back(absl::StrCat("micro_batch is ", batch.micro_batch, " and must divide the ",
+                                    batch.sequences_per_shard(), " sequences of a shard"));
+  }
+}
+
+void CheckOptimizer(const AdamWConfig& adamw, std::vector<std::string>& problems) {
+  const auto is_beta = [](double beta) { return beta >= 0 && beta < 1; };
+  if (!is_beta(adamw.beta1) || !is_beta(adamw.beta2)) {
+    problems.push_back(absl::StrCat("the betas are ", adamw.beta1, " and ", adamw.beta2,
+                                    " and must be at least 0 and below 1"));
+  }
+  if (!(adamw.epsilon > 0)) problems.emplace_back("the optimizer's epsilon must be positive");
+  if (!(adamw.weight_decay >= 0)) problems.emplace_back("weight_decay must be at least 0");
+}
+
+}  // namespace
+
+absl::Status Validate(const TrainConfig& config) {
+  std::vector<std::string> problems;
+  const auto add = [&](const absl::Status& status) {
+    if (!status.ok()) problems.emplace_back(status.message());
+  };
+  add(Validate(config.model));
+  add(Validate(config.learning_rate));
+  CheckBatch(config.batch, problems);
+  CheckOptimizer(config.optimizer, problems);
+  if (config.steps != config.learning_rate.total_steps) {
+    problems.push_back(absl::StrCat("steps is ", config.steps, " but the schedule has ",
+                                    config.learning_rate.total_steps));
+  }
+  if (!(config.clip_norm >= 0)) problems.emplace_back("clip_norm must be 0 (none) or positive");
+  if (config.evaluation.every_steps < 0 || config.evaluation.sequences < 0) {
+    problems.emplace_back("evaluation.every_steps and evaluation.sequences must be at least 0");
+  }
+  if (config.checkpoint.every_steps < 0) {
+    problems.emplace_back("checkpoint.every_steps must be at least 0");
+  }
+  if (problems.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrJoin(problems, "; "));
+}
+
+std::string Fingerprint(const TrainConfig& config) {
+  const ModelConfig& model = config.model;
+  const LearningRateConfig& rate = config.learning_rate;
+  const AdamWConfig& adamw = config.optimizer;
+  // Doubles as hexadecimal: exact.
+  std::string text =
+      absl::StrFormat("model vocabulary=%d width=%d hidden=%d epsilon=%a\n", model.vocabulary,
+                      model.width, model.hidden, model.norm_epsilon);
+  for (const MixerConfig& layer : model.layers) {
+    absl::StrAppend(&text, "layer ",
+                    std::visit([](const auto& mixer) { return Canonical(mixer); }, layer), "\n");
+  }
+  absl::StrAppendFormat(&text, "batch sequences=%d length=%d shards=%d micro=%d\n",
+                        config.batch.sequences, config.batch.sequence_length, config.batch.shards,
+                        config.batch.micro_batch);
+  absl::StrAppendFormat(&text, "rate schedule=%d peak=%a final=%a warmup=%d steps=%d\n",
+                        static_cast<int>(rate.schedule), rate.peak, rate.final_ratio,
+                        rate.warmup_steps, rate.total_steps);
+  absl::StrAppendFormat(&text, "adamw %a %a %a %a clip=%a seed=%d\n", adamw.beta1, adamw.beta2,
+                        adamw.epsilon, adamw.weight_decay, config.clip_norm, config.seed);
+  return Sha256Of(text);
+}
+
+}  // namespace weft::worker

@@ -1,0 +1,76 @@
+// What a training run does: plain values. Everything that decides the bits of the result is in
+// here; where and on how many ranks it runs is not.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/model/model_config.h"
+#include "worker/train/learning_rate.h"
+
+namespace weft::worker {
+
+struct AdamWConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;  // norm weights are not decayed
+};
+
+// How a step's global batch is cut. The shards are the same for any number of ranks.
+struct BatchConfig {
+  int64_t sequences = 8;  // of a step
+  int64_t sequence_length = 256;
+  int64_t shards = 8;       // divides sequences
+  int64_t micro_batch = 1;  // sequences computed at once; divides sequences / shards
+
+  [[nodiscard]] int64_t sequences_per_shard() const { return sequences / shards; }
+  [[nodiscard]] int64_t tokens() const { return sequences * sequence_length; }
+};
+
+struct EvaluationConfig {
+  int64_t every_steps = 100;  // 0: only after the last step
+  int64_t sequences = 64;     // at most; fewer when the held-out part is smaller
+};
+
+struct CheckpointConfig {
+  int64_t every_steps = 100;  // 0: only after the last step
+};
+
+// Where the tokens come from: text read as bytes, or token files.
+struct TextFiles {
+  std::vector<std::string> paths;
+};
+struct TokenFiles {
+  std::vector<std::string> paths;
+};
+
+struct DataConfig {
+  std::variant<TextFiles, TokenFiles> files;
+  double validation_fraction = 0.05;
+};
+
+struct TrainConfig {
+  ModelConfig model;
+  BatchConfig batch;
+  DataConfig data;
+  int64_t steps = 1;
+  uint64_t seed = 0;
+  AdamWConfig optimizer;
+  LearningRateConfig learning_rate;  // its total_steps is `steps`
+  double clip_norm = 1.0;            // 0: no clipping
+  EvaluationConfig evaluation;
+  CheckpointConfig checkpoint;
+};
+
+// kInvalidArgument with every problem, separated by "; ".
+absl::Status Validate(const TrainConfig& config);
+
+// A digest of everything that the weights after a step depend on, data aside: a checkpoint can be
+// resumed only under an equal one.
+std::string Fingerprint(const TrainConfig& config);
+
+}  // namespace weft::worker
