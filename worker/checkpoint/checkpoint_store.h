@@ -6,7 +6,7 @@
 //       weights.safetensors optimizer.safetensors state.json    or other files
 //       MANIFEST.json                              names, sizes and SHA-256 of all of them
 //   <root>/<job>/partial.step_….g….<writer>/       being written, or left by a crash
-//   <root>/<job>/removed.step_….g….<n>/            being deleted
+//   <root>/<job>/removed.step_….g…/                being deleted
 //
 // Files are synced, then the manifest, then the directory gets its final name. Names carry the
 // generation, so a late writer of an older one can never replace what a newer one wrote.
@@ -88,8 +88,8 @@ class CheckpointStore {
   // Begins a generation: from now on older ones cannot publish, and their left-overs are removed.
   // Again for the same generation is OK; kAborted when a newer one has begun.
   virtual absl::Status Fence(int64_t generation) = 0;
-  // `writer` is a short word ([a-z0-9-]) that all ranks writing this checkpoint share and no other
-  // group of ranks uses. kAborted when a newer generation has begun.
+  // `writer` is a short word ([A-Za-z0-9_-]) that all ranks writing this checkpoint share and no
+  // other group of ranks uses. kAborted when a newer generation has begun.
   virtual absl::StatusOr<std::unique_ptr<CheckpointWriter>> Begin(const CheckpointId& id,
                                                                   absl::string_view writer) = 0;
   // The newest checkpoint whose every byte is as it was written. kNotFound when the job has none;

@@ -39,7 +39,7 @@ class SampleOrder {
 
   // The sample in row `row` of shard `shard` of step `step`; all count from 0.
   [[nodiscard]] int64_t Sample(int64_t step, int64_t shard, int64_t row) const;
-  // Complete or begun passes over the training split before step `step`: for progress reports.
+  // Passes over the training split before step `step`, with the part of the last one.
   [[nodiscard]] double Epoch(int64_t step) const;
 
  private:

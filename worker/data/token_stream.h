@@ -34,10 +34,10 @@ class TokenStream {
 
 // Bytes as tokens, vocabulary 256: any file will do, UTF-8 or not. A folder stands for the regular
 // files under it, at any depth, in order of their paths relative to it; names that begin with a dot
-// are left out, a file reached twice (by a symbolic link) counts once. Between two files stands one
-// byte 0, which does not occur in text.
-// Errors name the path: kNotFound, kPermissionDenied; kInvalidArgument for no path at all, a named
-// file that is empty, a folder without a file that has bytes, a device or socket.
+// are left out, as are empty files; a file that the folder holds twice (by a link) counts once.
+// Links to folders are not followed. Between two files stands one byte 0, which does not occur in
+// text. Errors name the path: kNotFound, kPermissionDenied; kInvalidArgument for no path at all, a
+// named file that is empty, a folder without a file that has bytes, a device or socket.
 absl::StatusOr<std::unique_ptr<TokenStream>> OpenByteText(const std::vector<std::string>& paths);
 
 // Token files in the .bin format of llm.c, joined in the order given (no separator: such files mark
