@@ -1,9 +1,17 @@
 #include "kernels/attention/register.h"
 
+#include "kernels/attention/delta/delta_kernels.h"
+#include "kernels/attention/softmax/softmax_kernels.h"
+
 namespace weft::kernels {
 
-void RegisterReferenceAttention() {}
+void RegisterReferenceAttention() {
+  RegisterDelta(DeviceKind::kReference, DeltaForwardReference, DeltaBackwardReference);
+  RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
+}
 
-void RegisterCpuAttention() {}
+void RegisterCpuAttention() {
+  RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
+}
 
 }  // namespace weft::kernels

@@ -1,0 +1,107 @@
+// Softmax attention row by row, fp64, one thread: all logits of a query, their softmax, the sums.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/attention/softmax/softmax_kernels.h"
+#include "kernels/attention/softmax/visible_keys.h"
+
+namespace weft::kernels {
+namespace {
+
+// Where the row of a query, a key, and the log-sum-exp of a query begin.
+struct Layout {
+  const SoftmaxProblem& p;
+  int64_t batch;
+  int64_t head;
+
+  [[nodiscard]] int64_t Query(int64_t i) const {
+    return ((batch * p.queries + i) * p.heads + head) * p.head_dim;
+  }
+  [[nodiscard]] int64_t Key(int64_t j) const {
+    return ((batch * p.keys + j) * p.kv_heads + head / (p.heads / p.kv_heads)) * p.head_dim;
+  }
+  [[nodiscard]] int64_t Lse(int64_t i) const { return (batch * p.heads + head) * p.queries + i; }
+};
+
+double Dot(const double* a, const double* b, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// to += factor * from
+void AddScaled(const double* from, double factor, int64_t n, double* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] += factor * from[i];
+}
+
+}  // namespace
+
+absl::Status SoftmaxForwardReference(Stream& /*stream*/, const SoftmaxProblem& p, const Tensor& q,
+                                     const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse) {
+  const int64_t dim = p.head_dim;
+  std::vector<double> logits(p.keys);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      const Layout at{p, b, h};
+      for (int64_t i = 0; i < p.queries; ++i) {
+        const KeyRange seen = VisibleKeys(p, i);
+        double* o_i = o.data<double>() + at.Query(i);
+        double& lse_i = lse.data<double>()[at.Lse(i)];
+        std::fill_n(o_i, dim, 0.0);
+        lse_i = -std::numeric_limits<double>::infinity();
+        if (seen.begin >= seen.end) continue;
+
+        double largest = -std::numeric_limits<double>::infinity();
+        for (int64_t j = seen.begin; j < seen.end; ++j) {
+          logits[j] =
+              p.scale * Dot(q.data<double>() + at.Query(i), k.data<double>() + at.Key(j), dim);
+          largest = std::max(largest, logits[j]);
+        }
+        double sum = 0.0;
+        for (int64_t j = seen.begin; j < seen.end; ++j) sum += std::exp(logits[j] - largest);
+        lse_i = largest + std::log(sum);
+        for (int64_t j = seen.begin; j < seen.end; ++j) {
+          AddScaled(v.data<double>() + at.Key(j), std::exp(logits[j] - lse_i), dim, o_i);
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SoftmaxBackwardReference(Stream& /*stream*/, const SoftmaxProblem& p, const Tensor& q,
+                                      const Tensor& k, const Tensor& v, const Tensor& o,
+                                      const Tensor& lse, const Tensor& d_o, Tensor& d_q,
+                                      Tensor& d_k, Tensor& d_v) {
+  const int64_t dim = p.head_dim;
+  std::fill_n(d_q.data<double>(), d_q.count(), 0.0);
+  std::fill_n(d_k.data<double>(), d_k.count(), 0.0);
+  std::fill_n(d_v.data<double>(), d_v.count(), 0.0);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      const Layout at{p, b, h};
+      for (int64_t i = 0; i < p.queries; ++i) {
+        const KeyRange seen = VisibleKeys(p, i);
+        const double* q_i = q.data<double>() + at.Query(i);
+        const double* d_o_i = d_o.data<double>() + at.Query(i);
+        // sum_j p_ij dp_ij, because o_i = sum_j p_ij v_j.
+        const double mean_d_p = Dot(d_o_i, o.data<double>() + at.Query(i), dim);
+        for (int64_t j = seen.begin; j < seen.end; ++j) {
+          const double* k_j = k.data<double>() + at.Key(j);
+          const double p_ij =
+              std::exp(p.scale * Dot(q_i, k_j, dim) - lse.data<double>()[at.Lse(i)]);
+          const double d_p = Dot(d_o_i, v.data<double>() + at.Key(j), dim);
+          const double d_logit = p.scale * p_ij * (d_p - mean_d_p);
+          AddScaled(d_o_i, p_ij, dim, d_v.data<double>() + at.Key(j));
+          AddScaled(k_j, d_logit, dim, d_q.data<double>() + at.Query(i));
+          AddScaled(q_i, d_logit, dim, d_k.data<double>() + at.Key(j));
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace weft::kernels
