@@ -45,11 +45,13 @@ absl::StatusOr<std::vector<NamedTensor>> ParseFile(absl::string_view file,
 std::string ToJson(const TrainingState& state) {
   nlohmann::ordered_json json;
   json["step"] = state.step;
+  json["skipped_steps"] = state.skipped_steps;
   json["samples_seen"] = state.samples_seen;
   json["tokens_seen"] = state.tokens_seen;
   json["seed"] = state.seed;
   json["data_fingerprint"] = state.data_fingerprint;
   json["spec_sha256"] = state.spec_sha256;
+  json["spec"] = state.spec;
   json["device_class"] = state.device_class;
   json["weights_sha256"] = state.weights_sha256;
   // "replace": a stray byte in a device's name must not cost a checkpoint.
@@ -61,11 +63,13 @@ absl::StatusOr<TrainingState> TrainingStateFromJson(absl::string_view json) {
     const nlohmann::json fields = nlohmann::json::parse(json.begin(), json.end());
     TrainingState state;
     fields.at("step").get_to(state.step);
+    fields.at("skipped_steps").get_to(state.skipped_steps);
     fields.at("samples_seen").get_to(state.samples_seen);
     fields.at("tokens_seen").get_to(state.tokens_seen);
     fields.at("seed").get_to(state.seed);
     fields.at("data_fingerprint").get_to(state.data_fingerprint);
     fields.at("spec_sha256").get_to(state.spec_sha256);
+    fields.at("spec").get_to(state.spec);
     fields.at("device_class").get_to(state.device_class);
     fields.at("weights_sha256").get_to(state.weights_sha256);
     return state;

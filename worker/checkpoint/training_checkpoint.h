@@ -24,11 +24,15 @@ inline constexpr absl::string_view kStateFile = "state.json";
 // of samples are functions of the step and the specification, so the step is their position too.
 struct TrainingState {
   int64_t step = 0;  // optimiser steps finished; the next one has this index
+  // Of those, the ones whose gradient was not finite: the optimiser has made step - skipped_steps
+  // updates.
+  int64_t skipped_steps = 0;
   int64_t samples_seen = 0;
   int64_t tokens_seen = 0;
   uint64_t seed = 0;
   std::string data_fingerprint;  // SampleSource::fingerprint
   std::string spec_sha256;       // of what must not change over a resume
+  std::string spec;              // the job's specification as text: what the weights mean
   std::string device_class;      // bits are promised within one class only, e.g. "cpu-avx512"
   std::string weights_sha256;    // of weights.safetensors; filled in by SaveCheckpoint
 
