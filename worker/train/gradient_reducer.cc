@@ -16,13 +16,14 @@ using kernels::Tensor;
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels::Device& device,
                                                                          Exchange& exchange,
                                                                          ExchangeThread& thread,
+                                                                         const Clock& clock,
                                                                          const Options& options) {
   if (options.elements < 1 || options.local_shards < 1 || options.local_shards > options.shards) {
     return absl::InvalidArgumentError(absl::StrCat("cannot reduce ", options.elements,
                                                    " elements of ", options.local_shards, " of ",
                                                    options.shards, " shards"));
   }
-  auto reducer = absl::WrapUnique(new GradientReducer(exchange, thread, options));
+  auto reducer = absl::WrapUnique(new GradientReducer(exchange, thread, clock, options));
   WEFT_RETURN_IF_ERROR(reducer->Allocate(device));
   return reducer;
 }
@@ -51,21 +52,18 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
   return absl::OkStatus();
 }
 
-absl::Status GradientReducer::Begin(kernels::Stream& stream, absl::Time deadline) {
+absl::Status GradientReducer::Begin(kernels::Stream& stream) {
   WEFT_CHECK(next_bucket_ == buckets_.size());
   for (Tensor& gradient : shard_gradients_) {
     WEFT_RETURN_IF_ERROR(kernels::Fill(stream, gradient, 0.0));
   }
   next_bucket_ = 0;
-  deadline_ = deadline;
   return absl::OkStatus();
 }
 
 void GradientReducer::Ready(int64_t first) {
   for (; next_bucket_ < buckets_.size() && buckets_[next_bucket_].first >= first; ++next_bucket_) {
-    thread_.Post([this, bucket = buckets_[next_bucket_], deadline = deadline_] {
-      return ReduceBucket(bucket, deadline);
-    });
+    thread_.Post([this, bucket = buckets_[next_bucket_]] { return ReduceBucket(bucket); });
   }
 }
 
@@ -88,10 +86,11 @@ absl::Status GradientReducer::LocalExponents(const Bucket& bucket, Tensor& expon
   return device.CopyFromHost(exponents, largest.data(), *stream_);
 }
 
-absl::Status GradientReducer::ReduceBucket(const Bucket& bucket, absl::Time deadline) {
+absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   Tensor exponents = exponents_.Part(0, {kernels::FixedPointBlocks(bucket.count)});
   WEFT_RETURN_IF_ERROR(LocalExponents(bucket, exponents));
-  WEFT_RETURN_IF_ERROR(exchange_.Reduce(exponents, ReduceOp::kMax, deadline));
+  WEFT_RETURN_IF_ERROR(
+      exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + options_.timeout));
 
   const int bits = kernels::FixedPointBits(options_.shards);
   Tensor sum = sum_.Part(0, {bucket.count});
@@ -101,7 +100,7 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket, absl::Time dead
                                               exponents, bits, sum));
   }
   WEFT_RETURN_IF_ERROR(stream_->Synchronize());
-  WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, deadline));
+  WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + options_.timeout));
   Tensor mean = mean_.Part(bucket.first, {bucket.count});
   WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean));
   return stream_->Synchronize();

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/time/clock.h"
 #include "kernels/device/device.h"
 #include "kernels/tensor/tensor.h"
 #include "worker/comm/exchange.h"
@@ -35,12 +36,15 @@ class GradientReducer {
     // Bounds how much is exchanged at once; rounded up to whole fixed-point blocks. 1 MiB of
     // elements: large enough that the cost of a call does not show.
     int64_t bucket_elements = int64_t{1} << 20;
+    // How long one exchange may take; it includes waiting for ranks that are still computing.
+    absl::Duration timeout = absl::Minutes(5);
   };
 
   // All references outlive the reducer. kResourceExhausted when the device is full.
   static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(kernels::Device& device,
                                                                  Exchange& exchange,
                                                                  ExchangeThread& thread,
+                                                                 const Clock& clock,
                                                                  const Options& options);
 
   // Waits for what the exchange thread still does with this reducer.
@@ -48,15 +52,16 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // Begins a step: all shard gradients become zero. Every exchange of the step ends by `deadline`.
-  absl::Status Begin(kernels::Stream& stream, absl::Time deadline);
+  // Begins a step: all shard gradients become zero.
+  absl::Status Begin(kernels::Stream& stream);
   // The flat gradient block of local shard i.
   [[nodiscard]] const kernels::Tensor& shard_gradient(int64_t i) const {
     return shard_gradients_[static_cast<size_t>(i)];
   }
   // The gradients of ALL local shards are final from element `first` on; `first` only falls.
   void Ready(int64_t first);
-  // Waits for the exchange; everything must be Ready. Then mean() holds the step's gradient.
+  // Waits for the exchange thread, with whatever else was posted there; everything must be Ready.
+  // Then mean() holds the step's gradient.
   absl::Status Finish();
   [[nodiscard]] const kernels::Tensor& mean() const { return mean_; }
 
@@ -66,21 +71,22 @@ class GradientReducer {
     int64_t count = 0;
   };
 
-  GradientReducer(Exchange& exchange, ExchangeThread& thread, const Options& options)
-      : exchange_(exchange), thread_(thread), options_(options) {}
+  GradientReducer(Exchange& exchange, ExchangeThread& thread, const Clock& clock,
+                  const Options& options)
+      : exchange_(exchange), thread_(thread), clock_(clock), options_(options) {}
   absl::Status Allocate(kernels::Device& device);
   // On the exchange thread, with its own stream and buffers.
-  absl::Status ReduceBucket(const Bucket& bucket, absl::Time deadline);
+  absl::Status ReduceBucket(const Bucket& bucket);
   absl::Status LocalExponents(const Bucket& bucket, kernels::Tensor& exponents);
 
   Exchange& exchange_;
   ExchangeThread& thread_;
+  const Clock& clock_;
   const Options options_;
   std::vector<kernels::Tensor> shard_gradients_;
   kernels::Tensor mean_;
   std::vector<Bucket> buckets_;  // last elements first: the order in which they become ready
   size_t next_bucket_ = 0;       // the first that is not posted
-  absl::Time deadline_;
   // Used by the exchange thread only.
   std::unique_ptr<kernels::Stream> stream_;
   kernels::Tensor sum_;        // I32 [largest bucket]

@@ -1,0 +1,107 @@
+// Trainer: one rank's part of training. It owns the weights, the optimizer and everything a step
+// needs; the ranks of a gang make the same calls and hold the same weights after each.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/time/clock.h"
+#include "kernels/device/device.h"
+#include "worker/comm/exchange.h"
+#include "worker/data/sample_order.h"
+#include "worker/data/sample_source.h"
+#include "worker/model/language_model.h"
+#include "worker/train/batch_loader.h"
+#include "worker/train/exchange_thread.h"
+#include "worker/train/gradient_reducer.h"
+#include "worker/train/optimizer.h"
+#include "worker/train/shard_plan.h"
+#include "worker/train/shared_values.h"
+#include "worker/train/time_ledger.h"
+#include "worker/train/train_config.h"
+
+namespace weft::worker {
+
+// Where a rank runs. All of it outlives the trainer.
+struct RankPlace {
+  kernels::Device& device;
+  Exchange& exchange;  // prepared
+  int rank = 0;
+  int ranks = 1;
+  TimeLedger& time;
+  const Clock& clock;
+  absl::Duration exchange_timeout = absl::Minutes(5);
+};
+
+struct StepResult {
+  int64_t step = 0;          // counts from 1
+  double loss = 0;           // mean over the step's tokens, in nats
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+  bool skipped = false;         // the gradient was not finite: no update was made
+  bool stop_requested = false;  // by any rank: all ranks see the same
+};
+
+class Trainer {
+ public:
+  // Weights are initialised from the seed. kInvalidArgument, kUnimplemented when the configuration
+  // fits neither itself, the data, the device nor the number of ranks. Data outlives the trainer.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainConfig& config,
+                                                         const SampleSource& data,
+                                                         const RankPlace& place);
+
+  // One optimizer update. `wants_stop` is told to all ranks. An error is final: the ranks no longer
+  // agree, and the trainer is of no more use.
+  absl::StatusOr<StepResult> RunStep(bool wants_stop);
+  // Mean loss on the held-out part, the same for any number of ranks; nothing when there is none.
+  absl::StatusOr<std::optional<double>> Evaluate();
+  // Each rank gives a value and gets those of all ranks.
+  absl::StatusOr<std::vector<double>> ShareWithRanks(double value);
+
+  [[nodiscard]] int64_t step() const { return step_; }  // finished steps
+  [[nodiscard]] int64_t skipped_steps() const { return step_ - optimizer_->updates(); }
+  [[nodiscard]] const LanguageModel& model() const { return *model_; }
+  [[nodiscard]] kernels::Stream& stream() { return *stream_; }
+  // What a checkpoint holds. After writing to these tensors call ResumeAt.
+  [[nodiscard]] const ParameterBlock& weights() const { return *weights_; }
+  [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
+  void ResumeAt(int64_t step, int64_t skipped_steps);
+
+ private:
+  Trainer(const TrainConfig& config, const SampleSource& data, const RankPlace& place);
+  absl::Status Allocate(const SampleSource& data);
+  // Adds the gradient of a shard's mean loss (its part of the step's) to its block. The sum of its
+  // tokens' losses.
+  absl::StatusOr<double> RunShard(int64_t shard);
+  absl::StatusOr<double> EvaluateShard(int64_t shard, int64_t sequences);
+  absl::StatusOr<double> SumOfLosses();
+  // Queues the exchange of values_ behind that of the gradients.
+  void PostValues();
+
+  const TrainConfig config_;
+  const RankPlace place_;
+  const SampleOrder order_;
+  const ShardRange shards_;  // of this rank
+  const int64_t validation_sequences_;
+  std::unique_ptr<const LanguageModel> model_;
+  std::unique_ptr<kernels::Stream> stream_;
+  Scratch scratch_;
+  std::optional<ParameterBlock> weights_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<BatchLoader> loader_;
+  std::unique_ptr<ModelActivations> activations_;
+  kernels::Tensor losses_;  // [micro_batch, T]
+  // One value for each shard (its sum of losses), then one for each rank.
+  std::optional<SharedValues> values_;
+  std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread
+  ExchangeThread exchange_thread_;
+  std::unique_ptr<GradientReducer> reducer_;
+  int64_t step_ = 0;
+};
+
+}  // namespace weft::worker
