@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace weft {
@@ -23,6 +24,7 @@ struct FieldViolation {
 // kInvalidArgument whose message lists all violations and which carries them as its payload. OK
 // when there are none.
 absl::Status InvalidFields(absl::Span<const FieldViolation> violations);
+absl::Status InvalidField(absl::string_view field, absl::string_view description);
 // The violations that a status carries; empty when there are none.
 std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status);
 

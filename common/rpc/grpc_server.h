@@ -25,9 +25,7 @@ class GrpcServer {
     // A larger message is refused with RESOURCE_EXHAUSTED before it is held in memory.
     int max_receive_bytes = 4 << 20;
     // What all calls together may buffer.
-    int64_t max_buffer_bytes = 256 << 20;
-    int max_threads = 16;  // of the callback pool
-    bool reflection = true;
+    int64_t max_buffer_bytes = int64_t{256} << 20;
     MetricsSink* metrics = nullptr;  // weft_rpc_seconds{method,code}; must outlive the server
   };
 

@@ -1,0 +1,63 @@
+#include "common/metrics/metrics_server.h"
+
+#include <atomic>
+
+#include "tests/common/metrics/http_get.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::HttpGet;
+using ::testing::StartsWith;
+using testing::StatusIs;
+
+constexpr Metric kUp = {.name = "weft_test_up", .help = "Up.", .kind = MetricKind::kGauge};
+
+TEST(MetricsServerTest, ServesTheMetricsOnAFreePort) {
+  PrometheusMetrics metrics;
+  metrics.Set(kUp, {}, 1);
+  ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, {}));
+  EXPECT_GT(server->port(), 0);
+  EXPECT_EQ(server->address(), absl::StrCat("127.0.0.1:", server->port()));
+  EXPECT_THAT(
+      HttpGet(server->port(), "/metrics"),
+      AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("version=0.0.4"), HasSubstr("weft_test_up 1")));
+}
+
+TEST(MetricsServerTest, ProbesAnswerForTheProcess) {
+  PrometheusMetrics metrics;
+  std::atomic<bool> ready = false;
+  MetricsServer::Options options;
+  options.ready = [&ready] {
+    return ready.load() ? absl::OkStatus() : absl::UnavailableError("still loading");
+  };
+  ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, options));
+  EXPECT_THAT(HttpGet(server->port(), "/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(HttpGet(server->port(), "/readyz"),
+              AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("still loading")));
+  ready = true;
+  EXPECT_THAT(HttpGet(server->port(), "/readyz"), StartsWith("HTTP/1.1 200"));
+}
+
+TEST(MetricsServerTest, OtherPathsDoNotExist) {
+  PrometheusMetrics metrics;
+  ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, {}));
+  EXPECT_THAT(HttpGet(server->port(), "/etc/passwd"), StartsWith("HTTP/1.1 404"));
+  EXPECT_THAT(HttpGet(server->port(), "/"), StartsWith("HTTP/1.1 404"));
+}
+
+TEST(MetricsServerTest, APortInUseIsNamed) {
+  PrometheusMetrics metrics;
+  ASSERT_OK_AND_ASSIGN(const auto first, MetricsServer::Start(metrics, {}));
+  MetricsServer::Options options;
+  options.listen = first->address();
+  EXPECT_THAT(MetricsServer::Start(metrics, options),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr(first->address()), HasSubstr("in use"))));
+}
+
+}  // namespace
+}  // namespace weft
