@@ -24,17 +24,6 @@ class HostBuffer final : public Buffer {
   std::unique_ptr<char[], FreeAligned> memory_;
 };
 
-void* AddressOf(const Tensor& tensor) {
-  switch (SizeOf(tensor.dtype())) {
-    case 8:
-      return tensor.data<double>();
-    case 4:
-      return tensor.data<float>();
-    default:
-      return tensor.data<uint16_t>();
-  }
-}
-
 absl::Status CheckHome(const Tensor& tensor, const Device& device) {
   if (!tensor.present()) return absl::InvalidArgumentError("copy of an absent tensor");
   if (&tensor.device() != &device) {
@@ -45,6 +34,17 @@ absl::Status CheckHome(const Tensor& tensor, const Device& device) {
 }
 
 }  // namespace
+
+void* HostAddress(const Tensor& tensor) {
+  switch (SizeOf(tensor.dtype())) {
+    case 8:
+      return tensor.data<double>();
+    case 4:
+      return tensor.data<float>();
+    default:
+      return tensor.data<uint16_t>();
+  }
+}
 
 absl::StatusOr<std::shared_ptr<Buffer>> NewHostBuffer(Device& device, int64_t bytes) {
   if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("buffer of ", bytes, " bytes"));
@@ -58,14 +58,14 @@ absl::StatusOr<std::shared_ptr<Buffer>> NewHostBuffer(Device& device, int64_t by
 absl::Status CopyOutOfHostBuffer(void* to, const Tensor& from, const Device& device) {
   if (absl::Status status = CheckHome(from, device); !status.ok()) return status;
   if (from.bytes() > 0) {
-    std::memcpy(to, AddressOf(from), static_cast<size_t>(from.bytes()));
+    std::memcpy(to, HostAddress(from), static_cast<size_t>(from.bytes()));
   }
   return absl::OkStatus();
 }
 
 absl::Status CopyIntoHostBuffer(Tensor& to, const void* from, const Device& device) {
   if (absl::Status status = CheckHome(to, device); !status.ok()) return status;
-  if (to.bytes() > 0) std::memcpy(AddressOf(to), from, static_cast<size_t>(to.bytes()));
+  if (to.bytes() > 0) std::memcpy(HostAddress(to), from, static_cast<size_t>(to.bytes()));
   return absl::OkStatus();
 }
 

@@ -17,8 +17,38 @@
 
 namespace weft::kernels {
 
-void RegisterCpuKernels() {}
+void RegisterCpuKernels() {
+  internal::RegisterCpuAdamW();
+  internal::RegisterCpuElementwise();
+  internal::RegisterCpuEmbedding();
+  internal::RegisterCpuFixedPoint();
+  internal::RegisterCpuGradientNorm();
+  internal::RegisterCpuL2Norm();
+  internal::RegisterCpuLinear();
+  internal::RegisterCpuLinearCrossEntropy();
+  internal::RegisterCpuRmsNorm();
+  internal::RegisterCpuRotary();
+  internal::RegisterCpuShortConv();
+  internal::RegisterCpuSigmoid();
+  internal::RegisterCpuSilu();
+  internal::RegisterCpuSwiglu();
+}
 
-void RegisterReferenceKernels() {}
+void RegisterReferenceKernels() {
+  internal::RegisterReferenceAdamW();
+  internal::RegisterReferenceElementwise();
+  internal::RegisterReferenceEmbedding();
+  internal::RegisterReferenceFixedPoint();
+  internal::RegisterReferenceGradientNorm();
+  internal::RegisterReferenceL2Norm();
+  internal::RegisterReferenceLinear();
+  internal::RegisterReferenceLinearCrossEntropy();
+  internal::RegisterReferenceRmsNorm();
+  internal::RegisterReferenceRotary();
+  internal::RegisterReferenceShortConv();
+  internal::RegisterReferenceSigmoid();
+  internal::RegisterReferenceSilu();
+  internal::RegisterReferenceSwiglu();
+}
 
 }  // namespace weft::kernels

@@ -1,10 +1,18 @@
 #include "kernels/ops/gradient_norm/gradient_norm.h"
 
+#include <cmath>
+
 #include "common/base/status_macros.h"
 #include "kernels/ops/gradient_norm/gradient_norm_table.h"
 #include "kernels/ops/operand_check.h"
 
 namespace weft::kernels {
+
+double internal::ClipFactorFor(double sum_of_squares, double max_norm) {
+  if (max_norm <= 0) return 1;
+  const double norm = std::sqrt(sum_of_squares);
+  return norm <= max_norm ? 1 : max_norm / norm;  // a NaN norm fails the comparison and comes out
+}
 
 absl::Status SumOfSquares(Stream& stream, const Tensor& x, Tensor& out) {
   OperandCheck check("SumOfSquares", stream);

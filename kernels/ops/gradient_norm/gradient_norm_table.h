@@ -9,6 +9,9 @@ namespace weft::kernels::internal {
 inline OpTable<decltype(SumOfSquares)> sum_of_squares{"SumOfSquares"};
 inline OpTable<decltype(ClipFactor)> clip_factor{"ClipFactor"};
 
+// The rule of ClipFactor on numbers.
+double ClipFactorFor(double sum_of_squares, double max_norm);
+
 void RegisterCpuGradientNorm();
 void RegisterReferenceGradientNorm();
 

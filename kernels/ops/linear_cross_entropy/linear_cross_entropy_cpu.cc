@@ -1,0 +1,105 @@
+// Blocks of rows, one after the other: logits by tiles on all threads, then each row's softmax in
+// place, then the gradients by tiles from what now are the slopes of the logits.
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/status_macros.h"
+#include "kernels/device/aligned_array.h"
+#include "kernels/device/cpu/gemm_tiles.h"
+#include "kernels/ops/cpu_blocks.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy_table.h"
+#include "kernels/ops/operand_check.h"
+
+namespace weft::kernels::internal {
+namespace {
+
+// A block's logits take 4 MiB, and a block has 32 rows at least so that its products are worth it.
+constexpr int64_t kLogitsOfBlock = int64_t{1} << 20;
+constexpr int64_t kRowsOfBlock = 32;
+constexpr int64_t kRowsOfTask = 8;
+
+int64_t RowsPerBlock(int64_t vocabulary) {
+  return std::max(kRowsOfBlock, kLogitsOfBlock / vocabulary / kRowsOfBlock * kRowsOfBlock);
+}
+
+struct Head {
+  CpuStream& cpu;
+  const Tensor& w;
+  int64_t vocabulary, channels;
+};
+
+// The loss of one row. Its logits become gradient_scale * (softmax - one at the target).
+float LossAndSlopes(const Head& head, int32_t target, float gradient_scale, float* logits) {
+  const VectorTable& vector = head.cpu.vector();
+  if (target < 0) {
+    std::fill_n(logits, head.vocabulary, 0.0F);
+    return 0;
+  }
+  const float largest = vector.max(logits, head.vocabulary);
+  const double target_logit = logits[target];
+  const float sum = vector.exp_sum(1, logits, largest, logits, head.vocabulary);
+  const double loss = std::log(static_cast<double>(sum)) + (largest - target_logit);
+  vector.scale(gradient_scale / sum, logits, logits, head.vocabulary);
+  logits[target] -= gradient_scale;
+  return static_cast<float>(loss);
+}
+
+// losses and, in place of the logits, their slopes for `rows` rows of h.
+float* LossBlock(const Head& head, const float* h, const int32_t* targets, int64_t rows,
+                 float gradient_scale, float* losses) {
+  thread_local Scratch<float> scratch;
+  float* logits = scratch.Get(RowsPerBlock(head.vocabulary) * head.vocabulary);
+  ParallelGemm(head.cpu, {Transpose::kNo, Transpose::kYes, rows, head.vocabulary, head.channels}, h,
+               head.w.data<float>(), 0, logits);
+  ForBlocks(head.cpu, rows, kRowsOfTask, [&](int64_t first, int64_t count) {
+    for (int64_t r = first; r < first + count; ++r) {
+      losses[r] = LossAndSlopes(head, targets[r], gradient_scale, logits + r * head.vocabulary);
+    }
+  });
+  return logits;
+}
+
+absl::Status ForwardCpu(Stream& stream, const Tensor& h, const Tensor& w, const Tensor& targets,
+                        Tensor& losses) {
+  const Head head{AsCpuStream(stream), w, w.dim(0), w.dim(1)};
+  const int32_t* ids = targets.data<int32_t>();
+  WEFT_RETURN_IF_ERROR(CheckIndices("LinearCrossEntropyForward", "targets", ids, targets.count(),
+                                    head.vocabulary, true));
+  const int64_t block = RowsPerBlock(head.vocabulary);
+  for (int64_t first = 0; first < targets.count(); first += block) {
+    LossBlock(head, h.data<float>() + first * head.channels, ids + first,
+              std::min(block, targets.count() - first), 1, losses.data<float>() + first);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ForwardBackwardCpu(Stream& stream, const Tensor& h, const Tensor& w,
+                                const Tensor& targets, double gradient_scale, Tensor& losses,
+                                Tensor& dh, Tensor& dw) {
+  const Head head{AsCpuStream(stream), w, w.dim(0), w.dim(1)};
+  const int32_t* ids = targets.data<int32_t>();
+  WEFT_RETURN_IF_ERROR(CheckIndices("LinearCrossEntropyForwardBackward", "targets", ids,
+                                    targets.count(), head.vocabulary, true));
+  const int64_t block = RowsPerBlock(head.vocabulary);
+  for (int64_t first = 0; first < targets.count(); first += block) {
+    const int64_t rows = std::min(block, targets.count() - first);
+    const float* activations = h.data<float>() + first * head.channels;
+    const float* slopes =
+        LossBlock(head, activations, ids + first, rows, static_cast<float>(gradient_scale),
+                  losses.data<float>() + first);
+    ParallelGemm(head.cpu, {Transpose::kNo, Transpose::kNo, rows, head.channels, head.vocabulary},
+                 slopes, w.data<float>(), 0, dh.data<float>() + first * head.channels);
+    ParallelGemm(head.cpu, {Transpose::kYes, Transpose::kNo, head.vocabulary, head.channels, rows},
+                 slopes, activations, 1, dw.data<float>());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterCpuLinearCrossEntropy() {
+  linear_cross_entropy_forward.Set(DeviceKind::kCpu, ForwardCpu);
+  linear_cross_entropy_forward_backward.Set(DeviceKind::kCpu, ForwardBackwardCpu);
+}
+
+}  // namespace weft::kernels::internal
