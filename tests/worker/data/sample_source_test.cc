@@ -1,0 +1,134 @@
+#include "worker/data/sample_source.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/testing/status_matchers.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+// Token i is i.
+class Counting : public TokenStream {
+ public:
+  explicit Counting(int64_t size) : size_(size) {}
+  [[nodiscard]] int64_t size() const override { return size_; }
+  [[nodiscard]] int32_t vocabulary() const override { return 1 << 20; }
+  [[nodiscard]] const std::string& fingerprint() const override { return fingerprint_; }
+  [[nodiscard]] std::string Describe() const override { return "the numbers"; }
+  absl::Status Read(int64_t first, absl::Span<int32_t> into) const override {
+    if (first < 0 || first + static_cast<int64_t>(into.size()) > size_) {
+      return absl::OutOfRangeError("beyond the stream");
+    }
+    std::iota(into.begin(), into.end(), static_cast<int32_t>(first));
+    return absl::OkStatus();
+  }
+
+ private:
+  int64_t size_;
+  std::string fingerprint_ = "f";
+};
+
+absl::StatusOr<std::unique_ptr<SampleSource>> Cut(int64_t size, int64_t sequence, double fraction) {
+  return SampleSource::Create(std::make_unique<Counting>(size),
+                              {.sequence = sequence, .validation_fraction = fraction});
+}
+
+std::vector<int32_t> Sample(const SampleSource& source, Split split, int64_t index) {
+  std::vector<int32_t> tokens(static_cast<size_t>(source.sequence() + 1));
+  EXPECT_OK(source.Read(split, index, absl::MakeSpan(tokens)));
+  return tokens;
+}
+
+TEST(SampleSourceTest, NeighboursShareOneToken) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Cut(11, 3, 0.0));
+  EXPECT_EQ(source->sample_count(Split::kTrain), 3);
+  EXPECT_EQ(source->sample_count(Split::kValidation), 0);
+  EXPECT_THAT(Sample(*source, Split::kTrain, 0), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Sample(*source, Split::kTrain, 1), ElementsAre(3, 4, 5, 6));
+  EXPECT_THAT(Sample(*source, Split::kTrain, 2), ElementsAre(6, 7, 8, 9));
+}
+
+TEST(SampleSourceTest, TargetsAreTheInputsOnePlaceOn) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Cut(11, 3, 0.0));
+  std::vector<int32_t> inputs(3);
+  std::vector<int32_t> targets(3);
+  ASSERT_OK(source->Read(Split::kTrain, 1, absl::MakeSpan(inputs), absl::MakeSpan(targets)));
+  EXPECT_THAT(inputs, ElementsAre(3, 4, 5));
+  EXPECT_THAT(targets, ElementsAre(4, 5, 6));
+}
+
+TEST(SampleSourceTest, NoTokenIsInBothSplitsAndNoneIsBeyondTheEnd) {
+  for (int64_t sequence : {1, 2, 3, 7}) {
+    for (int64_t size = 2 * (sequence + 1); size < 80; ++size) {
+      for (double fraction : {1e-9, 0.1, 0.25, 0.5}) {
+        ASSERT_OK_AND_ASSIGN(const auto source, Cut(size, sequence, fraction));
+        const int64_t train = source->sample_count(Split::kTrain);
+        const int64_t validation = source->sample_count(Split::kValidation);
+        ASSERT_GE(train, 1);
+        ASSERT_GE(validation, 1);
+        const int32_t last_trained = Sample(*source, Split::kTrain, train - 1).back();
+        EXPECT_LT(last_trained, Sample(*source, Split::kValidation, 0).front());
+        EXPECT_LT(Sample(*source, Split::kValidation, validation - 1).back(), size);
+      }
+    }
+  }
+}
+
+TEST(SampleSourceTest, TheValidationSplitHasTheShareAskedFor) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Cut(10'001, 10, 0.1));
+  EXPECT_EQ(source->sample_count(Split::kTrain), 900);
+  EXPECT_EQ(source->sample_count(Split::kValidation), 99);  // 1000 tokens, one only ever a target
+  EXPECT_EQ(Sample(*source, Split::kValidation, 0).front(), 9001);
+}
+
+TEST(SampleSourceTest, TheShortestPossibleDataIsAccepted) {
+  ASSERT_OK(Cut(5, 4, 0.0));
+  ASSERT_OK_AND_ASSIGN(const auto source, Cut(10, 4, 0.5));
+  EXPECT_EQ(source->sample_count(Split::kTrain), 1);
+  EXPECT_EQ(source->sample_count(Split::kValidation), 1);
+}
+
+TEST(SampleSourceTest, DataThatIsTooShortIsRefusedWithTheNumbers) {
+  EXPECT_THAT(Cut(4, 4, 0.0), StatusIs(absl::StatusCode::kInvalidArgument,
+                                       AllOf(HasSubstr("the numbers"), HasSubstr("5 are needed"))));
+  EXPECT_THAT(Cut(9, 4, 0.1),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("10 are needed")));
+  EXPECT_THAT(Cut(0, 4, 0.0), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(SampleSourceTest, ImpossibleOptionsAreRefused) {
+  for (int64_t sequence : {int64_t{0}, int64_t{-5}, int64_t{1} << 31}) {
+    EXPECT_THAT(Cut(100, sequence, 0.0),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("sequence")));
+  }
+  for (double fraction : {-0.1, 0.51, std::nan("")}) {
+    EXPECT_THAT(Cut(100, 4, fraction),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fraction")));
+  }
+}
+
+TEST(SampleSourceTest, TheFingerprintCoversHowTheDataIsCut) {
+  ASSERT_OK_AND_ASSIGN(const auto base, Cut(100, 4, 0.1));
+  ASSERT_OK_AND_ASSIGN(const auto same, Cut(100, 4, 0.1));
+  ASSERT_OK_AND_ASSIGN(const auto longer, Cut(100, 5, 0.1));
+  ASSERT_OK_AND_ASSIGN(const auto other_split, Cut(100, 4, 0.2));
+  EXPECT_EQ(base->fingerprint(), same->fingerprint());
+  EXPECT_NE(base->fingerprint(), longer->fingerprint());
+  EXPECT_NE(base->fingerprint(), other_split->fingerprint());
+}
+
+}  // namespace
+}  // namespace weft::worker
