@@ -1,5 +1,5 @@
-// The manifest of a checkpoint as text: JSON in one exact form, with a checksum of itself, so that
-// no changed byte goes unnoticed.
+// The manifest of a checkpoint as text: JSON whose last field is the checksum of all text before
+// it, so that no changed byte goes unnoticed.
 #pragma once
 
 #include <string>
@@ -19,7 +19,8 @@ struct Manifest {
 };
 
 std::string RenderManifest(const Manifest& manifest);
-// kDataLoss, with the reason, for any text that RenderManifest does not give.
+// kDataLoss, with the reason, for text that RenderManifest did not give; kFailedPrecondition for a
+// sound manifest of another version.
 absl::StatusOr<Manifest> ParseManifest(absl::string_view text);
 
 }  // namespace weft::worker

@@ -16,7 +16,8 @@
 namespace weft::worker {
 
 inline std::string ContentOf(int64_t step, absl::string_view file) {
-  return absl::StrCat(file, " of step ", step, ": ", std::string(50, static_cast<char>('a' + step % 26)));
+  return absl::StrCat(file, " of step ", step, ": ",
+                      std::string(50, static_cast<char>('a' + step % 26)));
 }
 
 inline absl::StatusOr<CheckpointFile> AddContent(CheckpointWriter& writer, int64_t step,
