@@ -1,0 +1,219 @@
+// weft get jobs|workers|queues|checkpoints.
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "client/commands.h"
+#include "client/table.h"
+#include "client/text.h"
+#include "common/base/status_macros.h"
+#include "weft/v1/checkpoint.grpc.pb.h"
+#include "weft/v1/queue.grpc.pb.h"
+#include "weft/v1/worker.grpc.pb.h"
+
+namespace weft::client {
+namespace {
+
+// Prints resources in the session's format; `table` turns them into rows.
+template <typename Resource, typename MakeTable>
+void PrintResources(const Session& session, const std::vector<Resource>& resources, bool as_list,
+                    const MakeTable& make_table) {
+  if (session.output == OutputFormat::kTable) {
+    if (resources.empty()) {
+      std::cerr << "none found\n";
+      return;
+    }
+    make_table(resources).Print(std::cout);
+  } else if (session.output == OutputFormat::kName) {
+    for (const Resource& resource : resources) std::cout << resource.name() << '\n';
+  } else {
+    std::vector<const google::protobuf::Message*> messages;
+    for (const Resource& resource : resources) messages.push_back(&resource);
+    PrintMessages(messages, as_list, session.output, std::cout);
+  }
+}
+
+// Follows the pages of a List call to the end. `field` picks the resources out of a response.
+template <typename Resource, typename Stub, typename Request, typename Response, typename Field>
+absl::StatusOr<std::vector<Resource>> ListAll(Session& session, Stub& stub,
+                                              grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                                                           const Request&,
+                                                                           Response*),
+                                              Request request, const Field& field) {
+  std::vector<Resource> all;
+  do {
+    WEFT_ASSIGN_OR_RETURN(Response response, session.Call(method, stub, request));
+    for (auto& resource : *field(response)) all.push_back(std::move(resource));
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return all;
+}
+
+Table JobTable(const std::vector<v1::Job>& jobs) {
+  Table table({"NAME", "STATE", "QUEUE", "WORKERS", "STEP", "LOSS", "RECOVERIES", "AGE", "REASON"});
+  for (const v1::Job& job : jobs) {
+    const bool stepped = job.last_step().step() > 0;
+    table.Add({ShortName(job.name()), StateName(job.state()), job.spec().queue(),
+               absl::StrCat(job.workers_size()),
+               absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
+               stepped ? absl::StrFormat("%.3f", job.last_step().loss()) : "",
+               absl::StrCat(job.recoveries()), Age(job.create_time(), absl::Now()),
+               job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
+  }
+  return table;
+}
+
+Table WorkerTable(const std::vector<v1::Worker>& workers) {
+  Table table({"NAME", "STATE", "DEVICES", "CLASS", "THREADS", "JOBS", "HEARTBEAT", "AGE"});
+  for (const v1::Worker& worker : workers) {
+    int threads = 0;
+    for (const v1::Device& device : worker.devices()) threads += device.threads();
+    std::vector<std::string> jobs;
+    for (const std::string& job : worker.jobs()) jobs.push_back(ShortName(job));
+    table.Add({ShortName(worker.name()),
+               std::string(absl::StripPrefix(v1::Worker::State_Name(worker.state()), "STATE_")),
+               absl::StrCat(worker.devices_size()),
+               worker.devices().empty() ? "" : worker.devices(0).device_class(),
+               absl::StrCat(threads), absl::StrJoin(jobs, ","),
+               Age(worker.heartbeat_time(), absl::Now()), Age(worker.join_time(), absl::Now())});
+  }
+  return table;
+}
+
+Table QueueTable(const std::vector<v1::Queue>& queues) {
+  Table table({"NAME", "QUEUED", "RUNNING", "WORKERS", "LIMIT"});
+  for (const v1::Queue& queue : queues) {
+    table.Add({ShortName(queue.name()), absl::StrCat(queue.queued_jobs()),
+               absl::StrCat(queue.running_jobs()), absl::StrCat(queue.used_workers()),
+               queue.max_workers() == 0 ? "none" : absl::StrCat(queue.max_workers())});
+  }
+  return table;
+}
+
+Table CheckpointTable(const std::vector<v1::Checkpoint>& checkpoints) {
+  Table table({"NAME", "STEP", "SIZE", "WEIGHTS", "AGE", "PATH"});
+  for (const v1::Checkpoint& checkpoint : checkpoints) {
+    table.Add({ShortName(checkpoint.name()), absl::StrCat(checkpoint.step()),
+               Bytes(checkpoint.bytes()), checkpoint.weights_hash().substr(0, 16),
+               Age(checkpoint.create_time(), absl::Now()), checkpoint.path()});
+  }
+  return table;
+}
+
+struct GetFlags {
+  std::string name;
+  std::string filter;
+};
+
+absl::Status GetJobs(Session& session, const GetFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::JobService::NewStub(channel);
+  std::vector<v1::Job> jobs;
+  if (!flags.name.empty()) {
+    v1::GetJobRequest request;
+    WEFT_ASSIGN_OR_RETURN(*request.mutable_name(), session.FindJob(flags.name));
+    WEFT_ASSIGN_OR_RETURN(v1::Job job, session.Call(&v1::JobService::Stub::GetJob, *stub, request));
+    jobs.push_back(std::move(job));
+  } else {
+    v1::ListJobsRequest request;
+    request.set_page_size(1000);
+    request.set_filter(flags.filter);
+    WEFT_ASSIGN_OR_RETURN(jobs,
+                          ListAll<v1::Job>(session, *stub, &v1::JobService::Stub::ListJobs, request,
+                                           [](auto& r) { return r.mutable_jobs(); }));
+  }
+  PrintResources(session, jobs, flags.name.empty(), JobTable);
+  return absl::OkStatus();
+}
+
+absl::Status GetWorkers(Session& session, const GetFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::WorkerService::NewStub(channel);
+  std::vector<v1::Worker> workers;
+  if (!flags.name.empty()) {
+    v1::GetWorkerRequest request;
+    request.set_name(absl::StrCat("workers/", absl::StripPrefix(flags.name, "workers/")));
+    WEFT_ASSIGN_OR_RETURN(v1::Worker worker,
+                          session.Call(&v1::WorkerService::Stub::GetWorker, *stub, request));
+    workers.push_back(std::move(worker));
+  } else {
+    WEFT_ASSIGN_OR_RETURN(
+        workers,
+        ListAll<v1::Worker>(session, *stub, &v1::WorkerService::Stub::ListWorkers,
+                            v1::ListWorkersRequest(), [](auto& r) { return r.mutable_workers(); }));
+  }
+  PrintResources(session, workers, flags.name.empty(), WorkerTable);
+  return absl::OkStatus();
+}
+
+absl::Status GetQueues(Session& session, const GetFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::QueueService::NewStub(channel);
+  std::vector<v1::Queue> queues;
+  if (!flags.name.empty()) {
+    v1::GetQueueRequest request;
+    request.set_name(absl::StrCat("queues/", absl::StripPrefix(flags.name, "queues/")));
+    WEFT_ASSIGN_OR_RETURN(v1::Queue queue,
+                          session.Call(&v1::QueueService::Stub::GetQueue, *stub, request));
+    queues.push_back(std::move(queue));
+  } else {
+    WEFT_ASSIGN_OR_RETURN(
+        queues,
+        ListAll<v1::Queue>(session, *stub, &v1::QueueService::Stub::ListQueues,
+                           v1::ListQueuesRequest(), [](auto& r) { return r.mutable_queues(); }));
+  }
+  PrintResources(session, queues, flags.name.empty(), QueueTable);
+  return absl::OkStatus();
+}
+
+absl::Status GetCheckpoints(Session& session, const GetFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::CheckpointService::NewStub(channel);
+  v1::ListCheckpointsRequest request;
+  request.set_parent("jobs/-");
+  if (!flags.name.empty()) {
+    WEFT_ASSIGN_OR_RETURN(*request.mutable_parent(), session.FindJob(flags.name));
+  }
+  WEFT_ASSIGN_OR_RETURN(
+      const std::vector<v1::Checkpoint> checkpoints,
+      ListAll<v1::Checkpoint>(session, *stub, &v1::CheckpointService::Stub::ListCheckpoints,
+                              request, [](auto& r) { return r.mutable_checkpoints(); }));
+  PrintResources(session, checkpoints, /*as_list=*/true, CheckpointTable);
+  return absl::OkStatus();
+}
+
+using Getter = absl::Status (*)(Session&, const GetFlags&);
+
+void AddKind(CLI::App& get, Session& session, const char* plural, const char* singular,
+             const char* description, const char* argument, Getter getter) {
+  auto flags = std::make_shared<GetFlags>();
+  CLI::App* command = get.add_subcommand(plural, description);
+  command->alias(singular);
+  command->add_option(argument, flags->name, "Only this one");
+  if (getter == &GetJobs) {
+    command->add_option(
+        "--filter", flags->filter,
+        "Terms joined by AND: state=RUNNING, queue=default, spec_name=demo, active=true");
+  }
+  command->callback([flags, getter, &session] { session.Fail(getter(session, *flags)); });
+}
+
+}  // namespace
+
+void AddGet(CLI::App& app, Session& session) {
+  CLI::App* get = app.add_subcommand("get", "List resources, or show one of them");
+  get->require_subcommand(1);
+  AddKind(*get, session, "jobs", "job", "Jobs, newest first", "JOB", &GetJobs);
+  AddKind(*get, session, "workers", "worker", "Workers", "WORKER", &GetWorkers);
+  AddKind(*get, session, "queues", "queue", "Queues", "QUEUE", &GetQueues);
+  AddKind(*get, session, "checkpoints", "checkpoint", "Checkpoints of a job, or of all", "JOB",
+          &GetCheckpoints);
+}
+
+}  // namespace weft::client

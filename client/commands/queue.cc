@@ -1,0 +1,78 @@
+// weft create-queue, update-queue, delete-queue.
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/commands.h"
+#include "common/base/status_macros.h"
+#include "weft/v1/queue.grpc.pb.h"
+
+namespace weft::client {
+namespace {
+
+struct QueueFlags {
+  std::string queue;
+  int max_workers = 0;
+};
+
+std::string QueueName(const std::string& text) {
+  return absl::StrCat("queues/", absl::StripPrefix(text, "queues/"));
+}
+
+absl::Status Create(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+  v1::CreateQueueRequest request;
+  request.mutable_queue()->set_name(QueueName(flags.queue));
+  request.mutable_queue()->set_max_workers(flags.max_workers);
+  return session.Call(&v1::QueueService::Stub::CreateQueue, stub, request).status();
+}
+
+absl::Status Update(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+  v1::UpdateQueueRequest request;
+  request.mutable_queue()->set_name(QueueName(flags.queue));
+  request.mutable_queue()->set_max_workers(flags.max_workers);
+  return session.Call(&v1::QueueService::Stub::UpdateQueue, stub, request).status();
+}
+
+absl::Status Delete(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+  v1::DeleteQueueRequest request;
+  request.set_name(QueueName(flags.queue));
+  return session.Call(&v1::QueueService::Stub::DeleteQueue, stub, request).status();
+}
+
+using Verb = absl::Status (*)(Session&, v1::QueueService::Stub&, const QueueFlags&);
+
+absl::Status Apply(Session& session, const QueueFlags& flags, Verb verb, const char* done) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::QueueService::NewStub(channel);
+  WEFT_RETURN_IF_ERROR(verb(session, *stub, flags));
+  std::cout << QueueName(flags.queue) << ' ' << done << '\n';
+  return absl::OkStatus();
+}
+
+void AddVerb(CLI::App& app, Session& session, const char* name, const char* description,
+             const char* done, Verb verb, bool with_limit) {
+  auto flags = std::make_shared<QueueFlags>();
+  CLI::App* command = app.add_subcommand(name, description);
+  command->add_option("QUEUE", flags->queue)->required();
+  if (with_limit) {
+    command
+        ->add_option("--max-workers", flags->max_workers,
+                     "How many workers the queue's jobs may use together; 0 for no limit")
+        ->check(CLI::NonNegativeNumber);
+  }
+  command->callback([=, &session] { session.Fail(Apply(session, *flags, verb, done)); });
+}
+
+}  // namespace
+
+void AddQueues(CLI::App& app, Session& session) {
+  AddVerb(app, session, "create-queue", "Create a queue", "created", &Create, true);
+  AddVerb(app, session, "update-queue", "Change a queue's limit", "updated", &Update, true);
+  AddVerb(app, session, "delete-queue", "Delete a queue that has no jobs left", "deleted", &Delete,
+          false);
+}
+
+}  // namespace weft::client

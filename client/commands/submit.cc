@@ -1,0 +1,87 @@
+// weft submit, weft validate.
+
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "client/commands.h"
+#include "client/job_file.h"
+#include "client/text.h"
+#include "common/base/status_macros.h"
+#include "proto/spec/print.h"
+
+namespace weft::client {
+namespace {
+
+std::string NewRequestId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+struct SubmitFlags {
+  std::string file;
+  bool dry_run = false;
+  bool watch = false;
+};
+
+absl::Status Submit(Session& session, const SubmitFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJobFile(flags.file));
+  WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
+  if (session.output == OutputFormat::kJson || session.output == OutputFormat::kYaml) {
+    PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
+  } else if (session.output == OutputFormat::kName) {
+    std::cout << job.name() << '\n';
+  } else if (flags.dry_run) {
+    std::cout << "the spec of " << spec.name() << " is valid; nothing was stored\n";
+  } else {
+    const std::string id = ShortName(job.name());
+    std::cout << job.name() << " submitted\n";
+    if (!flags.watch) {
+      std::cout << "  weft watch " << id << "\n  weft logs -f " << id << "\n  weft cancel " << id
+                << '\n';
+    }
+  }
+  if (flags.watch && !flags.dry_run) WatchToEnd(session, job.name(), absl::InfiniteDuration());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> SubmitSpec(Session& session, const v1::JobSpec& spec, bool validate_only) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::JobService::NewStub(channel);
+  v1::CreateJobRequest request;
+  *request.mutable_spec() = spec;
+  request.set_request_id(NewRequestId());
+  request.set_validate_only(validate_only);
+  return session.Call(&v1::JobService::Stub::CreateJob, *stub, request);
+}
+
+void AddSubmit(CLI::App& app, Session& session) {
+  {
+    auto flags = std::make_shared<SubmitFlags>();
+    CLI::App* command = app.add_subcommand("submit", "Submit a job");
+    command
+        ->add_option("FILE,-f,--file", flags->file,
+                     "The job's spec in YAML or JSON; - reads it from standard input")
+        ->required();
+    command->add_flag("--dry-run", flags->dry_run, "Let the server check the spec, store nothing");
+    command->add_flag("-w,--watch", flags->watch, "Follow the job to its end");
+    command->callback([flags, &session] { session.Fail(Submit(session, *flags)); });
+  }
+  {
+    auto file = std::make_shared<std::string>();
+    CLI::App* command = app.add_subcommand(
+        "validate", "Check a spec without a server and print it with all defaults filled in");
+    command->add_option("FILE,-f,--file", *file, "The job's spec")->required();
+    command->callback([file, &session] {
+      const absl::StatusOr<v1::JobSpec> spec = ReadJobFile(*file);
+      if (!spec.ok()) return session.Fail(spec.status());
+      std::cout << spec::SpecToYaml(*spec);
+    });
+  }
+}
+
+}  // namespace weft::client

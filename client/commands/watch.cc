@@ -1,0 +1,106 @@
+// weft watch.
+
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/commands.h"
+#include "client/progress.h"
+#include "client/terminal.h"
+#include "client/text.h"
+#include "common/base/status_macros.h"
+#include "common/rpc/grpc_channel.h"
+
+namespace weft::client {
+namespace {
+
+// One stream's worth of watching. OK when the job has ended; `job` and `after_step` keep what was
+// seen, so that a broken stream is taken up where it broke.
+absl::Status WatchOnce(Session& session, const std::string& name, absl::Time deadline,
+                       ProgressPrinter& printer, v1::Job& job, int64_t& after_step) {
+  WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
+  auto stub = v1::JobService::NewStub(channel);
+  grpc::ClientContext context;
+  if (deadline != absl::InfiniteFuture()) SetTimeout(context, deadline - absl::Now());
+  v1::WatchJobRequest request;
+  request.set_name(name);
+  request.set_after_step(after_step);
+  auto stream = stub->WatchJob(&context, request);
+  v1::WatchJobResponse response;
+  while (stream->Read(&response)) {
+    job = response.job();
+    for (const v1::StepReport& step : response.steps()) {
+      after_step = std::max(after_step, step.step());
+    }
+    printer.Show(job, absl::Now());
+  }
+  return session.Finished(stream->Finish());
+}
+
+}  // namespace
+
+void WatchToEnd(Session& session, const std::string& name, absl::Duration limit) {
+  const bool machine =
+      session.output == OutputFormat::kJson || session.output == OutputFormat::kYaml;
+  // With json or yaml the progress goes to standard error and the result alone to standard output.
+  ProgressPrinter printer(machine ? std::cerr : std::cout, !machine && StdoutIsTerminal(),
+                          TerminalWidth());
+  const absl::Time deadline = absl::Now() + limit;
+  v1::Job job;
+  int64_t after_step = -1;
+  absl::Duration pause = absl::Milliseconds(100);
+  while (true) {
+    const int64_t before = after_step;
+    const absl::Status status = WatchOnce(session, name, deadline, printer, job, after_step);
+    if (status.ok() && HasEnded(job)) break;
+    if (absl::IsDeadlineExceeded(status)) {
+      printer.Finish();
+      session.Fail(status);
+      session.exit_code = kExitWaitTimedOut;
+      return;
+    }
+    if (!status.ok() && !absl::IsUnavailable(status)) {
+      printer.Finish();
+      return session.Fail(status);
+    }
+    // The coordinator is away; the job may well go on. Give up only when it was never reached.
+    if (job.name().empty()) return session.Fail(status);
+    if (after_step != before) pause = absl::Milliseconds(100);
+    absl::SleepFor(pause);
+    pause = std::min(pause * 2, absl::Seconds(5));
+  }
+  printer.Finish();
+  if (machine) {
+    PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
+  } else {
+    std::cout << Summary(job) << '\n';
+  }
+  session.exit_code = ExitCodeOf(job);
+}
+
+void AddWatch(CLI::App& app, Session& session) {
+  struct Flags {
+    std::string job;
+    std::string limit;
+  };
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command =
+      app.add_subcommand("watch", "Follow a job to its end; the exit code is the job's");
+  command->add_option("JOB", flags->job, "Its id, or its spec's name for the newest one")
+      ->required();
+  command->add_option("--for", flags->limit, "Give up after this time (exit code 12): 30s, 5m");
+  command->callback([flags, &session] {
+    absl::Duration limit = absl::InfiniteDuration();
+    if (!flags->limit.empty() && !absl::ParseDuration(flags->limit, &limit)) {
+      return session.Fail(absl::InvalidArgumentError(
+          absl::StrCat("--for must be a duration such as 30s or 5m, is '", flags->limit, "'")));
+    }
+    const absl::StatusOr<std::string> name = session.FindJob(flags->job);
+    if (!name.ok()) return session.Fail(name.status());
+    WatchToEnd(session, *name, limit);
+  });
+}
+
+}  // namespace weft::client

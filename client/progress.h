@@ -1,0 +1,44 @@
+// The line that shows how a job goes: one live line on a terminal, plain lines elsewhere.
+#pragma once
+
+#include <ostream>
+#include <string>
+
+#include "absl/time/time.h"
+#include "weft/v1/job.pb.h"
+
+namespace weft::client {
+
+// "demo-1  RUNNING  step 120/400  loss 2.134 (3.08 bits/byte)  val 2.201  12.3k tokens/s  ETA 41s".
+// Bits per byte are shown for jobs on text, whose tokens are bytes.
+std::string ProgressLine(const v1::Job& job);
+
+// The last words on a job: how it ended, from which loss to which, where its checkpoint is.
+std::string Summary(const v1::Job& job);
+
+class ProgressPrinter {
+ public:
+  // `live`: the line is overwritten in place, within `width` columns.
+  ProgressPrinter(std::ostream& out, bool live, int width)
+      : out_(out), width_(width), live_(live) {}
+
+  // Shows the job; plain lines come at most once a `kPlainInterval`, but every change of state
+  // does.
+  void Show(const v1::Job& job, absl::Time now);
+  // Ends the live line, so that other output starts on a fresh one.
+  void Finish();
+
+  static constexpr absl::Duration kPlainInterval = absl::Seconds(2);
+
+ private:
+  std::ostream& out_;
+  int width_;
+  bool live_;
+  bool line_open_ = false;
+  v1::Job::State last_state_ = v1::Job::STATE_UNSPECIFIED;
+  std::string last_reason_;
+  int64_t last_step_ = -1;
+  absl::Time last_shown_ = absl::InfinitePast();
+};
+
+}  // namespace weft::client

@@ -1,0 +1,98 @@
+#include "client/session.h"
+
+#include <iostream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "client/address.h"
+#include "common/base/status_macros.h"
+#include "common/rpc/grpc_channel.h"
+#include "common/rpc/grpc_status.h"
+
+namespace weft::client {
+namespace {
+
+bool EndsWithNumber(absl::string_view id) {
+  const size_t dash = id.rfind('-');
+  if (dash == absl::string_view::npos || dash + 1 == id.size()) return false;
+  for (const char c : id.substr(dash + 1)) {
+    if (!absl::ascii_isdigit(c)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Session::Fail(const absl::Status& status) {
+  if (status.ok()) return;
+  const std::vector<std::string> lines = absl::StrSplit(std::string(status.message()), '\n');
+  if (lines.size() == 1) {
+    std::cerr << "weft: " << lines.front() << '\n';
+  } else {
+    std::cerr << "weft: " << lines.size() << " problems:\n";
+    for (const std::string& line : lines) std::cerr << "  " << line << '\n';
+  }
+  exit_code = weft::ExitCodeOf(status.code());
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
+  if (channel_ == nullptr) {
+    WEFT_ASSIGN_OR_RETURN(address_, ResolveAddress(address_flag));
+    ChannelOptions options;
+    options.retried_methods = {
+        "weft.v1.JobService/GetJob",       "weft.v1.JobService/ListJobs",
+        "weft.v1.JobService/CreateJob",    "weft.v1.JobService/ListSteps",
+        "weft.v1.JobService/ExplainJob",   "weft.v1.WorkerService/ListWorkers",
+        "weft.v1.QueueService/ListQueues", "weft.v1.CheckpointService/ListCheckpoints"};
+    channel_ = NewChannel(address_, options);
+  }
+  return channel_;
+}
+
+void Session::Prepare(grpc::ClientContext& context) const { SetTimeout(context, timeout); }
+
+absl::Status Session::Finished(const grpc::Status& status) const {
+  absl::Status result = FromGrpc(status);
+  if (absl::IsUnavailable(result)) {
+    return Annotate(result, absl::StrCat("no answer from the coordinator at ", address_));
+  }
+  return result;
+}
+
+absl::StatusOr<std::string> Session::FindJob(const std::string& text) {
+  const std::string id(absl::StripPrefix(text, "jobs/"));
+  if (EndsWithNumber(id)) return absl::StrCat("jobs/", id);
+  WEFT_ASSIGN_OR_RETURN(auto channel, Connect());
+  auto stub = v1::JobService::NewStub(channel);
+  v1::ListJobsRequest request;
+  request.set_page_size(1);
+  request.set_filter(absl::StrCat("spec_name=", id));
+  WEFT_ASSIGN_OR_RETURN(const v1::ListJobsResponse found,
+                        Call(&v1::JobService::Stub::ListJobs, *stub, request));
+  if (found.jobs().empty()) return absl::NotFoundError(absl::StrCat("no job is called '", id, "'"));
+  return found.jobs(0).name();
+}
+
+ExitCode ExitCodeOf(const v1::Job& job) {
+  switch (job.state()) {
+    case v1::Job::STATE_FAILED:
+      return kExitJobFailed;
+    case v1::Job::STATE_CANCELLED:
+      return kExitJobCancelled;
+    default:
+      return kExitOk;
+  }
+}
+
+bool HasEnded(const v1::Job& job) {
+  return job.state() == v1::Job::STATE_SUCCEEDED || job.state() == v1::Job::STATE_FAILED ||
+         job.state() == v1::Job::STATE_CANCELLED;
+}
+
+std::string StateName(v1::Job::State state) {
+  return std::string(absl::StripPrefix(v1::Job::State_Name(state), "STATE_"));
+}
+
+}  // namespace weft::client
