@@ -58,14 +58,18 @@ absl::Status CheckpointFolder::RecordGeneration(int64_t generation) const {
   WEFT_RETURN_IF_ERROR(files_.Write(fence, {}));
   WEFT_RETURN_IF_ERROR(files_.Sync(fence));
   WEFT_RETURN_IF_ERROR(files_.Sync(folder));
-  // Older fences say nothing any more. Never the other way round: the highest one must exist.
+  // Older fences say nothing any more. The one before ours stays: a listing that began before ours
+  // was there must not miss both.
   const auto entries = files_.List(folder);
   if (!entries.ok()) return absl::OkStatus();
+  std::vector<int64_t> older;
   for (const DirectoryEntry& entry : *entries) {
     const std::optional<int64_t> other = GenerationOfName(entry.name);
-    if (other.has_value() && *other < generation) {
-      files_.RemoveTree(JoinPath(folder, entry.name)).IgnoreError();  // only tidiness
-    }
+    if (other.has_value() && *other < generation) older.push_back(*other);
+  }
+  std::sort(older.begin(), older.end());
+  for (size_t i = 0; i + 1 < older.size(); ++i) {
+    files_.RemoveTree(JoinPath(folder, NameOfGeneration(older[i]))).IgnoreError();  // only tidiness
   }
   return absl::OkStatus();
 }

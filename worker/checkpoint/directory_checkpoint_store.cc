@@ -32,6 +32,27 @@ class DirectoryCheckpointWriter : public CheckpointWriter {
 
   absl::StatusOr<CheckpointFile> Add(absl::string_view name,
                                      absl::Span<const absl::string_view> pieces) override {
+    absl::StatusOr<CheckpointFile> added = TryAdd(name, pieces);
+    if (!added.ok()) return Cause(added.status());
+    return added;
+  }
+
+  absl::Status Publish(absl::Span<const CheckpointFile> others) override {
+    return Cause(TryPublish(others));
+  }
+
+  void HandOver() override { settled_ = true; }
+
+ private:
+  // A newer generation removes our files under our hands; then that is the error to report.
+  [[nodiscard]] absl::Status Cause(const absl::Status& status) const {
+    if (status.ok()) return status;
+    const absl::Status fenced = folder_.CheckGeneration(id_.generation);
+    return absl::IsAborted(fenced) ? fenced : status;
+  }
+
+  absl::StatusOr<CheckpointFile> TryAdd(absl::string_view name,
+                                        absl::Span<const absl::string_view> pieces) {
     if (!IsPlainName(name) || name == kManifestFile) {
       return absl::InvalidArgumentError(
           absl::StrCat("a checkpoint file cannot be called \"", name, "\""));
@@ -55,7 +76,7 @@ class DirectoryCheckpointWriter : public CheckpointWriter {
     return file;
   }
 
-  absl::Status Publish(absl::Span<const CheckpointFile> others) override {
+  absl::Status TryPublish(absl::Span<const CheckpointFile> others) {
     if (settled_) {
       return absl::FailedPreconditionError(absl::StrCat(partial_, " was published before"));
     }
@@ -78,9 +99,6 @@ class DirectoryCheckpointWriter : public CheckpointWriter {
     return absl::OkStatus();
   }
 
-  void HandOver() override { settled_ = true; }
-
- private:
   // A rank may have reported a file and then failed and removed it.
   absl::Status CheckFilesAreThere(const Manifest& manifest) const {
     WEFT_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries,
@@ -134,9 +152,10 @@ class DirectoryCheckpointStore : public CheckpointStore {
     }
     WEFT_RETURN_IF_ERROR(folder_.CheckGeneration(generation));
     WEFT_RETURN_IF_ERROR(folder_.Create());
-    WEFT_RETURN_IF_ERROR(folder_.RecordGeneration(generation));
-    // A newer one may have begun between the check and the record; then ours is void.
+    const absl::Status recorded = folder_.RecordGeneration(generation);
+    // A newer one may have begun since the check; then our record is void, and may have vanished.
     WEFT_RETURN_IF_ERROR(folder_.CheckGeneration(generation));
+    WEFT_RETURN_IF_ERROR(recorded);
     folder_.RemovePartialBefore(generation);
     return absl::OkStatus();
   }

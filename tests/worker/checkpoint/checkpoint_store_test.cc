@@ -164,7 +164,8 @@ TYPED_TEST(CheckpointStoreTest, AnOlderGenerationIsFencedOff) {
   auto young = this->Open();
   ASSERT_OK(young->Fence(4));
   // Its half-written checkpoint is gone, and it can neither publish nor begin nor fence again.
-  EXPECT_FALSE(late->Publish({}).ok());
+  EXPECT_THAT(late->Publish({}), StatusIs(absl::StatusCode::kAborted));
+  EXPECT_THAT(AddContent(*late, 50, "state"), StatusIs(absl::StatusCode::kAborted));
   EXPECT_THAT(old->Begin({3, 51}, "w"),
               StatusIs(absl::StatusCode::kAborted, HasSubstr("generation 4 has begun")));
   EXPECT_THAT(old->Fence(3), StatusIs(absl::StatusCode::kAborted));
@@ -172,6 +173,16 @@ TYPED_TEST(CheckpointStoreTest, AnOlderGenerationIsFencedOff) {
   late.reset();
   EXPECT_THAT(this->Names(), ElementsAre("generation"));
   EXPECT_THAT(young->Latest(), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TYPED_TEST(CheckpointStoreTest, FencesDoNotPileUp) {
+  auto store = this->Open();
+  for (int64_t generation = 1; generation <= 20; ++generation) {
+    ASSERT_OK(store->Fence(generation));
+    EXPECT_THAT(store->Begin({generation - 1, 1}, "w"), StatusIs(absl::StatusCode::kAborted));
+  }
+  EXPECT_THAT(this->files().List(JoinPath(this->root(), "job/generation")),
+              IsOkAndHolds(SizeIs(2)));
 }
 
 TYPED_TEST(CheckpointStoreTest, TheFenceHoldsUntilTheLastMoment) {
