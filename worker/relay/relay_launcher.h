@@ -135,6 +135,7 @@ class RelaySite {
 
  private:
   RelaySite(RelaySiteOptions options, std::unique_ptr<RelayChannel> channel);
+  [[nodiscard]] std::filesystem::path folder() const;
 
   RelaySiteOptions options_;
   std::unique_ptr<RelayChannel> channel_;
