@@ -44,10 +44,11 @@ absl::Status InProcessHub::Run(const Membership& membership, const ExchangeCall&
   mine = {true, call, bytes};
   const uint64_t round = completed_;
   if (MissingRanks().empty()) {
-    failure_ = CombinePosts();
+    combined_ = CombinePosts();
+    failure_ = combined_;
     for (Post& post : posts_) post = Post();
     ++completed_;
-    return failure_;
+    return combined_;
   }
   const auto over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return completed_ != round || !failure_.ok() || generation_ != membership.generation;
@@ -58,7 +59,8 @@ absl::Status InProcessHub::Run(const Membership& membership, const ExchangeCall&
         absl::StrCat("rank ", membership.rank, " gave up waiting for rank ", missing));
     return absl::DeadlineExceededError(absl::StrCat("waited for rank ", missing));
   }
-  return CheckGeneration(membership.generation);
+  // A call that was completed is good, also when an abort has come since.
+  return completed_ != round ? combined_ : CheckGeneration(membership.generation);
 }
 
 absl::Status InProcessHub::CombinePosts() {

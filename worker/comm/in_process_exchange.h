@@ -37,8 +37,11 @@ class InProcessHub {
   absl::Mutex mutex_;
   bool joined_ ABSL_GUARDED_BY(mutex_) = false;
   Generation generation_ ABSL_GUARDED_BY(mutex_);
-  absl::Status failure_ ABSL_GUARDED_BY(mutex_);     // of the present generation
-  uint64_t completed_ ABSL_GUARDED_BY(mutex_) = 0;   // calls, over all generations
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);    // of the present generation
+  uint64_t completed_ ABSL_GUARDED_BY(mutex_) = 0;  // calls, over all generations
+  // How the last completed call ended: stays until every rank of it has left Run, since the next
+  // one needs them all.
+  absl::Status combined_ ABSL_GUARDED_BY(mutex_);
   std::vector<Post> posts_ ABSL_GUARDED_BY(mutex_);  // one per rank
 };
 

@@ -184,8 +184,7 @@ bool RelayChannel::OwnerIsGone() const { return IsGone(header().owner); }
 
 bool RelayChannel::RelayIsGone() const {
   const Header& h = header();
-  return h.relay_state.load(std::memory_order_acquire) >= relay_layout::kClaimed &&
-         IsGone(h.relay);
+  return h.relay_state.load(std::memory_order_acquire) >= relay_layout::kClaimed && IsGone(h.relay);
 }
 
 // ---- A rank.
@@ -197,8 +196,9 @@ absl::Status RelayChannel::AwaitAsRank(const Condition& condition, absl::string_
   absl::Time next_life_check = absl::Now() + kLifeCheck;
   while (true) {
     const uint32_t seen = h.rank_event.Read();
-    WEFT_RETURN_IF_ERROR(AsToldByAnother(AbortStatus()));
+    // In this order: what was answered before an abort is good.
     if (condition()) return absl::OkStatus();
+    WEFT_RETURN_IF_ERROR(AsToldByAnother(AbortStatus()));
     const absl::Time now = absl::Now();
     if (now >= deadline) return absl::DeadlineExceededError(absl::StrCat("waited for ", what));
     if (now >= next_life_check) {
@@ -213,6 +213,7 @@ absl::Status RelayChannel::AwaitAsRank(const Condition& condition, absl::string_
 }
 
 absl::Status RelayChannel::AwaitRelay(absl::Time deadline) {
+  WEFT_RETURN_IF_ERROR(AsToldByAnother(AbortStatus()));
   return AwaitAsRank([this] { return relay_joined(); },
                      "the relay of this host to meet the relays of the other hosts", deadline);
 }

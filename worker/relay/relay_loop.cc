@@ -119,9 +119,8 @@ absl::Status RelayLoop::Meet(absl::Time deadline) {
 absl::Status RelayLoop::ServeCall() {
   const auto check = [this] { return CheckOwner(); };
   WEFT_RETURN_IF_ERROR(channel_.AwaitAnyPost(check));
-  absl::Time deadline = channel_.PostedDeadline() + kGrace;
-  WEFT_RETURN_IF_ERROR(channel_.AwaitAllPosts(deadline, check));
-  deadline = channel_.PostedDeadline() + kGrace;
+  WEFT_RETURN_IF_ERROR(channel_.AwaitAllPosts(RelayDeadline(), check));
+  const absl::Time deadline = RelayDeadline();
   WEFT_ASSIGN_OR_RETURN(const ExchangeCall call, channel_.PostedCall());
   if (call.root < 0 || call.root >= channel_.options().ranks) {
     return absl::InternalError(absl::StrCat("no such root: ", call.ToString()));
@@ -137,6 +136,10 @@ absl::Status RelayLoop::ServeCall() {
     channel_.Answer();
   }
   return absl::OkStatus();
+}
+
+absl::Time RelayLoop::RelayDeadline() const {
+  return std::max(channel_.PostedDeadline(), absl::Now()) + kGrace;
 }
 
 absl::Status RelayLoop::CompareCalls(const ExchangeCall& call, absl::Time deadline) {

@@ -27,6 +27,7 @@ class RelayLoop {
  private:
   absl::Status Meet(absl::Time deadline);
   absl::Status ServeCall();
+  [[nodiscard]] absl::Time RelayDeadline() const;  // for the posted call
   // All hosts' calls must be the same.
   absl::Status CompareCalls(const ExchangeCall& call, absl::Time deadline);
   absl::Status ExchangeChunk(const ExchangeCall& call, int64_t bytes, absl::Time deadline);
