@@ -3,27 +3,50 @@
 #include <google/protobuf/util/json_util.h>
 #include <yaml-cpp/yaml.h>
 
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 
 namespace weft::client {
 namespace {
 
+// Whether YAML would read a bare scalar as something else than this text. Whole numbers are left
+// alone: protobuf's JSON quotes every int64, and people do not.
+bool NeedsQuotes(const std::string& text) {
+  static const auto& words =
+      *new std::set<std::string>{"", "~", "null", "true", "false", "yes", "no", "on", "off"};
+  double number = 0;
+  int64_t whole = 0;
+  return words.count(absl::AsciiStrToLower(text)) > 0 ||
+         (absl::SimpleAtod(text, &number) && !absl::SimpleAtoi(text, &whole));
+}
+
 // JSON is YAML in flow style; block style is what people read.
-void UseBlockStyle(YAML::Node node) {
-  if (node.IsMap() || node.IsSequence()) node.SetStyle(YAML::EmitterStyle::Block);
+void EmitBlock(const YAML::Node& node, YAML::Emitter& out) {
   if (node.IsMap()) {
-    for (auto entry : node) UseBlockStyle(entry.second);
+    out << YAML::BeginMap;
+    for (const auto& entry : node) {
+      out << YAML::Key << entry.first.Scalar() << YAML::Value;
+      EmitBlock(entry.second, out);
+    }
+    out << YAML::EndMap;
   } else if (node.IsSequence()) {
-    for (auto entry : node) UseBlockStyle(entry);
+    out << YAML::BeginSeq;
+    for (const auto& entry : node) EmitBlock(entry, out);
+    out << YAML::EndSeq;
+  } else {
+    const bool quoted = node.Tag() == "!";
+    if (quoted && NeedsQuotes(node.Scalar())) out << YAML::DoubleQuoted;
+    out << node.Scalar();
   }
 }
 
 std::string JsonToYaml(const std::string& json) {
-  const YAML::Node node = YAML::Load(json);
-  UseBlockStyle(node);
   YAML::Emitter out;
-  out << node;
+  EmitBlock(YAML::Load(json), out);
   return absl::StrCat(out.c_str(), "\n");
 }
 

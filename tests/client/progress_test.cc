@@ -1,0 +1,83 @@
+#include "client/progress.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace weft::client {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+v1::Job Running(int64_t step) {
+  v1::Job job;
+  job.set_name("jobs/demo-1");
+  job.set_state(v1::Job::STATE_RUNNING);
+  job.mutable_spec()->mutable_training()->set_steps(400);
+  job.mutable_spec()->mutable_data()->mutable_text()->add_paths("a");
+  job.mutable_last_step()->set_step(step);
+  job.mutable_last_step()->set_loss(2.0794415416798357);  // 3 bits
+  job.mutable_last_step()->set_tokens(4096);
+  job.mutable_last_step()->set_seconds(0.5);
+  job.mutable_eta()->set_seconds(41);
+  return job;
+}
+
+TEST(ProgressLine, ShowsStepLossSpeedAndEta) {
+  EXPECT_EQ(ProgressLine(Running(120)),
+            "demo-1  RUNNING  step 120/400  loss 2.079 (3.00 bits/byte)  8.2k tokens/s  ETA 41s");
+}
+
+TEST(ProgressLine, SpeaksOfBytesOnlyForText) {
+  v1::Job job = Running(120);
+  job.mutable_spec()->mutable_data()->mutable_tokens()->add_paths("a.bin");
+  EXPECT_THAT(ProgressLine(job), Not(HasSubstr("bits")));
+}
+
+TEST(ProgressLine, SaysWhyAJobWaits) {
+  v1::Job job;
+  job.set_name("jobs/demo-1");
+  job.set_state(v1::Job::STATE_QUEUED);
+  job.set_reason("needs 2 cpu workers, 1 is free");
+  EXPECT_EQ(ProgressLine(job), "demo-1  QUEUED  needs 2 cpu workers, 1 is free");
+}
+
+TEST(Summary, TellsTheWayOfTheLoss) {
+  v1::Job job = Running(400);
+  job.set_state(v1::Job::STATE_SUCCEEDED);
+  job.set_first_loss(5.5);
+  job.set_checkpoint_step(400);
+  EXPECT_THAT(Summary(job),
+              HasSubstr("loss 5.500 (7.93 bits/byte) -> 2.079 (3.00 bits/byte) in 400 steps"));
+  EXPECT_THAT(Summary(job), HasSubstr("checkpoint at step 400"));
+}
+
+TEST(ProgressPrinter, OverwritesALiveLineWithinTheWidth) {
+  std::ostringstream out;
+  ProgressPrinter printer(out, /*live=*/true, /*width=*/20);
+  printer.Show(Running(1), absl::UnixEpoch());
+  EXPECT_EQ(out.str(), "\rdemo-1  RUNNING  st\x1b[K");
+  printer.Finish();
+  EXPECT_THAT(out.str(), EndsWith("\n"));
+}
+
+TEST(ProgressPrinter, ThinsPlainLinesButShowsEveryChangeOfState) {
+  std::ostringstream out;
+  ProgressPrinter printer(out, /*live=*/false, /*width=*/80);
+  const absl::Time start = absl::UnixEpoch();
+  printer.Show(Running(1), start);
+  printer.Show(Running(2), start + absl::Milliseconds(100));
+  v1::Job paused = Running(2);
+  paused.set_state(v1::Job::STATE_PAUSED);
+  printer.Show(paused, start + absl::Milliseconds(200));
+  printer.Show(Running(3), start + absl::Seconds(10));
+  const std::string text = out.str();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+  EXPECT_THAT(text, HasSubstr("PAUSED"));
+}
+
+}  // namespace
+}  // namespace weft::client
