@@ -17,7 +17,7 @@ struct CpuOptions {
   int threads = 1;  // that work on an op, the calling thread included; at least 1
   // Less than the machine offers, to match an older machine or to test. The choice of the first
   // device holds for the whole process, because the matrix library keeps one for each process.
-  std::optional<InstructionSet> isa;
+  std::optional<InstructionSet> isa = std::nullopt;
 };
 
 // kInvalidArgument: no threads, or an instruction set that this machine lacks.

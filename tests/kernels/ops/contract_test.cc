@@ -1,0 +1,216 @@
+// What ops and devices promise beside numbers: refusals that name the culprit, results in place of
+// operands, memory.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/cpu/thread_pool.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/gradient_norm/gradient_norm.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/rms_norm/rms_norm.h"
+#include "kernels/ops/swiglu/swiglu.h"
+#include "tests/kernels/ops/op_case.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft::kernels {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::weft::testing::StatusIs;
+
+class ContractTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasTestInstructionSet()) GTEST_SKIP() << "this machine lacks the instruction set";
+    device_ = CpuForTest(2);
+    ASSERT_OK_AND_ASSIGN(stream_, device_->NewStream());
+  }
+  Tensor Make(DType dtype, const Shape& shape) {
+    absl::StatusOr<Tensor> tensor = NewTensor(*device_, dtype, shape);
+    EXPECT_OK(tensor);
+    return *tensor;
+  }
+  Tensor F32(const Shape& shape) { return Make(DType::kF32, shape); }
+  Tensor I32(const std::vector<int32_t>& values) {
+    Tensor tensor = Make(DType::kI32, {static_cast<int64_t>(values.size())});
+    EXPECT_OK(device_->CopyFromHost(tensor, values.data(), *stream_));
+    return tensor;
+  }
+
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+};
+
+TEST_F(ContractTest, WrongShapeIsRefusedWithBothShapes) {
+  Tensor x = F32({3, 4}), w = F32({5, 6}), y = F32({3, 5});
+  EXPECT_THAT(LinearForward(*stream_, x, w, y),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("LinearForward: w"), HasSubstr("f32[5, 6]"),
+                             HasSubstr("f32[5, 4]"))));
+}
+
+TEST_F(ContractTest, WrongRowsAreRefused) {
+  Tensor x = F32({3, 4}), w = F32({5, 4}), y = F32({2, 5});
+  EXPECT_THAT(LinearForward(*stream_, x, w, y),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("rows differ")));
+}
+
+TEST_F(ContractTest, WrongTypeIsRefused) {
+  Tensor x = F32({4}), y = Make(DType::kF64, {4});
+  EXPECT_THAT(Add(*stream_, x, x, y),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("out is f64[4]")));
+}
+
+TEST_F(ContractTest, AbsentOperandIsRefused) {
+  Tensor x = F32({4}), y = F32({4});
+  EXPECT_THAT(Add(*stream_, x, Tensor(), y),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("b is absent")));
+}
+
+TEST_F(ContractTest, TensorOfAnotherDeviceIsRefused) {
+  const std::unique_ptr<Device> other = CpuForTest(1);
+  ASSERT_OK_AND_ASSIGN(Tensor y, NewTensor(*other, DType::kF32, {4}));
+  Tensor x = F32({4});
+  EXPECT_THAT(Add(*stream_, x, x, y),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("device of the stream")));
+}
+
+TEST_F(ContractTest, TokenOutsideTheVocabularyIsRefusedByPlace) {
+  Tensor table = F32({3, 2}), y = F32({2, 2});
+  EXPECT_THAT(EmbeddingForward(*stream_, I32({0, 3}), table, y),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tokens[1] is 3")));
+  EXPECT_THAT(EmbeddingBackward(*stream_, I32({-1, 0}), y, table),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tokens[0] is -1")));
+}
+
+TEST_F(ContractTest, TargetOutsideTheVocabularyIsRefusedByPlace) {
+  Tensor h = F32({2, 4}), w = F32({3, 4}), losses = F32({2});
+  EXPECT_THAT(LinearCrossEntropyForward(*stream_, h, w, I32({-1, 3}), losses),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("targets[1] is 3")));
+}
+
+TEST_F(ContractTest, EmptyTensorsAreNoWork) {
+  Tensor x = F32({0, 4}), w = F32({4}), y = F32({0, 4}), rstd = F32({0}), dw = F32({4});
+  EXPECT_OK(RmsNormForward(*stream_, x, w, 1e-6, y, rstd));
+  EXPECT_OK(RmsNormBackward(*stream_, x, w, rstd, y, x, Accumulate::kNo, dw));
+  Tensor matrix = F32({3, 4}), result = F32({0, 3});
+  EXPECT_OK(LinearForward(*stream_, x, matrix, result));
+  Tensor slopes = F32({3, 4});
+  EXPECT_OK(LinearBackwardWeight(*stream_, result, x, slopes));
+}
+
+TEST_F(ContractTest, GradientsMayTakeThePlaceOfOperands) {
+  const std::vector<float> gate = {1, -2, 3}, up = {4, 5, -6}, dy = {0.5F, 1, -1};
+  Tensor g = F32({3}), u = F32({3}), d = F32({3}), dgate = F32({3}), dup = F32({3});
+  const auto load = [&](Tensor& tensor, const std::vector<float>& values) {
+    ASSERT_OK(device_->CopyFromHost(tensor, values.data(), *stream_));
+  };
+  const auto read = [&](const Tensor& tensor) {
+    std::vector<float> values(3);
+    EXPECT_OK(device_->CopyToHost(values.data(), tensor, *stream_));
+    return values;
+  };
+  load(g, gate);
+  load(u, up);
+  load(d, dy);
+  ASSERT_OK(SwigluBackward(*stream_, g, u, d, dgate, dup));
+  const std::vector<float> want_gate = read(dgate), want_up = read(dup);
+  ASSERT_OK(SwigluBackward(*stream_, g, u, d, g, u));
+  EXPECT_EQ(read(g), want_gate);
+  EXPECT_EQ(read(u), want_up);
+}
+
+TEST_F(ContractTest, ClippingLeavesNonFiniteNormsVisible) {
+  Tensor sum = Make(DType::kF64, {1}), clip = F32({1});
+  const auto clip_for = [&](double value, double max_norm) {
+    EXPECT_OK(device_->CopyFromHost(sum, &value, *stream_));
+    EXPECT_OK(ClipFactor(*stream_, sum, max_norm, clip));
+    float result = -1;
+    EXPECT_OK(device_->CopyToHost(&result, clip, *stream_));
+    return result;
+  };
+  EXPECT_EQ(clip_for(0, 1), 1);
+  EXPECT_EQ(clip_for(4, 1), 0.5F);
+  EXPECT_EQ(clip_for(4, 0), 1);
+  EXPECT_EQ(clip_for(HUGE_VAL, 1), 0);
+  EXPECT_TRUE(std::isnan(clip_for(std::nan(""), 1)));
+}
+
+TEST_F(ContractTest, NewTensorsAreZeroAndAligned) {
+  Tensor tensor = F32({1000});
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor.data<float>()) % 64, 0);
+  std::vector<float> values(1000, 1);
+  ASSERT_OK(device_->CopyToHost(values.data(), tensor, *stream_));
+  EXPECT_THAT(values, Each(0));
+}
+
+TEST_F(ContractTest, TooMuchMemoryIsAnError) {
+  EXPECT_THAT(device_->Allocate(int64_t{1} << 60), StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(ContractTest, DeviceWithoutThreadsIsRefused) {
+  EXPECT_THAT(NewCpuDevice({.threads = 0}), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(ContractTest, OneProcessHasOneInstructionSet) {
+  for (const InstructionSet set : kInstructionSets) {
+    const absl::StatusOr<std::unique_ptr<Device>> other = NewCpuDevice({.isa = set});
+    if (other.ok()) {
+      EXPECT_EQ((*other)->device_class(), device_->device_class());
+    } else {
+      EXPECT_THAT(other.status().code(), set > BestInstructionSet()
+                                             ? absl::StatusCode::kInvalidArgument
+                                             : absl::StatusCode::kFailedPrecondition);
+    }
+  }
+}
+
+TEST(ThreadPoolTest, EveryTaskRunsOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (const int64_t count : {0, 1, 2, 100}) {
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(count));
+      pool.ParallelFor(count, [&](int64_t i) { ++runs[static_cast<size_t>(i)]; });
+      for (const std::atomic<int>& times : runs) EXPECT_EQ(times.load(), 1);
+    }
+  }
+}
+
+TEST(ThreadPoolTest, StartedThreadsTakePart) {
+  ThreadPool pool(2);
+  std::atomic<int> arrived{0};
+  // Each task waits for the other: only two threads can finish this loop.
+  pool.ParallelFor(2, [&](int64_t) {
+    ++arrived;
+    while (arrived.load() < 2) std::this_thread::yield();
+  });
+  EXPECT_EQ(arrived.load(), 2);
+}
+
+TEST(ThreadPoolTest, CallersTakeTurns) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&] {
+      for (int loop = 0; loop < 50; ++loop) {
+        pool.ParallelFor(10, [&](int64_t i) { sum += i; });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(sum.load(), 3 * 50 * 45);
+}
+
+}  // namespace
+}  // namespace weft::kernels

@@ -1,0 +1,203 @@
+// The backward ops of the reference device against finite differences of its forward ops.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/rms_norm/rms_norm.h"
+#include "kernels/ops/rotary/rotary.h"
+#include "kernels/ops/short_conv/short_conv.h"
+#include "kernels/ops/sigmoid/sigmoid.h"
+#include "kernels/ops/silu/silu.h"
+#include "kernels/ops/swiglu/swiglu.h"
+#include "tests/kernels/ops/op_case.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft::kernels {
+namespace {
+
+class GradientTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    device_ = ReferenceForTest();
+    ASSERT_OK_AND_ASSIGN(stream_, device_->NewStream());
+  }
+
+  Tensor Make(const Array& array) {
+    const DType dtype = array.dtype;
+    absl::StatusOr<Tensor> tensor = NewTensor(*device_, dtype, array.shape);
+    EXPECT_OK(tensor);
+    for (size_t i = 0; i < array.values.size(); ++i) {
+      if (dtype == DType::kI32) {
+        tensor->data<int32_t>()[i] = static_cast<int32_t>(array.values[i]);
+      } else {
+        tensor->data<double>()[i] = array.values[i];
+      }
+    }
+    return *tensor;
+  }
+  Tensor Random(const Shape& shape) { return Make(Normal(next_seed_++, shape)); }
+  Tensor Zero(const Shape& shape) { return Make(Zeros(shape)); }
+
+  // sum(y * slopes): a scalar whose gradient the backward op gives when it gets `slopes` as dy.
+  static double Dot(const Tensor& y, const Tensor& slopes) {
+    double sum = 0;
+    for (int64_t i = 0; i < y.count(); ++i) sum += y.data<double>()[i] * slopes.data<double>()[i];
+    return sum;
+  }
+
+  // Five-point differences: the error is h^4 f'''''/30 + 1.5 eps |f| / h, below 1e-10 for the
+  // smooth functions of order one here. `gradient` starts from `before`.
+  static void ExpectGradient(const Tensor& x, const Tensor& gradient,
+                             const std::function<double()>& value, double before = 0) {
+    constexpr double kStep = 1e-3;
+    for (int64_t i = 0; i < x.count(); ++i) {
+      double& element = x.data<double>()[i];
+      const double saved = element;
+      const auto at = [&](double steps) {
+        element = saved + steps * kStep;
+        return value();
+      };
+      const double slope = (at(-2) - 8 * at(-1) + 8 * at(1) - at(2)) / (12 * kStep);
+      element = saved;
+      EXPECT_NEAR(gradient.data<double>()[i] - before, slope, 1e-8) << "element " << i;
+    }
+  }
+
+  Stream& stream() { return *stream_; }
+
+ private:
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+  uint32_t next_seed_ = 100;
+};
+
+TEST_F(GradientTest, Linear) {
+  Tensor x = Random({3, 4}), w = Random({5, 4}), dy = Random({3, 5});
+  Tensor y = Zero({3, 5}), dx = Zero({3, 4}), dw = Zero({5, 4});
+  ASSERT_OK(LinearBackwardInput(stream(), dy, w, dx, Accumulate::kNo));
+  ASSERT_OK(LinearBackwardWeight(stream(), dy, x, dw));
+  const auto value = [&] {
+    EXPECT_OK(LinearForward(stream(), x, w, y));
+    return Dot(y, dy);
+  };
+  ExpectGradient(x, dx, value);
+  ExpectGradient(w, dw, value);
+}
+
+TEST_F(GradientTest, RmsNorm) {
+  Tensor x = Random({3, 7}), w = Random({7}), dy = Random({3, 7});
+  Tensor y = Zero({3, 7}), rstd = Zero({3}), dx = Zero({3, 7}), dw = Zero({7});
+  const auto value = [&] {
+    EXPECT_OK(RmsNormForward(stream(), x, w, 1e-2, y, rstd));
+    return Dot(y, dy);
+  };
+  value();
+  ASSERT_OK(RmsNormBackward(stream(), x, w, rstd, dy, dx, Accumulate::kNo, dw));
+  ExpectGradient(x, dx, value);
+  ExpectGradient(w, dw, value);
+}
+
+TEST_F(GradientTest, L2Norm) {
+  Tensor x = Random({4, 6}), dy = Random({4, 6});
+  Tensor y = Zero({4, 6}), inverse_norm = Zero({4}), dx = Zero({4, 6});
+  const auto value = [&] {
+    EXPECT_OK(L2NormForward(stream(), x, 1e-2, 0.375, y, inverse_norm));
+    return Dot(y, dy);
+  };
+  value();
+  ASSERT_OK(L2NormBackward(stream(), y, inverse_norm, 0.375, dy, dx));
+  ExpectGradient(x, dx, value);
+}
+
+TEST_F(GradientTest, ShortConv) {
+  Tensor x = Random({2, 6, 3}), w = Random({3, 4}), history = Random({2, 3, 3});
+  Tensor dy = Random({2, 6, 3}), y = Zero({2, 6, 3});
+  for (const Tensor& past : {Tensor(), history}) {
+    Tensor dx = Zero({2, 6, 3}), dw = Zero({3, 4});
+    ASSERT_OK(ShortConvBackward(stream(), x, w, past, dy, dx, dw));
+    const auto value = [&] {
+      EXPECT_OK(ShortConvForward(stream(), x, w, past, y));
+      return Dot(y, dy);
+    };
+    ExpectGradient(x, dx, value);
+    ExpectGradient(w, dw, value);
+  }
+}
+
+TEST_F(GradientTest, Activations) {
+  Tensor x = Random({9}), up = Random({9}), dy = Random({9});
+  Tensor y = Zero({9}), dx = Zero({9}), dup = Zero({9});
+  ASSERT_OK(SiluBackward(stream(), x, dy, dx));
+  ExpectGradient(x, dx, [&] {
+    EXPECT_OK(SiluForward(stream(), x, y));
+    return Dot(y, dy);
+  });
+  ASSERT_OK(SigmoidForward(stream(), x, 2, y));
+  ASSERT_OK(SigmoidBackward(stream(), y, 2, dy, dx));
+  ExpectGradient(x, dx, [&] {
+    EXPECT_OK(SigmoidForward(stream(), x, 2, y));
+    return Dot(y, dy);
+  });
+  ASSERT_OK(SwigluBackward(stream(), x, up, dy, dx, dup));
+  const auto swiglu = [&] {
+    EXPECT_OK(SwigluForward(stream(), x, up, y));
+    return Dot(y, dy);
+  };
+  ExpectGradient(x, dx, swiglu);
+  ExpectGradient(up, dup, swiglu);
+}
+
+TEST_F(GradientTest, Rotary) {
+  Tensor x = Random({2, 3, 2, 6}), dy = Random({2, 3, 2, 6});
+  Tensor y = Zero({2, 3, 2, 6}), dx = Zero({2, 3, 2, 6});
+  ASSERT_OK(RotaryBackward(stream(), dy, 100, 5, dx));
+  ExpectGradient(x, dx, [&] {
+    EXPECT_OK(RotaryForward(stream(), x, 100, 5, y));
+    return Dot(y, dy);
+  });
+}
+
+TEST_F(GradientTest, Embedding) {
+  Tensor tokens = Make(Integers({5}, {2, 0, 2, 1, 2}));
+  Tensor table = Random({4, 3}), dy = Random({5, 3});
+  Tensor y = Zero({5, 3}), dtable = Zero({4, 3});
+  ASSERT_OK(EmbeddingBackward(stream(), tokens, dy, dtable));
+  ExpectGradient(table, dtable, [&] {
+    EXPECT_OK(EmbeddingForward(stream(), tokens, table, y));
+    return Dot(y, dy);
+  });
+}
+
+TEST_F(GradientTest, LinearCrossEntropy) {
+  Tensor h = Random({4, 3}), w = Random({6, 3});
+  Tensor targets = Make(Integers({4}, {5, -1, 0, 2}));
+  Tensor losses = Zero({4}), dh = Zero({4, 3}), dw = Zero({6, 3});
+  ASSERT_OK(LinearCrossEntropyForwardBackward(stream(), h, w, targets, 0.25, losses, dh, dw));
+  const auto value = [&] {
+    EXPECT_OK(LinearCrossEntropyForward(stream(), h, w, targets, losses));
+    double sum = 0;
+    for (int64_t r = 0; r < 4; ++r) sum += losses.data<double>()[r];
+    return 0.25 * sum;
+  };
+  ExpectGradient(h, dh, value);
+  ExpectGradient(w, dw, value);
+}
+
+TEST_F(GradientTest, ParameterGradientsAreAddedTo) {
+  Tensor x = Random({3, 4}), w = Random({5, 4}), dy = Random({3, 5}), dw = Zero({5, 4});
+  ASSERT_OK(LinearBackwardWeight(stream(), dy, x, dw));
+  ASSERT_OK(LinearBackwardWeight(stream(), dy, x, dw));
+  Tensor once = Zero({5, 4});
+  ASSERT_OK(LinearBackwardWeight(stream(), dy, x, once));
+  for (int64_t i = 0; i < dw.count(); ++i) {
+    EXPECT_DOUBLE_EQ(dw.data<double>()[i], 2 * once.data<double>()[i]);
+  }
+}
+
+}  // namespace
+}  // namespace weft::kernels

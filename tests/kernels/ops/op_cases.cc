@@ -1,0 +1,358 @@
+// The list of calls that are made on every device.
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/ops/adamw/adamw.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/gradient_norm/gradient_norm.h"
+#include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/rms_norm/rms_norm.h"
+#include "kernels/ops/rotary/rotary.h"
+#include "kernels/ops/short_conv/short_conv.h"
+#include "kernels/ops/sigmoid/sigmoid.h"
+#include "kernels/ops/silu/silu.h"
+#include "kernels/ops/swiglu/swiglu.h"
+#include "tests/kernels/ops/op_case.h"
+#include "tests/kernels/ops/plain_ops.h"
+
+namespace weft::kernels {
+namespace {
+
+using Rows = std::vector<std::vector<float>>;
+
+OpCase ForwardLinear(int64_t r, int64_t k, int64_t n) {
+  return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n),
+          .operands = {Normal(1, {r, k}), Normal(2, {n, k}), Normal(3, {r, n})},
+          .results = {2},
+          .call = [](Stream& s, Operands t) { return LinearForward(s, t[0], t[1], t[2]); },
+          .plain =
+              [=](Rows& a) {
+                plain::MatMul({a[0], k, 1}, {a[1], 1, k}, r, n, k, 0, a[2]);
+              }};
+}
+
+OpCase BackwardLinearInput(int64_t r, int64_t k, int64_t n, Accumulate accumulate) {
+  const float beta = accumulate == Accumulate::kYes ? 1 : 0;
+  return {.name = absl::StrCat("LinearBackwardInput", r, "x", k, "x", n, beta == 0 ? "" : "Added"),
+          .operands = {Normal(1, {r, n}), Normal(2, {n, k}), Normal(3, {r, k})},
+          .results = {2},
+          .call = [=](Stream& s,
+                      Operands t) { return LinearBackwardInput(s, t[0], t[1], t[2], accumulate); },
+          .plain =
+              [=](Rows& a) {
+                plain::MatMul({a[0], n, 1}, {a[1], k, 1}, r, k, n, beta, a[2]);
+              }};
+}
+
+OpCase BackwardLinearWeight(int64_t r, int64_t k, int64_t n) {
+  return {.name = absl::StrCat("LinearBackwardWeight", r, "x", k, "x", n),
+          .operands = {Normal(1, {r, n}), Normal(2, {r, k}), Normal(3, {n, k})},
+          .results = {2},
+          .call = [](Stream& s, Operands t) { return LinearBackwardWeight(s, t[0], t[1], t[2]); },
+          .plain =
+              [=](Rows& a) {
+                plain::MatMul({a[0], 1, n}, {a[1], k, 1}, n, k, r, 1, a[2]);
+              }};
+}
+
+void AddLinear(std::vector<OpCase>& cases) {
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {239, 1, 33}, {130, 129, 257}, {257, 96, 65}};
+  for (const auto& [r, k, n] : shapes) {
+    cases.push_back(ForwardLinear(r, k, n));
+    cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kNo));
+    cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kYes));
+    cases.push_back(BackwardLinearWeight(r, k, n));
+  }
+}
+
+void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
+  constexpr double kEps = 1e-6;
+  cases.push_back(
+      {.name = absl::StrCat("RmsNormForward", r, "x", c),
+       .operands = {Normal(1, {r, c}, 3), Normal(2, {c}), Normal(3, {r, c}), Normal(4, {r})},
+       .results = {2, 3},
+       .call = [](Stream& s,
+                  Operands t) { return RmsNormForward(s, t[0], t[1], kEps, t[2], t[3]); },
+       .plain =
+           [](Rows& a) {
+             plain::RmsNormForward(a[0], a[1], static_cast<float>(kEps), a[2], a[3]);
+           }});
+  Array rstd = Normal(3, {r});
+  for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    const bool added = accumulate == Accumulate::kYes;
+    cases.push_back(
+        {.name = absl::StrCat("RmsNormBackward", r, "x", c, added ? "Added" : ""),
+         .operands = {Normal(1, {r, c}), Normal(2, {c}), rstd, Normal(4, {r, c}), Normal(5, {r, c}),
+                      Normal(6, {c})},
+         .results = {4, 5},
+         .call =
+             [=](Stream& s, Operands t) {
+               return RmsNormBackward(s, t[0], t[1], t[2], t[3], t[4], accumulate, t[5]);
+             },
+         .plain =
+             [=](Rows& a) { plain::RmsNormBackward(a[0], a[1], a[2], a[3], added, a[4], a[5]); }});
+  }
+}
+
+void AddL2Norm(std::vector<OpCase>& cases, int64_t r, int64_t d) {
+  constexpr double kEps = 1e-6;
+  constexpr double kScale = 0.3125;
+  cases.push_back(
+      {.name = absl::StrCat("L2NormForward", r, "x", d),
+       .operands = {Normal(1, {r, d}, 0.1), Normal(2, {r, d}), Normal(3, {r})},
+       .results = {1, 2},
+       .call = [](Stream& s,
+                  Operands t) { return L2NormForward(s, t[0], kEps, kScale, t[1], t[2]); },
+       .plain =
+           [=](Rows& a) {
+             plain::L2NormForward(a[0], d, static_cast<float>(kEps), static_cast<float>(kScale),
+                                  a[1], a[2]);
+           }});
+  cases.push_back(
+      {.name = absl::StrCat("L2NormBackward", r, "x", d),
+       .operands = {Normal(1, {r, d}), Normal(2, {r}), Normal(3, {r, d}), Normal(4, {r, d})},
+       .results = {3},
+       .call = [](Stream& s,
+                  Operands t) { return L2NormBackward(s, t[0], t[1], kScale, t[2], t[3]); },
+       .plain =
+           [](Rows& a) {
+             plain::L2NormBackward(a[0], a[1], static_cast<float>(kScale), a[2], a[3]);
+           }});
+}
+
+void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, bool with_history) {
+  const auto [b, t, c, w] = shape;
+  const std::string name = absl::StrCat(b, "x", t, "x", c, "w", w, with_history ? "History" : "");
+  // Operand 2 is a history of no tokens where there is none.
+  const Array history = with_history ? Normal(3, {b, w - 1, c}) : Zeros({b, 0, c});
+  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
+  cases.push_back(
+      {.name = absl::StrCat("ShortConvForward", name),
+       .operands = {Normal(1, {b, t, c}), Normal(2, {c, w}), history, Normal(4, {b, t, c})},
+       .results = {3},
+       .call = [=](Stream& s,
+                   Operands a) { return ShortConvForward(s, a[0], a[1], optional(a[2]), a[3]); },
+       .plain = [=](Rows& a) { plain::ShortConvForward(shape, a[0], a[1], a[2], a[3]); }});
+  cases.push_back(
+      {.name = absl::StrCat("ShortConvBackward", name),
+       .operands = {Normal(1, {b, t, c}), Normal(2, {c, w}), history, Normal(4, {b, t, c}),
+                    Normal(5, {b, t, c}), Normal(6, {c, w})},
+       .results = {4, 5},
+       .call =
+           [=](Stream& s, Operands a) {
+             return ShortConvBackward(s, a[0], a[1], optional(a[2]), a[3], a[4], a[5]);
+           },
+       .plain =
+           [=](Rows& a) { plain::ShortConvBackward(shape, a[0], a[1], a[2], a[3], a[4], a[5]); }});
+}
+
+template <typename Formula>
+std::function<void(Rows&)> Each(size_t result, Formula formula) {
+  return [=](Rows& a) {
+    for (size_t i = 0; i < a[result].size(); ++i) a[result][i] = formula(a, i);
+  };
+}
+
+void AddActivations(std::vector<OpCase>& cases, int64_t n) {
+  constexpr float kScale = 2;
+  const Array x = Normal(1, {n}, 4);
+  const Array dy = Normal(2, {n});
+  const Array up = Normal(3, {n});
+  const Array result = Normal(4, {n});
+  cases.push_back({absl::StrCat("SiluForward", n),
+                   {x, result},
+                   {1},
+                   [](Stream& s, Operands t) { return SiluForward(s, t[0], t[1]); },
+                   Each(1, [](Rows& a, size_t i) { return a[0][i] * plain::Sigmoid(a[0][i]); })});
+  cases.push_back({absl::StrCat("SiluBackward", n),
+                   {x, dy, result},
+                   {2},
+                   [](Stream& s, Operands t) { return SiluBackward(s, t[0], t[1], t[2]); },
+                   Each(2, [](Rows& a, size_t i) { return a[1][i] * plain::SiluSlope(a[0][i]); })});
+  cases.push_back({absl::StrCat("SigmoidForward", n),
+                   {x, result},
+                   {1},
+                   [](Stream& s, Operands t) { return SigmoidForward(s, t[0], kScale, t[1]); },
+                   Each(1, [](Rows& a, size_t i) { return kScale * plain::Sigmoid(a[0][i]); })});
+  cases.push_back(
+      {absl::StrCat("SigmoidBackward", n),
+       {x, dy, result},
+       {2},
+       [](Stream& s, Operands t) { return SigmoidBackward(s, t[0], kScale, t[1], t[2]); },
+       Each(2, [](Rows& a, size_t i) { return a[1][i] * a[0][i] * (1 - a[0][i] / kScale); })});
+  cases.push_back(
+      {absl::StrCat("SwigluForward", n),
+       {x, up, result},
+       {2},
+       [](Stream& s, Operands t) { return SwigluForward(s, t[0], t[1], t[2]); },
+       Each(2, [](Rows& a, size_t i) { return a[0][i] * plain::Sigmoid(a[0][i]) * a[1][i]; })});
+  cases.push_back(
+      {absl::StrCat("SwigluBackward", n),
+       {x, up, dy, result, result},
+       {3, 4},
+       [](Stream& s, Operands t) { return SwigluBackward(s, t[0], t[1], t[2], t[3], t[4]); },
+       [](Rows& a) {
+         for (size_t i = 0; i < a[0].size(); ++i) {
+           a[3][i] = a[2][i] * a[1][i] * plain::SiluSlope(a[0][i]);
+           a[4][i] = a[2][i] * a[0][i] * plain::Sigmoid(a[0][i]);
+         }
+       }});
+  cases.push_back({absl::StrCat("Add", n),
+                   {x, up, result},
+                   {2},
+                   [](Stream& s, Operands t) { return Add(s, t[0], t[1], t[2]); },
+                   Each(2, [](Rows& a, size_t i) { return a[0][i] + a[1][i]; })});
+  cases.push_back({absl::StrCat("Copy", n),
+                   {x, result},
+                   {1},
+                   [](Stream& s, Operands t) { return Copy(s, t[0], t[1]); },
+                   Each(1, [](Rows& a, size_t i) { return a[0][i]; })});
+  cases.push_back({absl::StrCat("Fill", n),
+                   {result},
+                   {0},
+                   [](Stream& s, Operands t) { return Fill(s, t[0], 0.375); },
+                   Each(0, [](Rows&, size_t) { return 0.375F; })});
+}
+
+void AddRotary(std::vector<OpCase>& cases, const plain::RotaryShape& shape, int64_t first) {
+  const auto [b, t, h, d] = shape;
+  cases.push_back(
+      {absl::StrCat("RotaryForward", b, "x", t, "x", h, "x", d, "from", first),
+       {Normal(1, {b, t, h, d}), Zeros({b, t, h, d})},
+       {1},
+       [=](Stream& s, Operands a) { return RotaryForward(s, a[0], 10000, first, a[1]); },
+       [=](Rows& a) { plain::Rotary(shape, a[0], 10000, first, 1, a[1]); }});
+  cases.push_back(
+      {absl::StrCat("RotaryBackward", b, "x", t, "x", h, "x", d, "from", first),
+       {Normal(1, {b, t, h, d}), Zeros({b, t, h, d})},
+       {1},
+       [=](Stream& s, Operands a) { return RotaryBackward(s, a[0], 10000, first, a[1]); },
+       [=](Rows& a) { plain::Rotary(shape, a[0], 10000, first, -1, a[1]); }});
+}
+
+// Indices below `limit`; every fifth is -1 when `with_gaps`.
+Array SomeIndices(int64_t count, int32_t limit, bool with_gaps) {
+  std::vector<int32_t> values(static_cast<size_t>(count));
+  for (int32_t i = 0; i < static_cast<int32_t>(count); ++i) {
+    values[static_cast<size_t>(i)] = with_gaps && i % 5 == 4 ? -1 : i * 7 % limit;
+  }
+  return Integers({count}, values);
+}
+
+void AddEmbedding(std::vector<OpCase>& cases, int64_t r, int32_t v, int64_t c) {
+  const auto width = static_cast<size_t>(c);
+  cases.push_back({absl::StrCat("EmbeddingForward", r, "x", v, "x", c),
+                   {SomeIndices(r, v, false), Normal(1, {v, c}), Zeros({r, c})},
+                   {2},
+                   [](Stream& s, Operands t) { return EmbeddingForward(s, t[0], t[1], t[2]); },
+                   Each(2, [=](Rows& a, size_t i) {
+                     return a[1][static_cast<size_t>(a[0][i / width]) * width + i % width];
+                   })});
+  cases.push_back({absl::StrCat("EmbeddingBackward", r, "x", v, "x", c),
+                   {SomeIndices(r, v, false), Normal(1, {r, c}), Normal(2, {v, c})},
+                   {2},
+                   [](Stream& s, Operands t) { return EmbeddingBackward(s, t[0], t[1], t[2]); },
+                   [=](Rows& a) {
+                     for (size_t i = 0; i < a[1].size(); ++i) {
+                       a[2][static_cast<size_t>(a[0][i / width]) * width + i % width] += a[1][i];
+                     }
+                   }});
+}
+
+void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v) {
+  constexpr float kScale = 0.0078125;
+  const std::string shape = absl::StrCat(r, "x", c, "x", v);
+  const Array h = Normal(1, {r, c});
+  const Array w = Normal(2, {v, c}, 0.5);
+  const Array targets = SomeIndices(r, v, true);
+  cases.push_back(
+      {absl::StrCat("LinearCrossEntropyForward", shape),
+       {h, w, targets, Normal(3, {r})},
+       {3},
+       [](Stream& s, Operands t) { return LinearCrossEntropyForward(s, t[0], t[1], t[2], t[3]); },
+       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kScale, a[3], nullptr, nullptr); }});
+  cases.push_back(
+      {absl::StrCat("LinearCrossEntropyForwardBackward", shape),
+       {h, w, targets, Normal(3, {r}), Normal(4, {r, c}), Normal(5, {v, c}, 0.01)},
+       {3, 4, 5},
+       [](Stream& s, Operands t) {
+         return LinearCrossEntropyForwardBackward(s, t[0], t[1], t[2], kScale, t[3], t[4], t[5]);
+       },
+       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kScale, a[3], &a[4], &a[5]); }});
+}
+
+void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
+  Array v = Normal(4, {n});
+  for (double& value : v.values) value = value * value;
+  Array clip = Zeros({1});
+  clip.values[0] = 0.75;
+  cases.push_back({absl::StrCat("AdamW", n),
+                   {Normal(1, {n}), clip, Normal(2, {n}), Normal(3, {n}), v},
+                   {2, 3, 4},
+                   [](Stream& s, Operands t) {
+                     const AdamWOptions options = {.learning_rate = 0.01,
+                                                   .beta1 = 0.9,
+                                                   .beta2 = 0.95,
+                                                   .epsilon = 1e-8,
+                                                   .weight_decay = 0.1,
+                                                   .step = 3};
+                     return AdamW(s, options, t[0], t[1], t[2], t[3], t[4]);
+                   },
+                   [](Rows& a) {
+                     plain::AdamW(0.01F, 0.9F, 0.95F, 1e-8F, 0.1F, 3, a[0], a[1][0], a[2], a[3],
+                                  a[4]);
+                   }});
+  Array sum = Zeros({1});
+  sum.fixed_f64 = true;
+  cases.push_back({absl::StrCat("SumOfSquares", n),
+                   {Normal(1, {n}), sum},
+                   {1},
+                   [](Stream& s, Operands t) { return SumOfSquares(s, t[0], t[1]); },
+                   [](Rows& a) {
+                     a[1][0] = 0;
+                     for (float value : a[0]) a[1][0] += value * value;
+                   }});
+  sum.values[0] = static_cast<double>(n);
+  cases.push_back({absl::StrCat("ClipFactor", n),
+                   {sum, Zeros({1})},
+                   {1},
+                   [](Stream& s, Operands t) { return ClipFactor(s, t[0], 1.5, t[1]); },
+                   [](Rows& a) { a[1][0] = std::min(1.0F, 1.5F / std::sqrt(a[0][0])); }});
+}
+
+}  // namespace
+
+std::vector<OpCase> AllOpCases() {
+  std::vector<OpCase> cases;
+  AddLinear(cases);
+  for (const auto& [r, c] : {std::pair{3, 2}, {239, 1}, {5, 17}, {70, 257}, {1100, 64}}) {
+    AddRmsNorm(cases, r, c);
+    AddL2Norm(cases, r, c);
+  }
+  AddShortConv(cases, {1, 1, 1, 4}, false);
+  AddShortConv(cases, {2, 3, 5, 4}, true);
+  AddShortConv(cases, {2, 131, 259, 4}, false);
+  AddShortConv(cases, {1, 65, 33, 4}, true);
+  AddShortConv(cases, {3, 7, 9, 1}, false);
+  for (const int64_t n : {1, 15, 63, 8193, 20000}) {
+    AddActivations(cases, n);
+    AddOptimizer(cases, n);
+  }
+  AddRotary(cases, {1, 1, 1, 2}, 0);
+  AddRotary(cases, {2, 37, 3, 34}, 0);
+  AddRotary(cases, {1, 5, 2, 64}, 1000);
+  AddEmbedding(cases, 1, 1, 1);
+  AddEmbedding(cases, 300, 11, 131);
+  AddCrossEntropy(cases, 1, 1, 1);
+  AddCrossEntropy(cases, 70, 33, 259);
+  AddCrossEntropy(cases, 45, 16, 40000);
+  return cases;
+}
+
+}  // namespace weft::kernels

@@ -1,0 +1,178 @@
+#include "tests/kernels/ops/plain_ops.h"
+
+namespace weft::kernels::plain {
+namespace {
+
+size_t At(int64_t index) { return static_cast<size_t>(index); }
+
+float InputAt(const ConvShape& s, const Row& x, const Row& history, int64_t b, int64_t t,
+              int64_t c) {
+  if (t >= 0) return x[At((b * s.tokens + t) * s.channels + c)];
+  if (history.empty()) return 0;
+  return history[At((b * (s.taps - 1) + s.taps - 1 + t) * s.channels + c)];
+}
+
+float Convolved(const ConvShape& s, const Row& x, const Row& w, const Row& history, int64_t b,
+                int64_t t, int64_t c) {
+  float z = 0;
+  for (int64_t j = 0; j < s.taps; ++j) {
+    z += w[At(c * s.taps + j)] * InputAt(s, x, history, b, t - j, c);
+  }
+  return z;
+}
+
+}  // namespace
+
+void MatMul(const Strided& a, const Strided& b, int64_t m, int64_t n, int64_t k, float beta,
+            Row& c) {
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = 0;
+      for (int64_t l = 0; l < k; ++l) sum += a.at(i, l) * b.at(l, j);
+      c[At(i * n + j)] = sum + (beta == 0 ? 0 : beta * c[At(i * n + j)]);
+    }
+  }
+}
+
+void RmsNormForward(const Row& x, const Row& w, float eps, Row& y, Row& rstd) {
+  const size_t channels = w.size();
+  for (size_t r = 0; r < rstd.size(); ++r) {
+    float sum = 0;
+    for (size_t c = 0; c < channels; ++c) sum += x[r * channels + c] * x[r * channels + c];
+    rstd[r] = 1 / std::sqrt(sum / static_cast<float>(channels) + eps);
+    for (size_t c = 0; c < channels; ++c) {
+      y[r * channels + c] = w[c] * x[r * channels + c] * rstd[r];
+    }
+  }
+}
+
+void RmsNormBackward(const Row& x, const Row& w, const Row& rstd, const Row& dy, bool accumulate,
+                     Row& dx, Row& dw) {
+  const size_t channels = w.size();
+  for (size_t r = 0; r < rstd.size(); ++r) {
+    float mean = 0;
+    for (size_t c = 0; c < channels; ++c) {
+      mean += w[c] * dy[r * channels + c] * x[r * channels + c];
+    }
+    mean /= static_cast<float>(channels);
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t i = r * channels + c;
+      const float value = rstd[r] * (w[c] * dy[i] - x[i] * rstd[r] * rstd[r] * mean);
+      dw[c] += dy[i] * x[i] * rstd[r];
+      dx[i] = accumulate ? dx[i] + value : value;
+    }
+  }
+}
+
+void L2NormForward(const Row& x, int64_t width, float eps, float scale, Row& y, Row& inverse_norm) {
+  for (size_t r = 0; r < inverse_norm.size(); ++r) {
+    float sum = 0;
+    const size_t first = r * At(width);
+    for (size_t d = first; d < first + At(width); ++d) sum += x[d] * x[d];
+    inverse_norm[r] = 1 / std::sqrt(sum + eps);
+    for (size_t d = first; d < first + At(width); ++d) y[d] = scale * x[d] * inverse_norm[r];
+  }
+}
+
+void L2NormBackward(const Row& y, const Row& inverse_norm, float scale, const Row& dy, Row& dx) {
+  const size_t width = y.size() / inverse_norm.size();
+  for (size_t r = 0; r < inverse_norm.size(); ++r) {
+    float dot = 0;
+    for (size_t d = r * width; d < (r + 1) * width; ++d) dot += y[d] * dy[d];
+    for (size_t d = r * width; d < (r + 1) * width; ++d) {
+      dx[d] = inverse_norm[r] * (scale * dy[d] - y[d] * dot / scale);
+    }
+  }
+}
+
+void ShortConvForward(const ConvShape& s, const Row& x, const Row& w, const Row& history, Row& y) {
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for (int64_t t = 0; t < s.tokens; ++t) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        const float z = Convolved(s, x, w, history, b, t, c);
+        y[At((b * s.tokens + t) * s.channels + c)] = z * Sigmoid(z);
+      }
+    }
+  }
+}
+
+void ShortConvBackward(const ConvShape& s, const Row& x, const Row& w, const Row& history,
+                       const Row& dy, Row& dx, Row& dw) {
+  std::fill(dx.begin(), dx.end(), 0.0F);
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for (int64_t t = 0; t < s.tokens; ++t) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        const int64_t row = b * s.tokens + t;
+        const float dz =
+            dy[At(row * s.channels + c)] * SiluSlope(Convolved(s, x, w, history, b, t, c));
+        for (int64_t j = 0; j < s.taps; ++j) {
+          dw[At(c * s.taps + j)] += dz * InputAt(s, x, history, b, t - j, c);
+          if (t >= j) dx[At((row - j) * s.channels + c)] += dz * w[At(c * s.taps + j)];
+        }
+      }
+    }
+  }
+}
+
+void Rotary(const RotaryShape& s, const Row& x, double base, int64_t first_position, double sign,
+            Row& y) {
+  const int64_t half = s.width / 2;
+  for (int64_t row = 0; row < s.batch * s.tokens * s.heads; ++row) {
+    const auto position = static_cast<double>(first_position + row / s.heads % s.tokens);
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle =
+          sign * position *
+          std::pow(base, -2 * static_cast<double>(i) / static_cast<double>(s.width));
+      const auto cosine = static_cast<float>(std::cos(angle));
+      const auto sine = static_cast<float>(std::sin(angle));
+      const float low = x[At(row * s.width + i)];
+      const float high = x[At(row * s.width + half + i)];
+      y[At(row * s.width + i)] = low * cosine - high * sine;
+      y[At(row * s.width + half + i)] = low * sine + high * cosine;
+    }
+  }
+}
+
+void CrossEntropy(const Row& h, const Row& w, const Row& targets, int64_t channels, float scale,
+                  Row& losses, Row* dh, Row* dw) {
+  const size_t width = At(channels);
+  const size_t vocabulary = w.size() / width;
+  if (dh != nullptr) std::fill(dh->begin(), dh->end(), 0.0F);
+  for (size_t r = 0; r < targets.size(); ++r) {
+    losses[r] = 0;
+    if (targets[r] < 0) continue;
+    Row logits(vocabulary);
+    for (size_t v = 0; v < vocabulary; ++v) {
+      for (size_t c = 0; c < width; ++c) logits[v] += h[r * width + c] * w[v * width + c];
+    }
+    const float largest = *std::max_element(logits.begin(), logits.end());
+    float sum = 0;
+    for (float logit : logits) sum += std::exp(logit - largest);
+    const auto target = static_cast<size_t>(targets[r]);
+    losses[r] = largest + std::log(sum) - logits[target];
+    if (dh == nullptr) continue;
+    for (size_t v = 0; v < vocabulary; ++v) {
+      const float p = std::exp(logits[v] - largest) / sum;
+      const float slope = scale * (v == target ? p - 1 : p);
+      for (size_t c = 0; c < width; ++c) {
+        (*dh)[r * width + c] += slope * w[v * width + c];
+        (*dw)[v * width + c] += slope * h[r * width + c];
+      }
+    }
+  }
+}
+
+void AdamW(float learning_rate, float beta1, float beta2, float epsilon, float weight_decay,
+           int step, const Row& gradient, float clip, Row& parameter, Row& m, Row& v) {
+  const float m_correction = 1 - std::pow(beta1, static_cast<float>(step));
+  const float v_correction = 1 - std::pow(beta2, static_cast<float>(step));
+  for (size_t i = 0; i < parameter.size(); ++i) {
+    const float g = clip * gradient[i];
+    m[i] = beta1 * m[i] + (1 - beta1) * g;
+    v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+    const float direction = m[i] / m_correction / (std::sqrt(v[i] / v_correction) + epsilon);
+    parameter[i] -= learning_rate * (direction + weight_decay * parameter[i]);
+  }
+}
+
+}  // namespace weft::kernels::plain
