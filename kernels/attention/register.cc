@@ -12,6 +12,7 @@ void RegisterReferenceAttention() {
 
 void RegisterCpuAttention() {
   RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
+  RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
 }
 
 }  // namespace weft::kernels

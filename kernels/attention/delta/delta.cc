@@ -2,8 +2,8 @@
 
 #include "common/base/status_macros.h"
 #include "kernels/attention/delta/delta_kernels.h"
-#include "kernels/attention/operand.h"
 #include "kernels/device/op_table.h"
+#include "kernels/ops/operand_check.h"
 
 namespace weft::kernels {
 namespace {
@@ -37,9 +37,14 @@ absl::Status CheckProblem(const DeltaProblem& p) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSaved(const Device& device, const Shapes& shapes, const DeltaSaved& saved) {
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: saved.errors", saved.errors, shapes.values));
-  return CheckOperand(device, "delta: saved.state", saved.state, shapes.state);
+void CheckOptional(OperandCheck& check, absl::string_view name, const Tensor& tensor,
+                   const Shape& shape) {
+  if (tensor.present()) check.Shaped(name, tensor, shape);
+}
+
+void CheckSaved(OperandCheck& check, const DeltaSaved& saved, const Shapes& shapes) {
+  check.Shaped("saved.errors", saved.errors, shapes.values)
+      .Shaped("saved.state", saved.state, shapes.state);
 }
 
 }  // namespace
@@ -69,22 +74,20 @@ absl::Status DeltaForward(Stream& stream, const DeltaProblem& problem, const Ten
                           const Tensor& k, const Tensor& v, const Tensor& beta,
                           const Tensor& initial_state, Tensor& o, Tensor& final_state,
                           DeltaSaved& saved) {
-  const Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
-  WEFT_ASSIGN_OR_RETURN(DeltaForwardKernel* const kernel, forward_kernels.Find(device.kind()));
+  WEFT_ASSIGN_OR_RETURN(DeltaForwardKernel* const kernel,
+                        forward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: q", q, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: k", k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: v", v, shapes.values));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: beta", beta, shapes.beta));
-  WEFT_RETURN_IF_ERROR(
-      CheckOptionalOperand(device, "delta: initial_state", initial_state, shapes.state));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: o", o, shapes.values));
-  WEFT_RETURN_IF_ERROR(
-      CheckOptionalOperand(device, "delta: final_state", final_state, shapes.state));
-  if (saved.errors.present() || saved.state.present()) {
-    WEFT_RETURN_IF_ERROR(CheckSaved(device, shapes, saved));
-  }
+  OperandCheck check("DeltaForward", stream);
+  check.Shaped("q", q, shapes.keys)
+      .Shaped("k", k, shapes.keys)
+      .Shaped("v", v, shapes.values)
+      .Shaped("beta", beta, shapes.beta)
+      .Shaped("o", o, shapes.values);
+  CheckOptional(check, "initial_state", initial_state, shapes.state);
+  CheckOptional(check, "final_state", final_state, shapes.state);
+  if (saved.errors.present() || saved.state.present()) CheckSaved(check, saved, shapes);
+  WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, q, k, v, beta, initial_state, o, final_state, saved);
 }
 
@@ -92,23 +95,23 @@ absl::Status DeltaBackward(Stream& stream, const DeltaProblem& problem, const Te
                            const Tensor& k, const Tensor& beta, const DeltaSaved& saved,
                            const Tensor& d_o, const Tensor& d_final_state, Tensor& d_q, Tensor& d_k,
                            Tensor& d_v, Tensor& d_beta, Tensor& d_initial_state) {
-  const Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
-  WEFT_ASSIGN_OR_RETURN(DeltaBackwardKernel* const kernel, backward_kernels.Find(device.kind()));
+  WEFT_ASSIGN_OR_RETURN(DeltaBackwardKernel* const kernel,
+                        backward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: q", q, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: k", k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: beta", beta, shapes.beta));
-  WEFT_RETURN_IF_ERROR(CheckSaved(device, shapes, saved));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: d_o", d_o, shapes.values));
-  WEFT_RETURN_IF_ERROR(
-      CheckOptionalOperand(device, "delta: d_final_state", d_final_state, shapes.state));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: d_q", d_q, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: d_k", d_k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: d_v", d_v, shapes.values));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "delta: d_beta", d_beta, shapes.beta));
-  WEFT_RETURN_IF_ERROR(
-      CheckOptionalOperand(device, "delta: d_initial_state", d_initial_state, shapes.state));
+  OperandCheck check("DeltaBackward", stream);
+  check.Shaped("q", q, shapes.keys)
+      .Shaped("k", k, shapes.keys)
+      .Shaped("beta", beta, shapes.beta)
+      .Shaped("d_o", d_o, shapes.values)
+      .Shaped("d_q", d_q, shapes.keys)
+      .Shaped("d_k", d_k, shapes.keys)
+      .Shaped("d_v", d_v, shapes.values)
+      .Shaped("d_beta", d_beta, shapes.beta);
+  CheckSaved(check, saved, shapes);
+  CheckOptional(check, "d_final_state", d_final_state, shapes.state);
+  CheckOptional(check, "d_initial_state", d_initial_state, shapes.state);
+  WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, q, k, beta, saved, d_o, d_final_state, d_q, d_k, d_v, d_beta,
                 d_initial_state);
 }

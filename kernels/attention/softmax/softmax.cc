@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "common/base/status_macros.h"
-#include "kernels/attention/operand.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 #include "kernels/device/op_table.h"
+#include "kernels/ops/operand_check.h"
 
 namespace weft::kernels {
 namespace {
@@ -63,34 +63,38 @@ absl::Status Supports(const Device& device, const SoftmaxProblem& problem) {
 
 absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
                             const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse) {
-  const Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
-  WEFT_ASSIGN_OR_RETURN(SoftmaxForwardKernel* const kernel, forward_kernels.Find(device.kind()));
+  WEFT_ASSIGN_OR_RETURN(SoftmaxForwardKernel* const kernel,
+                        forward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: q", q, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: k", k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: v", v, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: o", o, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: lse", lse, shapes.lse));
+  OperandCheck check("SoftmaxForward", stream);
+  check.Shaped("q", q, shapes.queries)
+      .Shaped("k", k, shapes.keys)
+      .Shaped("v", v, shapes.keys)
+      .Shaped("o", o, shapes.queries)
+      .Shaped("lse", lse, shapes.lse);
+  WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, q, k, v, o, lse);
 }
 
 absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
                              const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
                              const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v) {
-  const Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
-  WEFT_ASSIGN_OR_RETURN(SoftmaxBackwardKernel* const kernel, backward_kernels.Find(device.kind()));
+  WEFT_ASSIGN_OR_RETURN(SoftmaxBackwardKernel* const kernel,
+                        backward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: q", q, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: k", k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: v", v, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: o", o, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: lse", lse, shapes.lse));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: d_o", d_o, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: d_q", d_q, shapes.queries));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: d_k", d_k, shapes.keys));
-  WEFT_RETURN_IF_ERROR(CheckOperand(device, "softmax: d_v", d_v, shapes.keys));
+  OperandCheck check("SoftmaxBackward", stream);
+  check.Shaped("q", q, shapes.queries)
+      .Shaped("k", k, shapes.keys)
+      .Shaped("v", v, shapes.keys)
+      .Shaped("o", o, shapes.queries)
+      .Shaped("lse", lse, shapes.lse)
+      .Shaped("d_o", d_o, shapes.queries)
+      .Shaped("d_q", d_q, shapes.queries)
+      .Shaped("d_k", d_k, shapes.keys)
+      .Shaped("d_v", d_v, shapes.keys);
+  WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, q, k, v, o, lse, d_o, d_q, d_k, d_v);
 }
 

@@ -141,10 +141,12 @@ inline double RootMeanSquare(const Values& a) {
 }
 
 // The tolerance rule: a kernel may err at most twice as much as `plain`, the textbook loops in the
-// same precision, plus two roundings of the largest result.
+// same precision, plus two roundings of the largest result, or of `terms`: the size of terms that
+// cancel in an exact zero.
 inline void ExpectAsExactAsPlain(const Values& got, const Values& plain, const Values& exact,
-                                 const std::string& what) {
-  const double rounding = std::numeric_limits<float>::epsilon() * MaxMagnitude(exact);
+                                 const std::string& what, double terms = 0.0) {
+  const double rounding =
+      std::numeric_limits<float>::epsilon() * std::max(terms, MaxMagnitude(exact));
   EXPECT_LE(MaxDifference(got, exact), 2.0 * MaxDifference(plain, exact) + 2.0 * rounding) << what;
 }
 

@@ -11,9 +11,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/attention/cpu/head_rows.h"
 #include "kernels/attention/delta/cpu/chunk_solve.h"
 #include "kernels/attention/delta/delta_kernels.h"
-#include "kernels/device/aligned_array.h"
 #include "kernels/device/cpu/cpu_stream.h"
 #include "kernels/device/cpu/gemm.h"
 
@@ -22,58 +22,6 @@ namespace {
 
 constexpr Transpose kPlain = Transpose::kNo;
 constexpr Transpose kTransposed = Transpose::kYes;
-
-// The rows of one head in a [B, T, H, width] tensor: `stride` elements apart.
-struct HeadRows {
-  HeadRows(const Tensor& tensor, int64_t batch, int64_t head)
-      : first(tensor.data<float>() +
-              (batch * tensor.dim(1) * tensor.dim(2) + head) * tensor.dim(3)),
-        width(tensor.dim(3)),
-        stride(tensor.dim(2) * tensor.dim(3)) {}
-
-  [[nodiscard]] float* Row(int64_t t) const { return first + t * stride; }
-  void Load(int64_t t, int64_t rows, float* to) const {
-    for (int64_t i = 0; i < rows; ++i) {
-      std::memcpy(to + i * width, Row(t + i), static_cast<size_t>(width) * sizeof(float));
-    }
-  }
-  void Store(int64_t t, int64_t rows, const float* from) const {
-    for (int64_t i = 0; i < rows; ++i) {
-      std::memcpy(Row(t + i), from + i * width, static_cast<size_t>(width) * sizeof(float));
-    }
-  }
-
-  float* first;
-  int64_t width;
-  int64_t stride;
-};
-
-// Cuts one allocation into matrices that begin on cache lines. The first pass, without memory, only
-// counts.
-class Carver {
- public:
-  explicit Carver(float* memory) : memory_(memory) {}
-  float* Take(int64_t count) {
-    float* const taken = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (count + 15) / 16 * 16;
-    return taken;
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
-
- private:
-  float* memory_;
-  int64_t used_ = 0;
-};
-
-// The working space of a thread: as large as the largest problem it has met.
-template <typename Space>
-Space ThreadSpace(const DeltaProblem& p) {
-  thread_local Scratch<float> scratch;
-  Carver count(nullptr);
-  Space sized(p, count);
-  Carver carver(scratch.Get(count.used()));
-  return Space(p, carver);
-}
 
 int64_t ChunkRows(const DeltaProblem& p) {
   return std::min(p.chunk, std::max<int64_t>(p.tokens, 1));
@@ -115,15 +63,16 @@ struct ForwardSpace {
         state(carver.Take(p.key_dim * p.value_dim)) {}
 
   KeySpace key;
-  float* eo;  // [2n, Dv]: E above O
-  float* n;   // [n, Dv]
-  float* state;
+  float* eo;     // [2n, Dv]: E above O
+  float* n;      // [n, Dv]
+  float* state;  // [Dk, Dv], when nobody wants the last one
 };
 
 struct ForwardHead {
   const VectorTable& vector;
   HeadRows q, k, v, beta, o;
   const HeadRows* errors;  // null: not wanted
+  float* state;            // [Dk, Dv]: S before the chunk, then after it
 };
 
 void ForwardChunk(const ForwardHead& head, const ForwardSpace& space, int64_t t, int64_t n) {
@@ -132,13 +81,13 @@ void ForwardChunk(const ForwardHead& head, const ForwardSpace& space, int64_t t,
   space.key.Load(head.k, head.q, head.beta, t, n);
   float* const e = space.eo;
   float* const o = space.eo + n * dv;
-  Gemm(kPlain, kPlain, 2 * n, dv, dk, 1.0F, space.key.kq, dk, space.state, dv, 0.0F, space.eo, dv);
+  Gemm(kPlain, kPlain, 2 * n, dv, dk, 1.0F, space.key.kq, dk, head.state, dv, 0.0F, space.eo, dv);
   for (int64_t i = 0; i < n; ++i) {
     head.vector.combine(1.0F, head.v.Row(t + i), -1.0F, e + i * dv, e + i * dv, dv);
   }
   SolveErrors({head.vector, space.key.gp, n, space.key.beta, n, dv}, e, space.n);
   Gemm(kPlain, kPlain, n, dv, n, 1.0F, space.key.gp + n * n, n, space.n, dv, 1.0F, o, dv);
-  Gemm(kTransposed, kPlain, dk, dv, n, 1.0F, space.key.kq, dk, space.n, dv, 1.0F, space.state, dv);
+  Gemm(kTransposed, kPlain, dk, dv, n, 1.0F, space.key.kq, dk, space.n, dv, 1.0F, head.state, dv);
   head.o.Store(t, n, o);
   if (head.errors != nullptr) head.errors->Store(t, n, e);
 }
@@ -148,7 +97,7 @@ float* StateOf(const Tensor& tensor, int64_t index) {
   return tensor.present() ? tensor.data<float>() + index * tensor.dim(2) * tensor.dim(3) : nullptr;
 }
 
-// to = from, or zero when there is nothing to copy from.
+// to = from, or zero when there is nothing to copy from. No copy onto itself or to nowhere.
 void CopyState(const float* from, int64_t count, float* to) {
   if (from == nullptr) {
     std::fill_n(to, count, 0.0F);
@@ -256,7 +205,11 @@ absl::Status DeltaForwardCpu(Stream& stream, const DeltaProblem& p, const Tensor
     const int64_t h = index % p.heads;
     const auto space = ThreadSpace<ForwardSpace>(p);
     const int64_t state_count = p.key_dim * p.value_dim;
-    CopyState(StateOf(initial_state, index), state_count, space.state);
+    // The state lives where it is wanted in the end. When that is where it came from, a decoding
+    // step reads and writes it once each way.
+    const Tensor& home = final_state.present() ? final_state : saved.state;
+    float* const state = home.present() ? StateOf(home, index) : space.state;
+    CopyState(StateOf(initial_state, index), state_count, state);
     const bool save = saved.errors.present();
     const HeadRows errors(save ? saved.errors : o, b, h);
     const ForwardHead head{cpu.vector(),
@@ -265,12 +218,12 @@ absl::Status DeltaForwardCpu(Stream& stream, const DeltaProblem& p, const Tensor
                            {v, b, h},
                            {beta_rows, b, h},
                            {o, b, h},
-                           save ? &errors : nullptr};
+                           save ? &errors : nullptr,
+                           state};
     for (int64_t t = 0; t < p.tokens; t += p.chunk) {
       ForwardChunk(head, space, t, std::min(p.chunk, p.tokens - t));
     }
-    CopyState(space.state, state_count, StateOf(final_state, index));
-    CopyState(space.state, state_count, StateOf(saved.state, index));
+    CopyState(state, state_count, StateOf(saved.state, index));
   });
   return absl::OkStatus();
 }
