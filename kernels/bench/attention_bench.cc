@@ -1,0 +1,242 @@
+// Attention on CPU: time per token and head over the length of the sequence, and which share of the
+// speed of a plain matrix product on as many threads that is.
+//
+//   build/dev/bench/attention_bench --benchmark_filter=Delta
+//
+// Work is counted as the algorithm needs it (a causal softmax half of the square, a delta chunk's
+// full products), so the share says what is left to gain.
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "common/base/check.h"
+#include "kernels/attention/delta/delta.h"
+#include "kernels/attention/register.h"
+#include "kernels/attention/softmax/softmax.h"
+#include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/cpu/gemm.h"
+
+namespace weft::kernels {
+namespace {
+
+constexpr int64_t kHeads = 4;
+
+// FLOP/s of 128 x 128 x 128 products on one thread: the measure of the others.
+double ProductRate() {
+  static const double rate = [] {
+    constexpr int64_t kSize = 128;
+    const std::vector<float> a(kSize * kSize, 0.5F);
+    const std::vector<float> b(kSize * kSize, 0.25F);
+    std::vector<float> c(kSize * kSize);
+    double best = 1e9;
+    for (int repetition = 0; repetition < 20; ++repetition) {
+      constexpr int kProducts = 100;
+      const auto start = std::chrono::steady_clock::now();
+      for (int i = 0; i < kProducts; ++i) {
+        Gemm(Transpose::kNo, Transpose::kNo, kSize, kSize, kSize, 1.0F, a.data(), kSize, b.data(),
+             kSize, 0.0F, c.data(), kSize);
+      }
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      best = std::min(best, taken.count() / kProducts);
+    }
+    return 2.0 * kSize * kSize * kSize / best;
+  }();
+  return rate;
+}
+
+class Run {
+ public:
+  explicit Run(int threads) {
+    RegisterCpuAttention();
+    device_ = NewCpuDevice({.threads = threads, .isa = {}}).value();
+    stream_ = device_->NewStream().value();
+  }
+  Device& device() { return *device_; }
+  Stream& stream() { return *stream_; }
+
+  // Numbers in [-size, size], always the same.
+  Tensor Filled(const Shape& shape, double size) {
+    Tensor tensor = NewTensor(*device_, DType::kF32, shape).value();
+    auto* const x = tensor.data<float>();
+    uint32_t state = 1;
+    for (int64_t i = 0; i < tensor.count(); ++i) {
+      state = 1664525U * state + 1013904223U;
+      x[i] = static_cast<float>(size * (state / 2147483648.0 - 1.0));
+    }
+    return tensor;
+  }
+
+ private:
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+};
+
+// Runs `work` for the benchmark's iterations, each over `tokens` of kHeads heads for `flops`.
+template <typename Work>
+void Measure(benchmark::State& state, int64_t tokens, double flops, int threads, Work work) {
+  const double product_rate = ProductRate() * threads;
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) WEFT_CHECK(work().ok());
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  const auto iterations = static_cast<double>(state.iterations());
+  state.counters["ns/token/head"] =
+      taken.count() * 1e9 / (iterations * static_cast<double>(tokens * kHeads));
+  state.counters["GFLOP/s"] = iterations * flops / taken.count() * 1e-9;
+  state.counters["share"] = iterations * flops / taken.count() / product_rate;
+}
+
+// ---- Delta rule: tokens, head dim, chunk, threads
+
+struct DeltaRun : Run {
+  explicit DeltaRun(const benchmark::State& state)
+      : Run(static_cast<int>(state.range(3))),
+        problem{.tokens = state.range(0),
+                .heads = kHeads,
+                .key_dim = state.range(1),
+                .value_dim = state.range(1),
+                .chunk = state.range(2)},
+        keys{1, problem.tokens, kHeads, problem.key_dim},
+        // Independent keys of length about one.
+        q(Filled(keys, 0.15)),
+        k(Filled(keys, 0.15)),
+        v(Filled(keys, 1.0)),
+        beta(Filled({1, problem.tokens, kHeads}, 0.5)),
+        o(Filled(keys, 1.0)),
+        saved(NewDeltaSaved(device(), problem).value()) {}
+
+  absl::Status Forward() {
+    return DeltaForward(stream(), problem, q, k, v, beta, none, o, none, saved);
+  }
+
+  DeltaProblem problem;
+  Shape keys;
+  Tensor q, k, v, beta, o, none;
+  DeltaSaved saved;
+};
+
+// Of one iteration: 2 C d for a product of C x C x d, 2 d^2 for one of C x d x d, a token each.
+double DeltaFlops(const DeltaProblem& p, double chunk_products, double state_products) {
+  const auto d = static_cast<double>(p.key_dim);
+  const auto chunk = static_cast<double>(std::min(p.chunk, p.tokens));
+  return static_cast<double>(p.tokens * kHeads) *
+         (chunk_products * 2.0 * chunk * d + state_products * 2.0 * d * d);
+}
+
+void BM_DeltaForward(benchmark::State& state) {
+  DeltaRun run(state);
+  // K K^T, Q K^T, P N and half for the triangular system; K S, Q S, K^T N.
+  Measure(state, run.problem.tokens, DeltaFlops(run.problem, 3.5, 3.0),
+          static_cast<int>(state.range(3)), [&] { return run.Forward(); });
+}
+
+void BM_DeltaBackward(benchmark::State& state) {
+  DeltaRun run(state);
+  WEFT_CHECK(run.Forward().ok());
+  Tensor d_o = run.Filled(run.keys, 1.0);
+  Tensor d_q = run.Filled(run.keys, 0.0);
+  Tensor d_k = run.Filled(run.keys, 0.0);
+  Tensor d_v = run.Filled(run.keys, 0.0);
+  Tensor d_beta = run.Filled(run.beta.shape(), 0.0);
+  // K K^T, Q K^T, P^T dO, dX N^T, dO N^T, dP K, dP^T Q, (dG + dG^T) K and half for the system;
+  // S, K D, dX S^T, dO S^T, N D^T, Q^T dO, K^T dX.
+  Measure(state, run.problem.tokens, DeltaFlops(run.problem, 8.5, 7.0),
+          static_cast<int>(state.range(3)), [&] {
+            return DeltaBackward(run.stream(), run.problem, run.q, run.k, run.beta, run.saved, d_o,
+                                 run.none, d_q, d_k, d_v, d_beta, run.none);
+          });
+}
+
+// One token for each of kHeads heads, the state updated in place: head dim, threads.
+void BM_DeltaDecode(benchmark::State& state) {
+  Run run(static_cast<int>(state.range(1)));
+  const DeltaProblem problem{
+      .tokens = 1, .heads = kHeads, .key_dim = state.range(0), .value_dim = state.range(0)};
+  const Shape row{1, 1, kHeads, problem.key_dim};
+  const Tensor x = run.Filled(row, 0.15);
+  const Tensor beta = run.Filled({1, 1, kHeads}, 0.5);
+  Tensor o = run.Filled(row, 0.0);
+  Tensor s = run.Filled({1, kHeads, problem.key_dim, problem.value_dim}, 0.1);
+  DeltaSaved none;
+  Measure(state, 1, DeltaFlops(problem, 0.0, 3.0), static_cast<int>(state.range(1)),
+          [&] { return DeltaForward(run.stream(), problem, x, x, x, beta, s, o, s, none); });
+}
+BENCHMARK(BM_DeltaDecode)->ArgNames({"D", "threads"})->Args({64, 1})->Args({128, 1})->UseRealTime();
+
+void DeltaArguments(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"T", "D", "C", "threads"})->UseRealTime();
+  for (const int64_t tokens : {256, 512, 1024, 2048, 4096, 8192}) bench->Args({tokens, 128, 64, 1});
+  for (const int64_t dim : {32, 64}) bench->Args({2048, dim, 64, 1});
+  for (const int64_t chunk : {32, 128}) bench->Args({2048, 128, chunk, 1});
+  bench->Args({2048, 128, 64, 2});
+}
+BENCHMARK(BM_DeltaForward)->Apply(DeltaArguments);
+BENCHMARK(BM_DeltaBackward)->Apply(DeltaArguments);
+
+// ---- Softmax, causal: tokens, head dim, window, threads
+
+struct SoftmaxRun : Run {
+  explicit SoftmaxRun(const benchmark::State& state)
+      : Run(static_cast<int>(state.range(3))),
+        problem{.queries = state.range(0),
+                .keys = state.range(0),
+                .heads = kHeads,
+                .kv_heads = kHeads,
+                .head_dim = state.range(1),
+                .scale = 0.1,
+                .window = state.range(2)},
+        rows{1, problem.queries, kHeads, problem.head_dim},
+        q(Filled(rows, 1.0)),
+        k(Filled(rows, 1.0)),
+        v(Filled(rows, 1.0)),
+        o(Filled(rows, 1.0)),
+        lse(Filled({1, kHeads, problem.queries}, 1.0)) {}
+
+  absl::Status Forward() { return SoftmaxForward(stream(), problem, q, k, v, o, lse); }
+
+  // Of `products` of the queries with the keys they see.
+  [[nodiscard]] double Flops(double products) const {
+    const auto tokens = static_cast<double>(problem.queries);
+    const auto window =
+        problem.window == 0 ? tokens : std::min(tokens, static_cast<double>(problem.window));
+    const double pairs = window * (tokens - window) + window * window / 2.0;
+    return products * 2.0 * static_cast<double>(kHeads * problem.head_dim) * pairs;
+  }
+
+  SoftmaxProblem problem;
+  Shape rows;
+  Tensor q, k, v, o, lse;
+};
+
+void BM_SoftmaxForward(benchmark::State& state) {
+  SoftmaxRun run(state);
+  Measure(state, run.problem.queries, run.Flops(2.0), static_cast<int>(state.range(3)),
+          [&] { return run.Forward(); });
+}
+
+void BM_SoftmaxBackward(benchmark::State& state) {
+  SoftmaxRun run(state);
+  WEFT_CHECK(run.Forward().ok());
+  Tensor d_o = run.Filled(run.rows, 1.0);
+  Tensor d_q = run.Filled(run.rows, 0.0);
+  Tensor d_k = run.Filled(run.rows, 0.0);
+  Tensor d_v = run.Filled(run.rows, 0.0);
+  Measure(state, run.problem.queries, run.Flops(5.0), static_cast<int>(state.range(3)), [&] {
+    return SoftmaxBackward(run.stream(), run.problem, run.q, run.k, run.v, run.o, run.lse, d_o, d_q,
+                           d_k, d_v);
+  });
+}
+
+void SoftmaxArguments(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"T", "D", "window", "threads"})->UseRealTime();
+  for (const int64_t tokens : {256, 512, 1024, 2048, 4096, 8192}) bench->Args({tokens, 64, 0, 1});
+  bench->Args({2048, 128, 0, 1});
+  bench->Args({8192, 64, 512, 1});
+  bench->Args({2048, 64, 0, 2});
+}
+BENCHMARK(BM_SoftmaxForward)->Apply(SoftmaxArguments);
+BENCHMARK(BM_SoftmaxBackward)->Apply(SoftmaxArguments);
+
+}  // namespace
+}  // namespace weft::kernels
