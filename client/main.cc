@@ -23,8 +23,11 @@ int Run(int argc, char** argv) {
   app.fallthrough();  // global flags may also stand behind the command
   app.add_option("--address", session.address_flag,
                  "host:port of the coordinator; default: $WEFT_ADDRESS, else the local cluster");
-  app.add_option("-o,--output", session.output, "table, json, yaml or name")
-      ->transform(CLI::CheckedTransformer(OutputFormats(), CLI::ignore_case));
+  app.add_option_function<std::string>(
+         "-o,--output", [&](const std::string& name) { session.output = OutputFormats().at(name); },
+         "How results are printed")
+      ->check(CLI::IsMember(OutputFormats()).description("").name(""))
+      ->type_name("table|json|yaml|name");
   AddSubmit(app, session);
   AddGet(app, session);
   AddWatch(app, session);
