@@ -98,21 +98,29 @@ void RemoveFolder(const fs::path& folder) {
 }
 
 // The agent's environment without what would make Open MPI believe that it runs under another
-// launcher or batch system, and without what is set anew.
-std::vector<std::string> CleanEnvironment(absl::Span<const std::string> environment) {
-  constexpr std::array<absl::string_view, 14> kForeign = {
-      "OMPI_", "PMIX_", "PMI_", "PRTE_",   "ORTE_",  "SLURM_",      "PBS_",
-      "LSB_",  "JSM_",  "SGE_", "COBALT_", "TMPDIR", "WEFT_RELAY_", "WEFT_GANG_"};
+// launcher or batch system, and without what is set anew; `programs` comes first in its PATH.
+std::vector<std::string> CleanEnvironment(absl::Span<const std::string> environment,
+                                          const fs::path& programs) {
+  constexpr std::array<absl::string_view, 15> kForeign = {
+      "OMPI_", "PMIX_", "PMI_",    "PRTE_",   "ORTE_",       "SLURM_",     "PBS_",       "LSB_",
+      "JSM_",  "SGE_",  "COBALT_", "TMPDIR=", "WEFT_RELAY_", "WEFT_GANG_", "WEFT_AGENT_"};
   std::vector<std::string> clean;
-  bool has_home = false;
+  std::string path = absl::StrCat("PATH=", programs.string());
+  std::string home = "HOME=/";  // some versions do not start without
   for (const std::string& variable : environment) {
     const auto starts = [&](absl::string_view prefix) {
       return absl::StartsWith(variable, prefix);
     };
-    if (std::none_of(kForeign.begin(), kForeign.end(), starts)) clean.push_back(variable);
-    has_home = has_home || absl::StartsWith(variable, "HOME=");
+    if (starts("PATH=")) {
+      absl::StrAppend(&path, ":", variable.substr(5));
+    } else if (starts("HOME=")) {
+      home = variable;
+    } else if (std::none_of(kForeign.begin(), kForeign.end(), starts)) {
+      clean.push_back(variable);
+    }
   }
-  if (!has_home) clean.emplace_back("HOME=/");  // some versions do not start without
+  clean.push_back(std::move(path));
+  clean.push_back(std::move(home));
   return clean;
 }
 
@@ -180,15 +188,7 @@ absl::StatusOr<CommandLine> RelayLauncher::Mpirun(const RelayGang& gang,
   line.program = options_.programs.mpirun;
   line.arguments = MpirunArguments(gang, options_.interfaces);
   line.working_directory = "/";
-  std::string path = fs::path(options_.programs.rsh).parent_path().string();
-  for (std::string& variable : CleanEnvironment(environment)) {
-    if (absl::StartsWith(variable, "PATH=")) {
-      absl::StrAppend(&path, ":", variable.substr(5));
-    } else if (!absl::StartsWith(variable, absl::StrCat(kAgentSocketVariable, "="))) {
-      line.environment.push_back(std::move(variable));
-    }
-  }
-  line.environment.push_back(absl::StrCat("PATH=", path));
+  line.environment = CleanEnvironment(environment, fs::path(options_.programs.rsh).parent_path());
   line.environment.push_back(absl::StrCat("TMPDIR=", folder.string()));
   line.environment.push_back(absl::StrCat(kAgentSocketVariable, "=", options_.agent_socket));
   line.environment.push_back(absl::StrCat(kGangTokenVariable, "=", gang.token));
@@ -255,7 +255,8 @@ CommandLine RelaySite::Shell(absl::string_view command,
   line.program = "/bin/sh";
   line.arguments = {"sh", "-c", std::string(command)};
   line.working_directory = "/";
-  line.environment = CleanEnvironment(environment);
+  // orted looks for the remote shell too, although it starts no others: it lies beside the relay.
+  line.environment = CleanEnvironment(environment, fs::path(options_.relay_program).parent_path());
   line.environment.push_back(absl::StrCat("TMPDIR=", folder().string()));
   line.environment.push_back(absl::StrCat(kRelayChannelVariable, "=", channel_name()));
   line.environment.push_back(absl::StrCat(kRelayProgramVariable, "=", options_.relay_program));
