@@ -29,6 +29,7 @@ enum class WorkerConnection : uint8_t {
 
 // A gang's member on a worker.
 struct Placement {
+  Generation generation;
   int32_t slots = 1;
   bool seen = false;                                  // a heartbeat of this stream listed it
   absl::Time missing_since = absl::InfiniteFuture();  // heartbeats no longer list it, or not yet
