@@ -1,6 +1,7 @@
 #include "coordinator/core/state.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,25 @@ auto* FindIn(Map& map, const Key& key) {
 class Applier {
  public:
   explicit Applier(ClusterState& state) : state_(state) {}
+
+  // Takes in a whole job, as it was stored.
+  void Restore(Job job) {
+    const Job& kept = state_.jobs.insert_or_assign(job.id, std::move(job)).first->second;
+    if (!kept.request.request_id.empty()) {
+      state_.job_by_request[kept.request.request_id] = kept.id;
+    }
+    if (!IsFinished(kept.state)) Enter(kept);
+    if (kept.deadline != absl::InfiniteFuture()) {
+      state_.job_deadlines.insert({kept.deadline, kept.id});
+    }
+    for (const GangMember& member : kept.gang) {
+      if (member.outcome.has_value()) continue;
+      ++state_.queues[kept.request.queue].held_workers;
+      if (Worker* worker = FindIn(state_.workers, member.worker)) {
+        worker->placed[kept.id] = {kept.generation, member.slots, false, absl::InfinitePast()};
+      }
+    }
+  }
 
   // --- jobs ---
 
@@ -368,6 +388,23 @@ const Worker* ClusterState::FindWorker(const WorkerName& name) const {
 }
 
 const Queue* ClusterState::FindQueue(const QueueName& name) const { return FindIn(queues, name); }
+
+ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
+                          std::vector<QueueSettings> queues, JobId last_job) {
+  ClusterState state;
+  state.last_job = last_job;
+  for (QueueSettings& queue : queues) state.queues[queue.name].settings = std::move(queue);
+  for (Worker& stored : workers) {
+    Worker& worker = state.workers[stored.name];
+    worker.name = std::move(stored.name);
+    worker.offer = std::move(stored.offer);
+    worker.draining = stored.draining;
+    worker.drain_reason = std::move(stored.drain_reason);
+    worker.registered = stored.registered;
+  }
+  for (Job& job : jobs) Applier(state).Restore(std::move(job));
+  return state;
+}
 
 void Apply(ClusterState& state, const Fact& fact) { std::visit(Applier(state), fact); }
 

@@ -109,6 +109,11 @@ struct ClusterState {
 // ignored: stored facts may come from a newer history than a snapshot's.
 void Apply(ClusterState& state, const Fact& fact);
 
+// A state from its durable parts: what stored facts would have built, if applied one by one. Of
+// each worker only name, offer, draining, drain_reason and registered are used.
+[[nodiscard]] ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
+                                        std::vector<QueueSettings> queues, JobId last_job);
+
 // OK, or kInternal with the first broken rule. Walks the whole state: for tests and simulation, and
 // once after loading.
 [[nodiscard]] absl::Status CheckInvariants(const ClusterState& state);
