@@ -12,17 +12,26 @@ namespace {
 // A command so late that its fence is gone would have to be older than thousands of jobs.
 constexpr size_t kMaxFences = 4096;
 
+// While members run the core wants to be called at least this often; a gap of several times that
+// shows that the whole host was stopped.
+constexpr absl::Duration kTick = absl::Seconds(5);
+constexpr absl::Duration kSuspended = absl::Seconds(20);
+
 }  // namespace
 
 std::vector<AgentAction> AgentCore::Step(const AgentEvent& event, absl::Time now) {
   Actions actions;
+  if (now - last_step_ > kSuspended) {
+    for (auto& [job, member] : members_) member->OnSuspended(now);
+  }
+  last_step_ = now;
   std::visit([&](const auto& concrete) { On(concrete, now, actions); }, event);
   Settle(now, actions);
   return actions;
 }
 
 absl::Time AgentCore::NextWakeup() const {
-  absl::Time next = absl::InfiniteFuture();
+  absl::Time next = members_.empty() ? absl::InfiniteFuture() : last_step_ + kTick;
   for (const auto& [job, member] : members_) next = std::min(next, member->NextDeadline());
   for (const auto& [request, waiting] : waiting_daemons_) next = std::min(next, waiting.deadline);
   if (link_up_ && !reports_.empty()) next = std::min(next, next_resend_);
@@ -105,8 +114,10 @@ void AgentCore::On(const AcknowledgementReceived& event, absl::Time /*now*/, Act
 
 // --- processes ----------------------------------------------------------------------------------
 
-void AgentCore::On(const RankAdvanced& event, absl::Time /*now*/, Actions& actions) {
-  if (Member* member = Find(event.key); member != nullptr) member->OnRankAdvanced(event, actions);
+void AgentCore::On(const RankAdvanced& event, absl::Time now, Actions& actions) {
+  if (Member* member = Find(event.key); member != nullptr) {
+    member->OnRankAdvanced(event, now, actions);
+  }
 }
 
 void AgentCore::On(const RankFinished& event, absl::Time now, Actions& actions) {

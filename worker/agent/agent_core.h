@@ -78,6 +78,7 @@ class AgentCore {
   void FinishShutdown(absl::Time now, Actions& actions);
 
   AgentPolicy policy_;
+  absl::Time last_step_ = absl::InfiniteFuture();  // the `now` of the step before
   bool link_up_ = false;
   std::map<std::string, Fence> fences_;                     // by job
   std::map<std::string, std::unique_ptr<Member>> members_;  // by job: never two of one

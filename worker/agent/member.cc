@@ -16,10 +16,14 @@ Member::Member(MemberOrder order, const AgentPolicy& policy, absl::Time now,
   actions.emplace_back(SendHeartbeat{});
 }
 
-void Member::OnRankAdvanced(const RankAdvanced& event, std::vector<AgentAction>& actions) {
+void Member::OnRankAdvanced(const RankAdvanced& event, absl::Time now,
+                            std::vector<AgentAction>& actions) {
   const auto found = ranks_.find(event.rank);
-  if (found == ranks_.end()) return;
+  if (found == ranks_.end() || !found->second.alive) return;
   found->second.phase = event.phase;
+  if (!found->second.spoke_last) {
+    found->second.silence_deadline = now + policy_.silence_timeout;
+  }
   step_ = std::max(step_, event.step);
   UpdatePhase(actions);
 }
@@ -30,6 +34,7 @@ void Member::OnRankFinished(const RankFinished& event, absl::Time now,
   if (found == ranks_.end() || found->second.spoke_last) return;
   Rank& rank = found->second;
   rank.spoke_last = true;
+  rank.silence_deadline = absl::InfiniteFuture();
   rank.exit_deadline = now + policy_.exit_timeout;
   step_ = std::max(step_, event.step);
   if (!event.weights_hash.empty()) weights_hash_ = event.weights_hash;
@@ -54,6 +59,7 @@ void Member::OnRankEnded(const RankEnded& event, std::vector<AgentAction>& actio
   if (found == ranks_.end() || !found->second.alive) return;
   Rank& rank = found->second;
   rank.alive = false;
+  rank.silence_deadline = absl::InfiniteFuture();
   rank.exit_deadline = absl::InfiniteFuture();
   if (!rank.spoke_last && !(killing_ && event.was_sigkill)) {
     AddFinding(MemberOutcome::kFailed, absl::StrCat("rank ", event.rank, " ", event.how));
@@ -146,12 +152,26 @@ void Member::OnTime(absl::Time now, std::vector<AgentAction>& actions) {
   }
   if (now >= peer_loss_deadline_) return Kill(actions);
   for (const auto& [number, rank] : ranks_) {
+    if (now >= rank.silence_deadline) {
+      AddFinding(MemberOutcome::kFailed,
+                 absl::StrCat("rank ", number, " has been silent for ",
+                              absl::FormatDuration(policy_.silence_timeout)));
+      return Kill(actions);
+    }
     if (now < rank.exit_deadline) continue;
     if (!AllSpokeLast()) {
       AddFinding(MemberOutcome::kFailed,
                  absl::StrCat("rank ", number, " finished, but its process did not end"));
     }
     return Kill(actions);
+  }
+}
+
+void Member::OnSuspended(absl::Time now) {
+  for (auto& [number, rank] : ranks_) {
+    if (rank.silence_deadline != absl::InfiniteFuture()) {
+      rank.silence_deadline = now + policy_.silence_timeout;
+    }
   }
 }
 
@@ -176,7 +196,9 @@ absl::Time Member::NextDeadline() const {
   if (killing_) return absl::InfiniteFuture();
   absl::Time next =
       std::min({start_deadline_, save_deadline_, finish_deadline_, peer_loss_deadline_});
-  for (const auto& [number, rank] : ranks_) next = std::min(next, rank.exit_deadline);
+  for (const auto& [number, rank] : ranks_) {
+    next = std::min({next, rank.silence_deadline, rank.exit_deadline});
+  }
   return next;
 }
 

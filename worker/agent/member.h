@@ -27,6 +27,8 @@ struct AgentPolicy {
   absl::Duration finish_timeout = absl::Minutes(5);
   // From a rank's last word until its process must be gone.
   absl::Duration exit_timeout = absl::Seconds(10);
+  // A rank says something every second; one that is silent for this long is stopped or stuck.
+  absl::Duration silence_timeout = absl::Minutes(1);
   // From the first sign of a lost peer until the ranks are killed.
   absl::Duration peer_loss_grace = absl::Seconds(1);
   // How long relays may stay after this host's ranks ended well.
@@ -45,12 +47,14 @@ class Member {
   Member(MemberOrder order, const AgentPolicy& policy, absl::Time now,
          std::vector<AgentAction>& actions);
 
-  void OnRankAdvanced(const RankAdvanced& event, std::vector<AgentAction>& actions);
+  void OnRankAdvanced(const RankAdvanced& event, absl::Time now, std::vector<AgentAction>& actions);
   void OnRankFinished(const RankFinished& event, absl::Time now, std::vector<AgentAction>& actions);
   void OnRankEnded(const RankEnded& event, std::vector<AgentAction>& actions);
   void OnRelayEnded(const RelayEnded& event, absl::Time now, std::vector<AgentAction>& actions);
   void OnPeerUnreachable(const PeerUnreachable& event, std::vector<AgentAction>& actions);
   void OnTime(absl::Time now, std::vector<AgentAction>& actions);
+  // The whole host was stopped for a while: the ranks' silence meanwhile means nothing.
+  void OnSuspended(absl::Time now);
   // kKill after kSave makes haste; kSave after kKill changes nothing. `deadline`: of the save.
   void Stop(StopMode mode, const std::string& reason, absl::Time deadline,
             std::vector<AgentAction>& actions);
@@ -72,6 +76,7 @@ class Member {
     bool alive = true;
     bool spoke_last = false;  // its RankFinished came
     MemberPhase phase = MemberPhase::kStarting;
+    absl::Time silence_deadline = absl::InfiniteFuture();
     absl::Time exit_deadline = absl::InfiniteFuture();
   };
   // Something that is known about how the member ends.

@@ -32,9 +32,7 @@ struct CheckpointId {
   int64_t generation = 0;
   int64_t step = 0;  // optimiser steps finished
 
-  // clang-tidy 14 takes the 0 that the compiler compares with for a pointer.
-  friend auto operator<=>(const CheckpointId&,
-                          const CheckpointId&) = default;  // NOLINT(modernize-use-nullptr)
+  friend auto operator<=>(const CheckpointId&, const CheckpointId&) = default;
 };
 
 struct CheckpointFile {

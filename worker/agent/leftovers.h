@@ -1,0 +1,24 @@
+// What earlier agents of the same state directory left behind when they were killed.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/process/file_descriptor.h"
+
+namespace weft::worker {
+
+// Every process that an agent starts, and what those start, carries this in its environment; the
+// value is the agent's state directory.
+inline constexpr char kOwnerVariable[] = "WEFT_WORKER_STATE_DIR";
+
+// Kills (SIGKILL) every process of this machine that carries the variable with this value, except
+// ourselves; returns how many. The caller holds the directory's lock, so none of them has an agent.
+int KillLeftoverProcesses(const std::string& state_directory);
+
+// Takes the lock of a state directory, which is made when it is missing. It is free again when the
+// descriptor closes, also by a crash. kFailedPrecondition when another agent has it.
+absl::StatusOr<FileDescriptor> LockStateDirectory(const std::string& state_directory);
+
+}  // namespace weft::worker

@@ -1,0 +1,114 @@
+// RelayDaemons: mpirun asks, through weft-rsh, for a daemon on every host of a gang. The lead's
+// agent passes each request on to the host's agent (itself included), and that one runs the daemon
+// once its core agrees. This is the part that both sides do.
+//
+// Loop thread only; what comes from other threads is posted to the loop.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/process/process_supervisor.h"
+#include "common/rpc/grpc_server.h"
+#include "common/time/event_loop.h"
+#include "worker/agent/agent_types.h"
+#include "worker/agent/peer_link.h"
+#include "worker/relay/relay_launcher.h"
+#include "worker/relay/remote_shell.h"
+
+namespace weft::worker {
+
+// A gang that this worker leads: where its members' agents are.
+struct GangRoute {
+  MemberKey key;
+  std::vector<std::string> workers;    // names, by member
+  std::vector<std::string> addresses;  // of their PeerServices
+  int own_index = 0;
+};
+
+class RelayDaemons {
+ public:
+  struct Options {
+    std::string listen;                    // of the PeerService
+    std::string shell_socket;              // of the RemoteShellServer
+    std::vector<std::string> environment;  // of the daemons, NAME=value
+  };
+  struct Callbacks {
+    std::function<void(AgentEvent)> on_event;
+    // What a daemon printed, whole lines not kept. On the supervisor's thread.
+    std::function<void(const MemberKey&, absl::string_view)> on_output;
+  };
+
+  static absl::StatusOr<std::unique_ptr<RelayDaemons>> Start(const Options& options,
+                                                             EventLoop& loop,
+                                                             ProcessSupervisor& supervisor,
+                                                             Callbacks callbacks);
+  // The loop must have ended, or the caller be on it with nothing posted any more.
+  ~RelayDaemons();
+  RelayDaemons(const RelayDaemons&) = delete;
+  RelayDaemons& operator=(const RelayDaemons&) = delete;
+
+  [[nodiscard]] const std::string& address() const { return server_->address(); }
+  // Ends all calls of peers; no events follow. Not on the loop.
+  void Shutdown();
+
+  // From now on weft-rsh is served for the gang that knows `token`.
+  void AddGang(const std::string& token, GangRoute route);
+  void RemoveGang(const std::string& token);
+
+  // The core's answers to DaemonRequested.
+  void Run(const RunDaemon& action, const RelaySite& site);
+  void Refuse(DaemonRequestId request, const absl::Status& why);
+  // Kills the daemons of a member and cancels those that peers run for a gang it leads.
+  void Kill(const MemberKey& key);
+
+ private:
+  // Somebody wants a daemon on this host: weft-rsh here, or the lead's agent.
+  struct Request {
+    MemberKey key;
+    std::string command;
+    std::function<void(DaemonResult)> answer;
+    std::optional<ChildId> child;  // once it runs
+  };
+  // weft-rsh of this host waits for a daemon of another host.
+  struct RemoteDaemon {
+    MemberKey key;
+    std::shared_ptr<PeerCall> call;
+  };
+  using Session = RemoteShellServer::Session;
+  using CallId = PeerServer::CallId;
+
+  RelayDaemons(Options options, EventLoop& loop, ProcessSupervisor& supervisor,
+               Callbacks callbacks);
+
+  void OnShellRequest(Session session, const RemoteShellRequest& request);
+  void OnShellHangup(Session session);
+  void CallPeer(Session session, const GangRoute& route, int member, const std::string& command);
+  void OnPeerCallEnded(Session session, const std::string& worker, const DaemonResult& result);
+  DaemonRequestId Add(Request request);
+  void Abandon(DaemonRequestId request);
+  void OnDaemonExit(DaemonRequestId request, ExitStatus status);
+
+  const Options options_;
+  EventLoop& loop_;
+  ProcessSupervisor& supervisor_;
+  const Callbacks callbacks_;
+  std::map<std::string, GangRoute> gangs_;  // by token
+  std::map<DaemonRequestId, Request> requests_;
+  DaemonRequestId last_request_;
+  std::map<Session, DaemonRequestId> shell_requests_;
+  std::map<CallId, DaemonRequestId> peer_requests_;
+  std::map<Session, RemoteDaemon> remote_;
+
+  std::unique_ptr<RemoteShellServer> shell_server_;
+  std::unique_ptr<PeerServer> peer_server_;
+  std::unique_ptr<GrpcServer> server_;
+};
+
+}  // namespace weft::worker
