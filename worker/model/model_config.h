@@ -41,7 +41,7 @@ struct ModelConfig {
   int64_t width = 256;   // d; every mixer's heads divide it
   int64_t hidden = 768;  // of the SwiGLU
   double norm_epsilon = 1e-6;
-  std::vector<MixerConfig> layers;  // first layer first
+  std::vector<MixerConfig> layers = {};  // first layer first
 };
 
 // The customary SwiGLU width for a model width: 8/3 of it, rounded up to a multiple of 256.

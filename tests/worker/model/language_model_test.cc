@@ -1,0 +1,202 @@
+#include "worker/model/language_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "tests/worker/model/model_fixture.h"
+
+namespace weft::worker {
+namespace {
+
+using testing::ModelFixture;
+using testing::NewCpu;
+using testing::NewReference;
+using testing::ToHost;
+using testing::Tokens;
+
+struct NamedModel {
+  std::string name;
+  ModelConfig config;
+};
+
+ModelConfig Tiny(std::vector<MixerConfig> layers) {
+  return {.vocabulary = 11, .width = 12, .hidden = 10, .layers = std::move(layers)};
+}
+
+// Every mixer option, and both hybrids of the DeltaNet paper in small.
+std::vector<NamedModel> Models() {
+  const DeltaMixerConfig delta{.heads = 2};
+  const SoftmaxMixerConfig window{.heads = 2, .kv_heads = 2, .window = 3};
+  const SoftmaxMixerConfig global{.heads = 2, .kv_heads = 2};
+  return {
+      {"Delta", Tiny({delta})},
+      {"DeltaWithoutConvolution", Tiny({DeltaMixerConfig{.heads = 3, .convolution_taps = 0}})},
+      {"DeltaWithOneTap", Tiny({DeltaMixerConfig{.heads = 2, .convolution_taps = 1}})},
+      {"DeltaGatedNegative",
+       Tiny({DeltaMixerConfig{.heads = 2, .negative_eigenvalues = true, .output_gate = true}})},
+      {"Softmax", Tiny({global})},
+      {"SoftmaxSharedHeads",
+       Tiny({SoftmaxMixerConfig{.heads = 6, .kv_heads = 2, .rotary_base = 100.0}})},
+      {"Window", Tiny({window})},
+      {"SlidingWindowHybrid", Tiny({delta, window, delta, window})},
+      {"GlobalHybrid", Tiny({delta, global, global, delta})},
+  };
+}
+
+class LanguageModelTest : public ::testing::TestWithParam<NamedModel> {
+ protected:
+  static constexpr PassShape kShape = {.batch = 2, .tokens = 7};
+
+  static std::vector<int32_t> SomeTokens(uint64_t seed) {
+    return Tokens(kShape.batch * kShape.tokens, GetParam().config.vocabulary, seed);
+  }
+  static void Fill(ModelFixture& fixture) {
+    fixture.EnlargeWeights();
+    std::vector<int32_t> targets = SomeTokens(3);
+    targets[4] = -1;  // not a training example
+    fixture.SetBatch(SomeTokens(2), targets);
+  }
+};
+
+// Central differences along random directions of each parameter: a wrong or forgotten term in any
+// backward pass shows in the parameter that it belongs to.
+TEST_P(LanguageModelTest, GradientsEqualFiniteDifferences) {
+  ModelFixture fixture(GetParam().config, NewReference(), kShape);
+  Fill(fixture);
+  constexpr double kScale = 0.25;
+  const std::vector<double> gradient = fixture.Gradient(kScale);
+  const std::vector<double> weights = ToHost(fixture.weights().block(), fixture.stream());
+  constexpr double kStep = 1e-5;
+  uint64_t seed = 100;
+  for (const Parameter& parameter : fixture.model().layout().parameters()) {
+    const auto first = static_cast<size_t>(parameter.offset);
+    const auto count = static_cast<size_t>(parameter.shape.count());
+    std::vector<double> direction(count);
+    kernels::FillNormal(++seed, {}, 0, 0, absl::MakeSpan(direction));
+    double expected = 0;
+    double size = 0;  // of the terms that could cancel
+    const auto loss_at = [&](double step) {
+      std::vector<double> moved = weights;
+      for (size_t i = 0; i < count; ++i) moved[first + i] += step * direction[i];
+      fixture.SetWeights(moved);
+      return kScale * fixture.Loss();
+    };
+    const double difference =
+        (8 * (loss_at(kStep) - loss_at(-kStep)) - (loss_at(2 * kStep) - loss_at(-2 * kStep))) /
+        (12 * kStep);
+    for (size_t i = 0; i < count; ++i) {
+      expected += gradient[first + i] * direction[i];
+      size += std::abs(gradient[first + i] * direction[i]);
+    }
+    // The difference quotient errs by the fifth derivative times step^4 and by the rounding of the
+    // loss (about 1e-15) over the step.
+    EXPECT_NEAR(difference, expected, 1e-6 * (1 + size)) << parameter.name;
+    EXPECT_GT(size, 1e-6) << parameter.name << " has no gradient: the test would see nothing";
+  }
+}
+
+TEST_P(LanguageModelTest, CpuFollowsTheReference) {
+  ModelFixture reference(GetParam().config, NewReference(), kShape);
+  ModelFixture cpu(GetParam().config, NewCpu(2), kShape);
+  Fill(reference);
+  Fill(cpu);
+  const std::vector<double> exact = reference.Gradient(1.0);
+  const std::vector<double> exact_losses = reference.Losses();
+  const std::vector<double> got = cpu.Gradient(1.0);
+  const std::vector<double> got_losses = cpu.Losses();
+  for (size_t i = 0; i < exact_losses.size(); ++i) {
+    EXPECT_NEAR(got_losses[i], exact_losses[i], 2e-5) << "loss " << i;
+  }
+  // fp32 errors of a few hundred roundings, relative to the largest gradient of the parameter:
+  // small elements are differences of large terms.
+  for (const Parameter& parameter : cpu.model().layout().parameters()) {
+    double largest = 0;
+    double error = 0;
+    for (int64_t i = 0; i < parameter.shape.count(); ++i) {
+      const auto at = static_cast<size_t>(parameter.offset + i);
+      largest = std::max(largest, std::abs(exact[at]));
+      error = std::max(error, std::abs(exact[at] - got[at]));
+    }
+    EXPECT_LE(error, 1e-4 * largest) << parameter.name;
+  }
+}
+
+TEST_P(LanguageModelTest, BitsDoNotDependOnTheNumberOfThreads) {
+  std::vector<std::vector<double>> gradients;
+  for (const int threads : {1, 2, 3}) {
+    ModelFixture fixture(GetParam().config, NewCpu(threads), kShape);
+    Fill(fixture);
+    gradients.push_back(fixture.Gradient(1.0));
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+  EXPECT_EQ(gradients[0], gradients[2]);
+}
+
+TEST_P(LanguageModelTest, TokensSeeNothingThatComesAfterThem) {
+  ModelFixture fixture(GetParam().config, NewReference(), kShape);
+  Fill(fixture);
+  const std::vector<double> before = fixture.Losses();
+  std::vector<int32_t> tokens = SomeTokens(2);
+  const size_t changed = 5;  // in the first row
+  tokens[changed] = (tokens[changed] + 1) % 11;
+  std::vector<int32_t> targets = SomeTokens(3);
+  targets[4] = -1;
+  fixture.SetBatch(tokens, targets);
+  const std::vector<double> after = fixture.Losses();
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (i >= changed && i < kShape.tokens) {
+      EXPECT_NE(after[i], before[i]) << i;
+    } else {
+      EXPECT_EQ(after[i], before[i]) << i;
+    }
+  }
+}
+
+TEST_P(LanguageModelTest, DecodingTokenByTokenGivesTheLossesOfTheWholePass) {
+  const PassShape one_text = {.batch = 1, .tokens = 9};
+  const ModelConfig& config = GetParam().config;
+  ModelFixture fixture(config, NewReference(), one_text);
+  fixture.EnlargeWeights();
+  const std::vector<int32_t> tokens = Tokens(one_text.tokens, config.vocabulary, 5);
+  const std::vector<int32_t> targets = Tokens(one_text.tokens, config.vocabulary, 6);
+  fixture.SetBatch(tokens, targets);
+  const std::vector<double> losses = fixture.Losses();
+
+  const auto state =
+      testing::Must(fixture.model().NewDecodingState(fixture.device(), one_text.tokens));
+  kernels::Tensor logits = testing::Must(
+      kernels::NewTensor(fixture.device(), kernels::DType::kF64, {1, config.vocabulary}));
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    testing::Must(fixture.device().CopyFromHost(state->token, &tokens[t], fixture.stream()));
+    ASSERT_OK(fixture.model().Decode(fixture.pass(), *state, logits));
+    double sum = 0;
+    const std::vector<double> values = ToHost(logits, fixture.stream());
+    for (const double logit : values) sum += std::exp(logit);
+    const double loss = std::log(sum) - values[static_cast<size_t>(targets[t])];
+    EXPECT_NEAR(loss, losses[t], 1e-10) << "token " << t;  // fp64, another order of sums
+  }
+}
+
+TEST_P(LanguageModelTest, GradientsAreFinalWhenTheyAreSaidToBe) {
+  ModelFixture fixture(GetParam().config, NewReference(), kShape);
+  Fill(fixture);
+  const std::vector<double> final_gradient = fixture.Gradient(1.0);
+  int64_t last = fixture.model().layout().block_count();
+  int calls = 0;
+  fixture.Gradient(1.0, [&](int64_t first) {
+    EXPECT_LT(first, last);
+    const std::vector<double> now = fixture.CurrentGradient();
+    EXPECT_TRUE(std::equal(now.begin() + first, now.end(), final_gradient.begin() + first));
+    last = first;
+    ++calls;
+  });
+  EXPECT_EQ(last, 0);
+  EXPECT_EQ(calls, static_cast<int>(GetParam().config.layers.size()) + 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Mixers, LanguageModelTest, ::testing::ValuesIn(Models()),
+                         [](const auto& instance) { return instance.param.name; });
+
+}  // namespace
+}  // namespace weft::worker

@@ -1,0 +1,160 @@
+// A model on a device with everything that a pass needs, for tests.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kernels/attention/register.h"
+#include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/reference/reference_device.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/register.h"
+#include "kernels/random/philox.h"
+#include "tests/testing/status_matchers.h"
+#include "worker/model/initial_weights.h"
+#include "worker/model/language_model.h"
+
+namespace weft::worker::testing {
+
+inline std::unique_ptr<kernels::Device> NewReference() {
+  kernels::RegisterReferenceKernels();
+  kernels::RegisterReferenceAttention();
+  return kernels::NewReferenceDevice();
+}
+
+inline std::unique_ptr<kernels::Device> NewCpu(int threads) {
+  kernels::RegisterCpuKernels();
+  kernels::RegisterCpuAttention();
+  auto device = kernels::NewCpuDevice({.threads = threads});
+  WEFT_CHECK_MSG(device.ok(), device.status().ToString());
+  return *std::move(device);
+}
+
+template <typename T>
+T Must(absl::StatusOr<T> result) {
+  WEFT_CHECK_MSG(result.ok(), result.status().ToString());
+  return *std::move(result);
+}
+inline void Must(const absl::Status& status) { WEFT_CHECK_MSG(status.ok(), status.ToString()); }
+
+inline std::vector<double> ToHost(const kernels::Tensor& tensor, kernels::Stream& stream) {
+  std::vector<double> wide(static_cast<size_t>(tensor.count()));
+  if (tensor.dtype() == kernels::DType::kF64) {
+    Must(stream.device().CopyToHost(wide.data(), tensor, stream));
+    return wide;
+  }
+  std::vector<float> narrow(wide.size());
+  Must(stream.device().CopyToHost(narrow.data(), tensor, stream));
+  return {narrow.begin(), narrow.end()};
+}
+
+// Draws in [0, limit) that follow from `seed`.
+inline std::vector<int32_t> Tokens(int64_t count, int64_t limit, uint64_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto words = kernels::Philox4x32({static_cast<uint32_t>(i), 0, 0, 0}, seed);
+    tokens.push_back(static_cast<int32_t>(
+        kernels::ChooseBelow(words[0], words[1], static_cast<uint64_t>(limit))));
+  }
+  return tokens;
+}
+
+class ModelFixture {
+ public:
+  ModelFixture(const ModelConfig& config, std::unique_ptr<kernels::Device> device, PassShape shape)
+      : device_(std::move(device)),
+        stream_(Must(device_->NewStream())),
+        scratch_(*device_),
+        model_(Must(LanguageModel::Create(config))),
+        shape_(shape),
+        weights_(model_->layout(), NewBlock()),
+        gradients_(model_->layout(), NewBlock()),
+        activations_(Must(model_->NewActivations(*device_, shape))),
+        losses_(Must(
+            kernels::NewTensor(*device_, device_->compute_dtype(), {shape.batch, shape.tokens}))) {
+    Must(InitialiseWeights(/*seed=*/1, *stream_, weights_));
+    batch_.tokens = NewTokens();
+    batch_.targets = NewTokens();
+  }
+
+  kernels::Device& device() { return *device_; }
+  kernels::Stream& stream() { return *stream_; }
+  const LanguageModel& model() const { return *model_; }
+  ParameterBlock& weights() { return weights_; }
+  [[nodiscard]] Pass pass() {
+    return {.stream = *stream_, .scratch = scratch_, .weights = weights_};
+  }
+
+  // Weights of ordinary size instead of the small initial ones, norm weights that differ: so every
+  // branch of the model matters.
+  void EnlargeWeights() {
+    std::vector<double> values = ToHost(weights_.block(), *stream_);
+    for (const Parameter& parameter : model_->layout().parameters()) {
+      for (int64_t i = 0; i < parameter.shape.count(); ++i) {
+        double& value = values[static_cast<size_t>(parameter.offset + i)];
+        if (parameter.initialisation == Initialisation::kNormal) {
+          value *= 25.0;
+        } else {
+          value += 0.1 * static_cast<double>(i % 5);
+        }
+      }
+    }
+    SetWeights(values);
+  }
+  void SetWeights(const std::vector<double>& values) {
+    kernels::Tensor block = weights_.block();
+    if (block.dtype() == kernels::DType::kF64) {
+      Must(device_->CopyFromHost(block, values.data(), *stream_));
+    } else {
+      const std::vector<float> narrow(values.begin(), values.end());
+      Must(device_->CopyFromHost(block, narrow.data(), *stream_));
+    }
+  }
+  void SetBatch(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) {
+    Must(device_->CopyFromHost(batch_.tokens, tokens.data(), *stream_));
+    Must(device_->CopyFromHost(batch_.targets, targets.data(), *stream_));
+  }
+
+  std::vector<double> Losses() {
+    Must(model_->Losses(pass(), batch_, *activations_, losses_));
+    return ToHost(losses_, *stream_);
+  }
+  double Loss() {
+    double sum = 0;
+    for (const double loss : Losses()) sum += loss;
+    return sum;
+  }
+  // The gradient of the sum of losses times `scale`.
+  std::vector<double> Gradient(
+      double scale, const std::function<void(int64_t)>& on_ready = [](int64_t) {}) {
+    kernels::Tensor block = gradients_.block();
+    Must(kernels::Fill(*stream_, block, 0.0));
+    Must(model_->LossesAndGradients(pass(), batch_, scale, gradients_, *activations_, losses_,
+                                    on_ready));
+    return CurrentGradient();
+  }
+  std::vector<double> CurrentGradient() { return ToHost(gradients_.block(), *stream_); }
+
+ private:
+  kernels::Tensor NewBlock() {
+    return Must(
+        kernels::NewTensor(*device_, device_->compute_dtype(), {model_->layout().block_count()}));
+  }
+  kernels::Tensor NewTokens() {
+    return Must(kernels::NewTensor(*device_, kernels::DType::kI32, {shape_.batch, shape_.tokens}));
+  }
+
+  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<kernels::Stream> stream_;
+  Scratch scratch_;
+  std::unique_ptr<const LanguageModel> model_;
+  PassShape shape_;
+  ParameterBlock weights_, gradients_;
+  std::unique_ptr<ModelActivations> activations_;
+  kernels::Tensor losses_;
+  TokenBatch batch_;
+};
+
+}  // namespace weft::worker::testing
