@@ -1,0 +1,129 @@
+#include "worker/train/gradient_reducer.h"
+
+#include <cmath>
+#include <limits>
+#include <thread>
+
+#include "kernels/device/cpu/cpu_device.h"
+#include "kernels/ops/register.h"
+#include "kernels/random/philox.h"
+#include "tests/testing/status_matchers.h"
+#include "worker/comm/in_process_exchange.h"
+#include "worker/train/shard_plan.h"
+
+namespace weft::worker {
+namespace {
+
+constexpr int64_t kElements = 5000;  // five blocks, the last one short
+constexpr int64_t kShards = 5;
+
+// Shards of very different sizes, block by block.
+std::vector<float> ShardGradient(int64_t shard) {
+  std::vector<double> normals(kElements);
+  kernels::FillNormal(/*seed=*/9, {}, static_cast<uint32_t>(shard), 0, absl::MakeSpan(normals));
+  std::vector<float> gradient;
+  for (size_t i = 0; i < normals.size(); ++i) {
+    const double scale = std::ldexp(1.0, static_cast<int>((i / 700 + 3 * shard) % 20) - 10);
+    gradient.push_back(static_cast<float>(normals[i] * scale));
+  }
+  return gradient;
+}
+
+std::vector<float> Reduce(int ranks, int64_t bucket_elements,
+                          const std::vector<std::vector<float>>& shards, int steps = 1) {
+  kernels::RegisterCpuKernels();
+  auto hub = std::make_shared<InProcessHub>();
+  std::vector<std::vector<float>> results(static_cast<size_t>(ranks));
+  std::vector<std::thread> threads;
+  const RealClock clock;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto device = kernels::NewCpuDevice({.threads = 1});
+      const auto stream = (*device)->NewStream();
+      InProcessExchange exchange(hub);
+      ASSERT_OK(exchange.Prepare({.job = "j",
+                                  .generation = Generation(1),
+                                  .rank = rank,
+                                  .ranks = ranks,
+                                  .local_rank = 0,
+                                  .relay_channel = ""},
+                                 clock.Now() + absl::Minutes(1)));
+      ExchangeThread thread;
+      const ShardRange local = ShardsOfRank(kShards, rank, ranks);
+      auto reducer = GradientReducer::Create(**device, exchange, thread, clock,
+                                             {.elements = kElements,
+                                              .shards = kShards,
+                                              .local_shards = local.count(),
+                                              .bucket_elements = bucket_elements});
+      ASSERT_OK(reducer);
+      for (int step = 0; step < steps; ++step) {
+        ASSERT_OK((*reducer)->Begin(**stream));
+        for (int64_t i = 0; i < local.count(); ++i) {
+          kernels::Tensor gradient = (*reducer)->shard_gradient(i);
+          ASSERT_OK((*device)->CopyFromHost(
+              gradient, shards[static_cast<size_t>(local.first + i)].data(), **stream));
+        }
+        for (const int64_t first : {4096, 4000, 100, 0}) (*reducer)->Ready(first);
+        ASSERT_OK((*reducer)->Finish());
+      }
+      std::vector<float>& result = results[static_cast<size_t>(rank)];
+      result.resize(kElements);
+      ASSERT_OK((*device)->CopyToHost(result.data(), (*reducer)->mean(), **stream));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& result : results) {
+    EXPECT_EQ(0, memcmp(result.data(), results[0].data(), kElements * sizeof(float)));
+  }
+  return results[0];
+}
+
+std::vector<std::vector<float>> AllShards() {
+  std::vector<std::vector<float>> shards;
+  for (int64_t shard = 0; shard < kShards; ++shard) shards.push_back(ShardGradient(shard));
+  return shards;
+}
+
+TEST(GradientReducerTest, SumIsAsExactAsTheIntegersAllow) {
+  const auto shards = AllShards();
+  const std::vector<float> sum = Reduce(1, 2048, shards);
+  for (size_t block = 0; block < kElements; block += 1024) {
+    const size_t end = std::min<size_t>(block + 1024, kElements);
+    double largest = 0;
+    for (const auto& shard : shards) {
+      for (size_t i = block; i < end; ++i) {
+        largest = std::max(largest, std::abs(static_cast<double>(shard[i])));
+      }
+    }
+    for (size_t i = block; i < end; ++i) {
+      double exact = 0;
+      for (const auto& shard : shards) exact += shard[i];
+      // 28 bits for five shards, each off by half a unit of at most largest * 2^-27; then one
+      // rounding to fp32.
+      const double unit = largest * 0x1p-27;
+      EXPECT_NEAR(sum[i], exact, 2.5 * unit + std::abs(exact) * 0x1p-24) << i;
+    }
+  }
+}
+
+TEST(GradientReducerTest, BitsAreEqualForAnyRanksBucketsAndRepetition) {
+  const auto shards = AllShards();
+  const std::vector<float> expected = Reduce(1, 1 << 20, shards);
+  for (const int ranks : {1, 2, 3, 4, 5}) {
+    for (const int64_t bucket : {1, 1024, 2048, 1 << 20}) {
+      EXPECT_EQ(Reduce(ranks, bucket, shards, /*steps=*/2), expected)
+          << ranks << " ranks, buckets of " << bucket;
+    }
+  }
+}
+
+TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {
+  auto shards = AllShards();
+  shards[4][1500] = std::numeric_limits<float>::infinity();
+  const std::vector<float> sum = Reduce(3, 1024, shards);
+  EXPECT_TRUE(std::isnan(sum[1500]));
+  EXPECT_TRUE(std::isfinite(sum[0]));
+}
+
+}  // namespace
+}  // namespace weft::worker

@@ -1,0 +1,176 @@
+// The small parts of a training step: shards, shared values, the exchange thread, the time ledger,
+// the configuration's digest.
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <thread>
+
+#include "kernels/device/reference/reference_device.h"
+#include "kernels/ops/register.h"
+#include "tests/testing/status_matchers.h"
+#include "worker/comm/in_process_exchange.h"
+#include "worker/train/exchange_thread.h"
+#include "worker/train/shard_plan.h"
+#include "worker/train/shared_values.h"
+#include "worker/train/time_ledger.h"
+#include "worker/train/train_config.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::HasSubstr;
+using weft::testing::IsOk;
+using weft::testing::StatusIs;
+
+TEST(ShardPlanTest, EveryShardBelongsToOneRankAndNoRankIsIdle) {
+  for (int64_t shards = 1; shards <= 12; ++shards) {
+    for (int64_t ranks = 1; ranks <= shards; ++ranks) {
+      int64_t next = 0;
+      for (int64_t rank = 0; rank < ranks; ++rank) {
+        const ShardRange range = ShardsOfRank(shards, rank, ranks);
+        EXPECT_EQ(range.first, next);
+        EXPECT_GE(range.count(), shards / ranks);
+        EXPECT_LE(range.count(), (shards + ranks - 1) / ranks);
+        next = range.last;
+      }
+      EXPECT_EQ(next, shards);
+    }
+  }
+}
+
+TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
+  constexpr int kRanks = 3;
+  const std::vector<double> values = {0.1,
+                                      -1e300,
+                                      std::numeric_limits<double>::denorm_min(),
+                                      std::numeric_limits<double>::infinity(),
+                                      -0.0,
+                                      7.0};
+  auto hub = std::make_shared<InProcessHub>();
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto device = kernels::NewReferenceDevice();
+      auto stream = device->NewStream();
+      InProcessExchange exchange(hub);
+      ASSERT_OK(exchange.Prepare({.job = "j",
+                                  .generation = Generation(1),
+                                  .rank = rank,
+                                  .ranks = kRanks,
+                                  .relay_channel = ""},
+                                 absl::Now() + absl::Minutes(1)));
+      auto shared = SharedValues::Create(*device, static_cast<int64_t>(values.size()));
+      ASSERT_OK(shared);
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (static_cast<int>(i) % kRanks == rank) shared->Set(static_cast<int64_t>(i), values[i]);
+      }
+      ASSERT_OK(shared->Share(exchange, **stream, absl::Now() + absl::Minutes(1)));
+      for (size_t i = 0; i < values.size(); ++i) {
+        const double got = shared->Get(static_cast<int64_t>(i));
+        EXPECT_EQ(got, values[i]);
+        EXPECT_EQ(std::signbit(got), std::signbit(values[i]));
+      }
+      EXPECT_EQ(shared->Sum(5, 6), 7.0);
+      shared->Clear();
+      EXPECT_EQ(shared->Get(1), 0.0);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(ExchangeThreadTest, RunsTasksInOrderAndForgetsTheRestAfterAFailure) {
+  ExchangeThread thread;
+  std::vector<int> ran;
+  thread.Post([&] {
+    ran.push_back(1);
+    return absl::OkStatus();
+  });
+  thread.Post([&] {
+    ran.push_back(2);
+    return absl::UnavailableError("gone");
+  });
+  thread.Post([&] {
+    ran.push_back(3);
+    return absl::OkStatus();
+  });
+  EXPECT_THAT(thread.Drain(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(ran, ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(thread.Drain(), IsOk());  // the failure was told once
+  thread.Post([&] {
+    ran.push_back(4);
+    return absl::OkStatus();
+  });
+  EXPECT_THAT(thread.Drain(), IsOk());
+  EXPECT_THAT(ran, ::testing::ElementsAre(1, 2, 4));
+}
+
+class SettableClock final : public Clock {
+ public:
+  [[nodiscard]] absl::Time Now() const override { return now; }
+  absl::Time now = absl::UnixEpoch();
+};
+
+TEST(TimeLedgerTest, PartsAddUpToTheWhole) {
+  SettableClock clock;
+  TimeLedger ledger(clock, TimeCause::kRestore);
+  clock.now += absl::Seconds(3);
+  EXPECT_EQ(ledger.Switch(TimeCause::kCompute), TimeCause::kRestore);
+  clock.now += absl::Seconds(5);
+  const TimeCause before = ledger.Switch(TimeCause::kExchange);
+  clock.now += absl::Seconds(2);
+  ledger.Switch(before);
+  clock.now += absl::Seconds(1);
+  const TimeByCause time = ledger.Take();
+  EXPECT_EQ(time[TimeCause::kRestore], absl::Seconds(3));
+  EXPECT_EQ(time[TimeCause::kCompute], absl::Seconds(6));
+  EXPECT_EQ(time[TimeCause::kExchange], absl::Seconds(2));
+  EXPECT_EQ(time.Total(), absl::Seconds(11));
+  EXPECT_EQ(ledger.Take().Total(), absl::ZeroDuration());
+}
+
+TrainConfig Valid() {
+  TrainConfig config;
+  config.model.layers = {DeltaMixerConfig{.heads = 2}, SoftmaxMixerConfig{}};
+  config.steps = 10;
+  config.learning_rate.total_steps = 10;
+  return config;
+}
+
+TEST(TrainConfigTest, NamesAllProblemsAtOnce) {
+  EXPECT_THAT(Validate(Valid()), IsOk());
+  TrainConfig config = Valid();
+  config.batch.shards = 3;
+  config.optimizer.beta2 = 1.0;
+  config.clip_norm = -1;
+  config.model.layers[0] = DeltaMixerConfig{.heads = 7};
+  const absl::Status status = Validate(config);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("shards is 3")));
+  EXPECT_THAT(status.message(), HasSubstr("betas"));
+  EXPECT_THAT(status.message(), HasSubstr("clip_norm"));
+  EXPECT_THAT(status.message(), HasSubstr("layers[0].heads is 7"));
+}
+
+TEST(TrainConfigTest, FingerprintChangesWithWhatDecidesTheBitsAndNothingElse) {
+  const std::string base = Fingerprint(Valid());
+  EXPECT_EQ(base, Fingerprint(Valid()));
+  TrainConfig config = Valid();
+  config.evaluation.every_steps = 1;
+  config.checkpoint.every_steps = 1;
+  EXPECT_EQ(Fingerprint(config), base);
+  config = Valid();
+  config.seed = 1;
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
+  config.learning_rate.peak = std::nextafter(config.learning_rate.peak, 1.0);
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
+  config.model.layers[1] = SoftmaxMixerConfig{.window = 8};
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
+  config.model.layers[0] = DeltaMixerConfig{.heads = 2, .output_gate = true};
+  EXPECT_NE(Fingerprint(config), base);
+}
+
+}  // namespace
+}  // namespace weft::worker

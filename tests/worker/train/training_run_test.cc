@@ -1,0 +1,199 @@
+#include "worker/train/training_run.h"
+
+#include <cmath>
+
+#include "tests/testing/temp_dir.h"
+#include "tests/worker/train/gang_fixture.h"
+#include "worker/comm/faulty_exchange.h"
+
+namespace weft::worker {
+namespace {
+
+using testing::GangOptions;
+using ::testing::HasSubstr;
+using testing::RankRecord;
+using testing::RunGang;
+using testing::TinyRun;
+using weft::testing::IsOk;
+using weft::testing::StatusIs;
+using weft::testing::TempDir;
+
+// The gang's weights at the end; all ranks must have them.
+std::string HashOf(const std::vector<RankRecord>& records) {
+  for (const RankRecord& record : records) {
+    EXPECT_THAT(record.outcome, IsOk());
+    if (!record.outcome.ok()) return "";
+    EXPECT_EQ(record.outcome->weights_sha256, records[0].outcome->weights_sha256);
+  }
+  return records[0].outcome->weights_sha256;
+}
+
+std::vector<RankRecord> Train(const TrainConfig& config, GangOptions options) {
+  const TempDir folder;
+  options.checkpoint_root = folder.path();
+  return RunGang(config, options);
+}
+
+TEST(TrainingRunTest, LossFallsOnTrainingAndHeldOutTokens) {
+  const auto records = Train(TinyRun(30), {});
+  ASSERT_THAT(records[0].outcome, IsOk());
+  const std::vector<StepSummary>& steps = records[0].steps;
+  ASSERT_EQ(steps.size(), 30U);
+  EXPECT_NEAR(steps.front().result.loss, std::log(16.0), 0.1);  // knows nothing at first
+  EXPECT_LT(steps.back().result.loss, 0.7 * steps.front().result.loss);
+  ASSERT_TRUE(steps[4].validation_loss.has_value());
+  EXPECT_LT(*steps.back().validation_loss, 0.8 * *steps[4].validation_loss);
+  EXPECT_FALSE(steps[3].validation_loss.has_value());
+  EXPECT_EQ(steps.back().result.learning_rate, LearningRateAt(TinyRun(30).learning_rate, 30));
+  EXPECT_GT(steps.back().time.Total(), absl::ZeroDuration());
+}
+
+TEST(TrainingRunTest, WeightsAndLossesAreBitEqualForAnyNumberOfRanksAndThreads) {
+  const TrainConfig config = TinyRun(6);
+  const auto alone = Train(config, {});
+  const std::string hash = HashOf(alone);
+  ASSERT_FALSE(hash.empty());
+  for (const auto& [ranks, threads] :
+       std::vector<std::pair<int, int>>{{1, 2}, {1, 3}, {2, 1}, {3, 2}, {4, 1}, {6, 1}}) {
+    const auto gang = Train(config, {.ranks = ranks, .threads = threads});
+    EXPECT_EQ(HashOf(gang), hash) << ranks << " ranks of " << threads;
+    for (const RankRecord& record : gang) {
+      ASSERT_EQ(record.steps.size(), alone[0].steps.size());
+      for (size_t i = 0; i < record.steps.size(); ++i) {
+        EXPECT_EQ(record.steps[i].result.loss, alone[0].steps[i].result.loss);
+        EXPECT_EQ(record.steps[i].result.gradient_norm, alone[0].steps[i].result.gradient_norm);
+        EXPECT_EQ(record.steps[i].validation_loss, alone[0].steps[i].validation_loss);
+      }
+    }
+  }
+}
+
+TEST(TrainingRunTest, SeedAndShardsDecideTheWeights) {
+  TrainConfig config = TinyRun(2);
+  const std::string hash = HashOf(Train(config, {}));
+  EXPECT_EQ(HashOf(Train(config, {})), hash);
+  config.seed = 6;
+  EXPECT_NE(HashOf(Train(config, {})), hash);
+}
+
+TEST(TrainingRunTest, StoppedAndResumedOnOtherRanksEndsWithTheSameWeights) {
+  TrainConfig config = TinyRun(9);
+  config.checkpoint.every_steps = 4;
+  const std::string hash = HashOf(Train(config, {}));
+
+  const TempDir folder;
+  // The wish of one rank stops all of them after the next step.
+  const auto first = RunGang(config, {.ranks = 3,
+                                      .checkpoint_root = folder.path(),
+                                      .generation = 1,
+                                      .stopping_rank = 2,
+                                      .stop_after_step = 1});
+  for (const RankRecord& record : first) {
+    ASSERT_THAT(record.outcome, IsOk());
+    EXPECT_EQ(record.outcome->end, RunOutcome::End::kSaved);
+    EXPECT_EQ(record.outcome->step, 2);
+    EXPECT_EQ(record.phases.back(), RunPhase::kSaving);
+  }
+  const auto second = RunGang(config, {.ranks = 2,
+                                       .checkpoint_root = folder.path(),
+                                       .generation = 2,
+                                       .stopping_rank = 0,
+                                       .stop_after_step = 5});
+  EXPECT_EQ(second[1].steps.front().result.step, 3);
+  EXPECT_EQ(second[1].outcome->step, 6);
+  const auto third =
+      RunGang(config, {.ranks = 4, .checkpoint_root = folder.path(), .generation = 3});
+  EXPECT_EQ(HashOf(third), hash);
+  EXPECT_EQ(third[0].outcome->end, RunOutcome::End::kFinished);
+  EXPECT_THAT(third[0].notices, ::testing::Contains(HasSubstr("resumed after step 6")));
+  // Checkpoints: at the stops, every fourth step, at the end; by the lead alone.
+  ASSERT_EQ(second[0].checkpoints.size(), 2U);
+  EXPECT_EQ(second[0].checkpoints[0].step, 4);
+  EXPECT_EQ(second[0].checkpoints[1].step, 6);
+  EXPECT_TRUE(second[1].checkpoints.empty());
+  EXPECT_EQ(third[0].checkpoints.back().weights_sha256, hash);
+}
+
+TEST(TrainingRunTest, ARunThatHasFinishedFinishesAgainWithoutAStep) {
+  const TempDir folder;
+  const auto first = RunGang(TinyRun(3), {.checkpoint_root = folder.path(), .generation = 1});
+  const auto again =
+      RunGang(TinyRun(3), {.ranks = 2, .checkpoint_root = folder.path(), .generation = 2});
+  EXPECT_EQ(HashOf(again), HashOf(first));
+  EXPECT_TRUE(again[0].steps.empty());
+  EXPECT_TRUE(again[0].checkpoints.empty());
+}
+
+TEST(TrainingRunTest, ALostRankEndsTheGangAndTheNextGenerationEndsWithTheSameWeights) {
+  TrainConfig config = TinyRun(8);
+  config.checkpoint.every_steps = 3;
+  const std::string hash = HashOf(Train(config, {}));
+
+  const TempDir folder;
+  GangOptions options = {.ranks = 3, .checkpoint_root = folder.path(), .generation = 1};
+  // Each step makes three exchanges (exponents, sums, values) and one comes before the first step:
+  // the 15th call is in the fifth step.
+  options.wrap_exchange = [](int rank, std::unique_ptr<Exchange> exchange) {
+    if (rank != 1) return exchange;
+    return std::unique_ptr<Exchange>(
+        std::make_unique<FaultyExchange>(std::move(exchange), [](int call) {
+          return call == 15 ? absl::UnavailableError("pulled the plug") : absl::OkStatus();
+        }));
+  };
+  const auto first = RunGang(config, options);
+  for (const RankRecord& record : first) {
+    EXPECT_FALSE(record.outcome.ok());
+    EXPECT_EQ(record.steps.size(), 4U);
+  }
+  EXPECT_THAT(first[1].outcome.status().message(), HasSubstr("pulled the plug"));
+
+  const auto second =
+      RunGang(config, {.ranks = 2, .checkpoint_root = folder.path(), .generation = 2});
+  EXPECT_EQ(second[0].steps.front().result.step, 4);  // redone from the checkpoint of step 3
+  EXPECT_EQ(HashOf(second), hash);
+}
+
+TEST(TrainingRunTest, AStepWithoutAFiniteGradientIsSkippedByAllRanks) {
+  TrainConfig config = TinyRun(3);
+  // The first update throws the weights far out: from then on no gradient is finite.
+  config.learning_rate = {
+      .schedule = Schedule::kConstant, .peak = 3e37, .warmup_steps = 0, .total_steps = 3};
+  const auto gang = Train(config, {.ranks = 2});
+  const auto alone = Train(config, {});
+  for (const auto* records : {&gang, &alone}) {
+    for (const RankRecord& record : *records) {
+      ASSERT_EQ(record.steps.size(), 3U);
+      EXPECT_FALSE(record.steps[0].result.skipped);
+      EXPECT_TRUE(record.steps[1].result.skipped);
+      EXPECT_TRUE(record.steps[2].result.skipped);
+      EXPECT_FALSE(std::isfinite(record.steps[2].result.gradient_norm));
+    }
+  }
+  EXPECT_EQ(HashOf(gang), HashOf(alone));
+}
+
+TEST(TrainingRunTest, RefusesAGangThatHasMoreRanksThanShards) {
+  const auto records = Train(TinyRun(2), {.ranks = 7});
+  EXPECT_THAT(records[6].outcome,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("6 shards")));
+}
+
+TEST(TrainingRunTest, RefusesACheckpointOfAnotherConfiguration) {
+  const TempDir folder;
+  RunGang(TinyRun(2), {.checkpoint_root = folder.path(), .generation = 1});
+  TrainConfig other = TinyRun(2);
+  other.seed = 77;
+  const auto records = RunGang(other, {.checkpoint_root = folder.path(), .generation = 2});
+  EXPECT_THAT(records[0].outcome,
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("configuration")));
+}
+
+TEST(TrainingRunTest, ALaterGenerationFencesAnEarlierOneOff) {
+  const TempDir folder;
+  RunGang(TinyRun(2), {.checkpoint_root = folder.path(), .generation = 4});
+  const auto late = RunGang(TinyRun(2), {.checkpoint_root = folder.path(), .generation = 3});
+  EXPECT_THAT(late[0].outcome, StatusIs(absl::StatusCode::kAborted));
+}
+
+}  // namespace
+}  // namespace weft::worker
