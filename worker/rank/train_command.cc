@@ -1,0 +1,113 @@
+#include "worker/rank/train_command.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/base/status_macros.h"
+#include "common/file/file_system.h"
+#include "common/log/log.h"
+#include "kernels/device/cpu/cpu_device.h"
+#include "proto/spec/print.h"
+#include "worker/comm/local_exchange.h"
+#include "worker/comm/relay_exchange.h"
+#include "worker/rank/agent_link.h"
+#include "worker/rank/config_from_spec.h"
+#include "worker/rank/rank_reporter.h"
+#include "worker/train/training_run.h"
+
+namespace weft::worker {
+namespace {
+
+// Called on the link's thread while the main thread computes: nothing is torn down, the process is
+// gone. Checkpoints are made for that.
+[[noreturn]] void EndProcess(const absl::Status& why) {
+  LogWarning("rank", "ends at once", {{"cause", why.message()}});
+  std::_Exit(ExitCodeOf(why.code()));
+}
+
+absl::StatusOr<std::unique_ptr<SampleSource>> OpenData(const TrainConfig& config) {
+  std::unique_ptr<TokenStream> stream;
+  if (const auto* text = std::get_if<TextFiles>(&config.data.files)) {
+    WEFT_ASSIGN_OR_RETURN(stream, OpenByteText(text->paths));
+  } else {
+    const auto& tokens = std::get<TokenFiles>(config.data.files);
+    WEFT_ASSIGN_OR_RETURN(
+        stream, OpenTokenFiles(tokens.paths, static_cast<int32_t>(config.model.vocabulary)));
+  }
+  return SampleSource::Create(std::move(stream),
+                              {.sequence = config.batch.sequence_length,
+                               .validation_fraction = config.data.validation_fraction});
+}
+
+std::unique_ptr<Exchange> NewExchange(const v1::RankAssignment& assignment) {
+  if (assignment.relay_channel().empty()) return std::make_unique<LocalExchange>();
+  return std::make_unique<RelayExchange>();
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenCheckpoints(
+    const v1::RankAssignment& assignment) {
+  return NewDirectoryCheckpointStore(
+      RealFileSystem(),
+      {.root = assignment.checkpoint_root(),
+       .job = std::string(absl::StripPrefix(assignment.job(), "jobs/")),
+       .keep = assignment.spec().checkpoint().has_keep() ? assignment.spec().checkpoint().keep()
+                                                         : CheckpointStoreOptions().keep});
+}
+
+absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, CheckpointStore& checkpoints,
+                                 AgentLink& link, const Clock& clock, RankReporter& reporter) {
+  WEFT_ASSIGN_OR_RETURN(const TrainConfig config,
+                        ConfigFromSpec(assignment.spec(), assignment.data_root()));
+  WEFT_ASSIGN_OR_RETURN(const auto data, OpenData(config));
+  if (assignment.rank() == 0) reporter.OnNotice(absl::StrCat("data: ", data->Describe()));
+  WEFT_ASSIGN_OR_RETURN(const auto device,
+                        kernels::NewCpuDevice({.threads = assignment.threads()}));
+  const std::unique_ptr<Exchange> exchange = NewExchange(assignment);
+  const Membership membership = {.job = assignment.job(),
+                                 .generation = Generation(assignment.generation()),
+                                 .rank = assignment.rank(),
+                                 .ranks = assignment.world_size(),
+                                 .local_rank = assignment.local_rank(),
+                                 .relay_channel = assignment.relay_channel()};
+  return RunTraining(config, {.device = *device,
+                              .data = *data,
+                              .exchange = *exchange,
+                              .membership = membership,
+                              .checkpoints = checkpoints,
+                              .clock = clock,
+                              .observer = reporter,
+                              .save_and_stop = link.save_and_stop(),
+                              .spec = spec::SpecToYaml(assignment.spec())});
+}
+
+}  // namespace
+
+ExitCode TrainForAgent(FileDescriptor agent) {
+  AgentLink link(std::move(agent), EndProcess);
+  const absl::StatusOr<v1::RankAssignment> assignment = link.ReceiveAssignment();
+  if (!assignment.ok()) {
+    LogError("rank", "no assignment", {{"cause", assignment.status().message()}});
+    return ExitCodeOf(assignment.status().code());
+  }
+  link.Listen();
+  const absl::StatusOr<std::unique_ptr<CheckpointStore>> checkpoints = OpenCheckpoints(*assignment);
+  if (!checkpoints.ok()) {
+    LogError("rank", "no checkpoints", {{"cause", checkpoints.status().message()}});
+    return ExitCodeOf(checkpoints.status().code());
+  }
+  const RealClock clock;
+  RankReporter reporter(link, **checkpoints, clock,
+                        {.rank = assignment->rank(),
+                         .generation = assignment->generation(),
+                         .total_steps = assignment->spec().training().steps()});
+  const absl::StatusOr<RunOutcome> outcome =
+      Train(*assignment, **checkpoints, link, clock, reporter);
+  reporter.OnEnd(outcome);
+  return ExitCodeOf(outcome.status().code());
+}
+
+}  // namespace weft::worker
