@@ -1,0 +1,120 @@
+// `weft` as a person uses it.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/test_cluster.h"
+
+namespace weft {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using weft::testing::ProgramResult;
+using weft::testing::TestCluster;
+
+constexpr char kTiny[] = R"(
+name: small
+model: {width: 16, layers: 1, mlp_width: 32, mixers: [{delta: {heads: 1}}]}
+data: {text: {paths: [text]}}
+training: {steps: %d, batch_size: 4, sequence_length: 16, shards: 4}
+checkpoint: {every_steps: 0}
+evaluation: {every_steps: 0, sequences: 4}
+)";
+
+class CommandLine : public ::testing::Test {
+ protected:
+  std::string WriteJob(int steps) {
+    std::string path = cluster_.directory() + "/job.yaml";
+    char text[1024];
+    std::snprintf(text, sizeof(text), kTiny, steps);
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  TestCluster cluster_;
+};
+
+TEST_F(CommandLine, RunsOneJobWithNothingElseRunning) {
+  const ProgramResult result = cluster_.RunProgram(
+      "weft",
+      {"run", WriteJob(20), "--state-dir", cluster_.directory() + "/own", "--workers", "1"});
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_THAT(result.output, AllOf(HasSubstr("SUCCEEDED"), HasSubstr("checkpoint at step 20")));
+}
+
+TEST_F(CommandLine, SaysThatASpecIsWrongBeforeStartingAnything) {
+  const std::string path = cluster_.directory() + "/job.yaml";
+  std::ofstream(path)
+      << "name: small\nmodel: {width: 30, layers: 1, mixers: [{delta: {heads: 4}}]}\n";
+  const ProgramResult result = cluster_.RunProgram("weft", {"run", path});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.errors, AllOf(HasSubstr("must divide model.width (30), is 4"),
+                                   HasSubstr("training: is required")));
+}
+
+TEST_F(CommandLine, GoesThroughTheLifeOfAJob) {
+  ASSERT_OK(cluster_.Start(1));
+  const ProgramResult dry = cluster_.Cli({"submit", WriteJob(1'000'000), "--dry-run"});
+  EXPECT_EQ(dry.exit_code, 0) << dry.errors;
+  const ProgramResult submitted = cluster_.Cli({"submit", WriteJob(1'000'000), "-o", "name"});
+  EXPECT_EQ(submitted.exit_code, 0) << submitted.errors;
+  EXPECT_EQ(submitted.output, "jobs/small-1\n");
+  ASSERT_OK(cluster_.AwaitStep("jobs/small-1", 3));
+  EXPECT_THAT(cluster_.Cli({"get", "jobs"}).output,
+              AllOf(StartsWith("NAME"), HasSubstr("small-1")));
+  EXPECT_THAT(cluster_.Cli({"get", "job", "small-1", "-o", "json"}).output,
+              HasSubstr("\"name\": \"jobs/small-1\""));
+  EXPECT_THAT(cluster_.Cli({"get", "workers"}).output, HasSubstr("w1"));
+  EXPECT_THAT(cluster_.Cli({"get", "queues"}).output, HasSubstr("default"));
+  EXPECT_THAT(cluster_.Cli({"explain", "small"}).output, HasSubstr("RUNNING"));
+  EXPECT_EQ(cluster_.Cli({"pause", "small"}).exit_code, 0);
+  ASSERT_OK(cluster_.AwaitState("jobs/small-1", v1::Job::STATE_PAUSED));
+  EXPECT_EQ(cluster_.Cli({"pause", "small"}).exit_code, 5);
+  EXPECT_EQ(cluster_.Cli({"resume", "small"}).exit_code, 0);
+  ASSERT_OK(cluster_.AwaitState("jobs/small-1", v1::Job::STATE_RUNNING));
+  EXPECT_EQ(cluster_.Cli({"delete", "small"}).exit_code, 5);
+  EXPECT_EQ(cluster_.Cli({"cancel", "small"}).exit_code, 0);
+  ASSERT_OK(cluster_.AwaitState("jobs/small-1", v1::Job::STATE_CANCELLED));
+  EXPECT_THAT(cluster_.Cli({"get", "checkpoints", "small-1", "-o", "name"}).output,
+              HasSubstr("jobs/small-1/checkpoints/"));
+  EXPECT_EQ(cluster_.Cli({"delete", "small-1"}).exit_code, 0);
+  EXPECT_EQ(cluster_.Cli({"get", "job", "small-1"}).exit_code, 3);
+}
+
+TEST_F(CommandLine, ExplainsAJobThatWaitsForWorkers) {
+  ASSERT_OK(cluster_.Start(1));
+  v1::JobSpec spec = weft::testing::TinySpec(cluster_.text_path(), 10);
+  spec.mutable_resources()->set_min_workers(3);
+  spec.mutable_resources()->set_max_workers(3);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(spec));
+  const ProgramResult explained = cluster_.Cli({"explain", job.name()});
+  EXPECT_EQ(explained.exit_code, 0) << explained.errors;
+  EXPECT_THAT(explained.output, AllOf(HasSubstr("QUEUED"), HasSubstr("needs 3"),
+                                      HasSubstr("2 missing"), HasSubstr("would start now")));
+}
+
+TEST_F(CommandLine, EndsWithSixWhenNobodyAnswers) {
+  const ProgramResult result =
+      cluster_.RunProgram("weft", {"get", "jobs", "--address", "127.0.0.1:1"});
+  EXPECT_EQ(result.exit_code, 6);
+  EXPECT_THAT(result.errors, HasSubstr("127.0.0.1:1"));
+}
+
+TEST_F(CommandLine, KnowsNothingOfJobsThatAreNotThere) {
+  ASSERT_OK(cluster_.StartCoordinator());
+  for (const char* verb : {"cancel", "watch", "logs", "explain"}) {
+    EXPECT_EQ(cluster_.Cli({verb, "none-7"}).exit_code, 3) << verb;
+    EXPECT_EQ(cluster_.Cli({verb, "none"}).exit_code, 3) << verb;
+  }
+}
+
+}  // namespace
+}  // namespace weft
