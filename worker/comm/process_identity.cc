@@ -17,6 +17,8 @@
 namespace weft::worker {
 namespace {
 
+constexpr size_t kStartField = 19;  // field 22 of proc(5); the first one behind the name is 3
+
 struct ProcessState {
   char state = '?';
   uint64_t start_ticks = 0;
@@ -36,7 +38,6 @@ std::optional<ProcessState> ReadState(int32_t pid) {
   if (name_end == absl::string_view::npos) return std::nullopt;
   const std::vector<absl::string_view> fields =
       absl::StrSplit(text.substr(name_end + 1), ' ', absl::SkipEmpty());
-  constexpr size_t kStartField = 19;  // field 22 of proc(5); the first one here is field 3
   ProcessState state;
   if (fields.size() <= kStartField || fields[0].empty() ||
       !absl::SimpleAtoi(fields[kStartField], &state.start_ticks)) {

@@ -31,14 +31,16 @@ int64_t AreasOffset(int local_ranks) {
 }
 
 int64_t SegmentBytes(const RelayChannelOptions& options) {
-  return AreasOffset(options.local_ranks) + 2 * (options.local_ranks + 1) * options.chunk_bytes;
+  return AreasOffset(options.local_ranks) +
+         int64_t{2} * (options.local_ranks + 1) * options.chunk_bytes;
 }
 
 // Bounds keep every size computed from a segment's own numbers far from overflow.
+constexpr int kMostRanks = 1 << 20;
+constexpr int kMostLocalRanks = 1024;
+constexpr int64_t kMostChunkBytes = int64_t{1} << 30;
+
 absl::Status CheckOptions(const RelayChannelOptions& o) {
-  constexpr int kMostRanks = 1 << 20;
-  constexpr int kMostLocalRanks = 1024;
-  constexpr int64_t kMostChunkBytes = int64_t{1} << 30;
   const bool places = o.hosts >= 1 && o.hosts <= kMostRanks && o.host >= 0 && o.host < o.hosts &&
                       o.ranks >= 1 && o.ranks <= kMostRanks && o.local_ranks >= 1 &&
                       o.local_ranks <= kMostLocalRanks && o.first_rank >= 0 &&
@@ -142,8 +144,9 @@ Slot& RelayChannel::slot(int local_rank) const {
 }
 
 absl::Span<char> RelayChannel::Half(int area, uint64_t chunk) const {
-  const int64_t offset = AreasOffset(options_.local_ranks) +
-                         (2 * area + static_cast<int64_t>(chunk % 2)) * options_.chunk_bytes;
+  const int64_t offset =
+      AreasOffset(options_.local_ranks) +
+      (int64_t{2} * area + static_cast<int64_t>(chunk % 2)) * options_.chunk_bytes;
   return memory_.bytes().subspan(static_cast<size_t>(offset),
                                  static_cast<size_t>(options_.chunk_bytes));
 }
@@ -328,7 +331,7 @@ absl::Status RelayChannel::AwaitAllPosts(absl::Time deadline, const Check& check
     }
     return missing.empty();
   };
-  const absl::Status met = AwaitAsRelay(all, deadline, check);
+  absl::Status met = AwaitAsRelay(all, deadline, check);
   if (met.code() == absl::StatusCode::kDeadlineExceeded && met.message().empty()) {
     return absl::DeadlineExceededError(absl::StrCat("rank ", absl::StrJoin(missing, ", "),
                                                     " has not made the call of the others"));

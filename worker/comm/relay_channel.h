@@ -85,7 +85,7 @@ class RelayChannel {
   // Waits for the next chunk of every rank: kDeadlineExceeded naming who is missing.
   absl::Status AwaitAllPosts(absl::Time deadline, const Check& check);
   // After AwaitAllPosts: the call that all ranks are in; kInternal, naming two, when they differ.
-  absl::StatusOr<ExchangeCall> PostedCall() const;
+  [[nodiscard]] absl::StatusOr<ExchangeCall> PostedCall() const;
   // The latest deadline of the ranks that have posted the next chunk.
   [[nodiscard]] absl::Time PostedDeadline() const;
   // The memory of the next chunk: a rank's contribution, the result. chunk_bytes each.

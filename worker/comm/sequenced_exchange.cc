@@ -91,7 +91,7 @@ absl::Status SequencedExchange::Execute(ExchangeCall call, kernels::Tensor& oper
     default:
       bytes = reinterpret_cast<char*>(operand.data<uint16_t>());
   }
-  const absl::Status done = Run(call, absl::MakeSpan(bytes, size), deadline);
+  absl::Status done = Run(call, absl::MakeSpan(bytes, size), deadline);
   if (done.ok()) return done;
   return Fail(done, absl::StrCat(call.ToString(), ", ", Place()));
 }

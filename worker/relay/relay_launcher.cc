@@ -97,13 +97,14 @@ void RemoveFolder(const fs::path& folder) {
   fs::remove_all(folder, ignored);
 }
 
-// The agent's environment without what would make Open MPI believe that it runs under another
-// launcher or batch system, and without what is set anew; `programs` comes first in its PATH.
+// What tells Open MPI of another launcher or batch system, and what is set anew.
+constexpr std::array<absl::string_view, 15> kForeign = {
+    "OMPI_", "PMIX_", "PMI_",    "PRTE_",   "ORTE_",       "SLURM_",     "PBS_",       "LSB_",
+    "JSM_",  "SGE_",  "COBALT_", "TMPDIR=", "WEFT_RELAY_", "WEFT_GANG_", "WEFT_AGENT_"};
+
+// The agent's environment without kForeign; `programs` comes first in its PATH.
 std::vector<std::string> CleanEnvironment(absl::Span<const std::string> environment,
                                           const fs::path& programs) {
-  constexpr std::array<absl::string_view, 15> kForeign = {
-      "OMPI_", "PMIX_", "PMI_",    "PRTE_",   "ORTE_",       "SLURM_",     "PBS_",       "LSB_",
-      "JSM_",  "SGE_",  "COBALT_", "TMPDIR=", "WEFT_RELAY_", "WEFT_GANG_", "WEFT_AGENT_"};
   std::vector<std::string> clean;
   std::string path = absl::StrCat("PATH=", programs.string());
   std::string home = "HOME=/";  // some versions do not start without
@@ -136,6 +137,7 @@ void AppendParameter(std::vector<std::string>& to, absl::string_view name,
 std::vector<std::string> MpirunArguments(const RelayGang& gang, absl::string_view interfaces) {
   const absl::string_view prefix = AliasPrefix();
   std::vector<std::string> aliases;
+  aliases.reserve(static_cast<size_t>(gang.hosts));
   for (int i = 0; i < gang.hosts; ++i) aliases.push_back(absl::StrCat(prefix, i, ":1"));
   std::vector<std::string> words;
   Append(words, {"mpirun", "-np", absl::StrCat(gang.hosts), "--host", absl::StrJoin(aliases, ",")});

@@ -82,8 +82,8 @@ class RelayLauncher {
   // The mpirun that starts the gang, and its scratch folder (made here). `environment` is the
   // agent's own; variables that would lead Open MPI to another launcher are left out.
   // kInvalidArgument for fewer than two hosts or no token.
-  absl::StatusOr<CommandLine> Mpirun(const RelayGang& gang,
-                                     absl::Span<const std::string> environment) const;
+  [[nodiscard]] absl::StatusOr<CommandLine> Mpirun(const RelayGang& gang,
+                                                   absl::Span<const std::string> environment) const;
   // Removes mpirun's scratch folder; call when it has ended.
   void RemoveScratch(const RelayGang& gang) const;
 

@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr absl::Duration kVersionTimeout = absl::Seconds(10);
+constexpr absl::string_view kMark = "(Open MPI) ";  // before the version
 constexpr char kRemedy[] = "Debian: apt install openmpi-bin";
 
 bool IsProgram(const fs::path& path) {
@@ -105,7 +106,6 @@ absl::Status CheckVersion(const std::string& mpirun, const std::string& path) {
   const std::string text = VersionText(mpirun, path);
   const absl::string_view first_line =
       absl::StripAsciiWhitespace(absl::string_view(text).substr(0, text.find('\n')));
-  constexpr absl::string_view kMark = "(Open MPI) ";
   const size_t mark = first_line.find(kMark);
   if (mark == absl::string_view::npos) {
     return absl::FailedPreconditionError(
