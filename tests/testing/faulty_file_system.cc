@@ -83,7 +83,7 @@ void FaultyFileSystem::SetEntry(Node& directory, const std::string& name,
 absl::Status FaultyFileSystem::Write(absl::string_view path,
                                      absl::Span<const absl::string_view> pieces) {
   absl::MutexLock lock(&mutex_);
-  const absl::Status fate = BeginOperation();
+  absl::Status fate = BeginOperation();
   if (absl::IsUnavailable(fate) && power_cut_ != operations_ - 1) return fate;
   const auto [directory_path, name] = SplitPath(path);
   const std::shared_ptr<Node> directory = Find(directory_path);

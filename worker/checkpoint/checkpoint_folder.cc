@@ -44,7 +44,7 @@ absl::Status CheckpointFolder::Create() const {
 absl::StatusOr<int64_t> CheckpointFolder::LivingGeneration() const {
   const auto entries = files_.List(JoinPath(path_, kGenerationFolder));
   if (absl::IsNotFound(entries.status())) return -1;
-  WEFT_RETURN_IF_ERROR(entries);
+  if (!entries.ok()) return entries.status();
   int64_t newest = -1;
   for (const DirectoryEntry& entry : *entries) {
     newest = std::max(newest, GenerationOfName(entry.name).value_or(-1));
@@ -86,7 +86,7 @@ absl::StatusOr<std::vector<CheckpointId>> CheckpointFolder::Complete() const {
   const auto entries = files_.List(path_);
   std::vector<CheckpointId> found;
   if (absl::IsNotFound(entries.status())) return found;
-  WEFT_RETURN_IF_ERROR(entries);
+  if (!entries.ok()) return entries.status();
   for (const DirectoryEntry& entry : *entries) {
     const std::optional<CheckpointId> id = CheckpointOfName(entry.name);
     if (id.has_value() && entry.is_directory) found.push_back(*id);

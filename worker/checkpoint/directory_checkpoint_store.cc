@@ -152,7 +152,7 @@ class DirectoryCheckpointStore : public CheckpointStore {
     }
     WEFT_RETURN_IF_ERROR(folder_.CheckGeneration(generation));
     WEFT_RETURN_IF_ERROR(folder_.Create());
-    const absl::Status recorded = folder_.RecordGeneration(generation);
+    absl::Status recorded = folder_.RecordGeneration(generation);
     // A newer one may have begun since the check; then our record is void, and may have vanished.
     WEFT_RETURN_IF_ERROR(folder_.CheckGeneration(generation));
     WEFT_RETURN_IF_ERROR(recorded);
