@@ -9,6 +9,12 @@
 #include "common/base/status_macros.h"
 
 namespace weft {
+namespace {
+
+// Of a file, read at a time.
+constexpr int64_t kBlockBytes = int64_t{4} << 20;
+
+}  // namespace
 
 struct Sha256::Context {
   EVP_MD_CTX* digest = EVP_MD_CTX_new();
@@ -53,7 +59,6 @@ std::string Sha256Of(absl::string_view bytes) {
 }
 
 absl::StatusOr<std::string> Sha256OfFile(FileSystem& files, absl::string_view path) {
-  constexpr int64_t kBlockBytes = int64_t{4} << 20;
   Sha256 hash;
   int64_t offset = 0;
   while (true) {

@@ -32,7 +32,9 @@ struct CheckpointId {
   int64_t generation = 0;
   int64_t step = 0;  // optimiser steps finished
 
-  friend auto operator<=>(const CheckpointId&, const CheckpointId&) = default;
+  // clang-tidy 14 takes the 0 that the compiler compares with for a pointer.
+  friend auto operator<=>(const CheckpointId&,
+                          const CheckpointId&) = default;  // NOLINT(modernize-use-nullptr)
 };
 
 struct CheckpointFile {

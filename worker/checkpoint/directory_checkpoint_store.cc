@@ -15,6 +15,10 @@
 namespace weft::worker {
 namespace {
 
+// A checkpoint may be pruned while we look at it, only ever because newer ones are there: then we
+// look again. Training steps lie between two prunings, so a few turns suffice.
+constexpr int kTurns = 5;
+
 class DirectoryCheckpointWriter : public CheckpointWriter {
  public:
   DirectoryCheckpointWriter(CheckpointFolder folder, const CheckpointId& id,
@@ -155,7 +159,7 @@ class DirectoryCheckpointStore : public CheckpointStore {
     absl::Status recorded = folder_.RecordGeneration(generation);
     // A newer one may have begun since the check; then our record is void, and may have vanished.
     WEFT_RETURN_IF_ERROR(folder_.CheckGeneration(generation));
-    WEFT_RETURN_IF_ERROR(recorded);
+    if (!recorded.ok()) return recorded;
     folder_.RemovePartialBefore(generation);
     return absl::OkStatus();
   }
@@ -178,14 +182,9 @@ class DirectoryCheckpointStore : public CheckpointStore {
   }
 
   absl::StatusOr<LatestCheckpoint> Latest() override {
-    // A checkpoint may be pruned while we look at it, only ever because newer ones are there: look
-    // again. Pruning never goes on without a step of training between, so a few turns suffice.
-    constexpr int kTurns = 5;
-    absl::StatusOr<std::optional<LatestCheckpoint>> found = std::nullopt;
     for (int turn = 0; turn < kTurns; ++turn) {
-      found = LookForLatest();
-      WEFT_RETURN_IF_ERROR(found);
-      if (found->has_value()) return **found;
+      WEFT_ASSIGN_OR_RETURN(std::optional<LatestCheckpoint> found, LookForLatest());
+      if (found.has_value()) return *std::move(found);
     }
     return absl::UnavailableError(
         absl::StrCat(folder_.path(), ": checkpoints are removed faster than they can be read"));

@@ -26,6 +26,8 @@ constexpr size_t kLengthBytes = 8;
 constexpr size_t kAlignment = 8;
 // The format's own limit.
 constexpr uint64_t kLongestHeader = 100'000'000;
+// Elements of eight bytes that a count of bytes can hold.
+constexpr uint64_t kMostElements = std::numeric_limits<int64_t>::max() / 8;
 
 absl::string_view FormatNameOf(DType dtype) {
   switch (dtype) {
@@ -93,12 +95,12 @@ std::optional<std::vector<uint64_t>> Numbers(const nlohmann::json& value) {
 
 // nullopt for more extents than a Shape holds, or a count that overflows.
 std::optional<Shape> ShapeOf(const std::vector<uint64_t>& extents) {
-  constexpr uint64_t kMost = std::numeric_limits<int64_t>::max() / 8;  // elements of 8 bytes
   if (extents.size() > Shape::kMaxRank) return std::nullopt;
   std::vector<int64_t> dims;
   uint64_t product = 1;
   for (uint64_t extent : extents) {
-    if (extent > kMost || (extent != 0 && product > kMost / extent)) return std::nullopt;
+    if (extent > kMostElements || (extent != 0 && product > kMostElements / extent))
+      return std::nullopt;
     product *= extent;
     dims.push_back(static_cast<int64_t>(extent));
   }

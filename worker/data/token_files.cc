@@ -16,7 +16,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "token files are read in place");
 
-constexpr int64_t kHeaderBytes = 256 * 4;
+constexpr int64_t kHeaderBytes = int64_t{256} * 4;
 // Up to here opening checks every token: 2^26 of them take a few tens of milliseconds.
 constexpr int64_t kCheckedAtOpen = int64_t{1} << 26;
 
