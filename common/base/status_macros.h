@@ -38,6 +38,8 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
 
 #define WEFT_STATUS_CONCAT_INNER_(a, b) a##b
 #define WEFT_STATUS_CONCAT_(a, b) WEFT_STATUS_CONCAT_INNER_(a, b)
+// `target` may be a declaration, which takes no parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define WEFT_ASSIGN_OR_RETURN(target, expression) \
   WEFT_ASSIGN_OR_RETURN_IMPL_(WEFT_STATUS_CONCAT_(weft_result_, __LINE__), target, expression)
 #define WEFT_ASSIGN_OR_RETURN_IMPL_(result, target, expression) \
@@ -46,3 +48,4 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
     return result.status();                                     \
   }                                                             \
   target = std::move(result).value()
+// NOLINTEND(bugprone-macro-parentheses)

@@ -24,7 +24,7 @@ class OpTable {
   }
 
   // kUnimplemented, naming the op and the device, when the device has no such op.
-  absl::StatusOr<Function*> Find(DeviceKind kind) const {
+  [[nodiscard]] absl::StatusOr<Function*> Find(DeviceKind kind) const {
     Function* function = functions_[static_cast<size_t>(kind)];
     if (function == nullptr) {
       return absl::UnimplementedError(absl::StrCat("no ", name_, " on ", NameOf(kind)));

@@ -34,7 +34,7 @@ class OperandCheck {
   OperandCheck& Require(bool holds, absl::string_view complaint);
 
   [[nodiscard]] bool ok() const { return status_.ok(); }
-  [[nodiscard]] const absl::Status& status() const { return status_; }
+  [[nodiscard]] absl::Status status() const { return status_; }
 
  private:
   void Refuse(absl::string_view name, const Tensor& tensor, absl::string_view wanted);

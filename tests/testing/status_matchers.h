@@ -50,9 +50,12 @@ MATCHER_P(IsOkAndHolds, value, "") {
 #define WEFT_TESTING_CONCAT_(a, b) WEFT_TESTING_CONCAT_INNER_(a, b)
 #define ASSERT_OK(expression) ASSERT_THAT((expression), ::weft::testing::IsOk())
 #define EXPECT_OK(expression) EXPECT_THAT((expression), ::weft::testing::IsOk())
+// `target` may be a declaration, which takes no parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define ASSERT_OK_AND_ASSIGN(target, expression) \
   ASSERT_OK_AND_ASSIGN_IMPL_(WEFT_TESTING_CONCAT_(weft_result_, __LINE__), target, expression)
 #define ASSERT_OK_AND_ASSIGN_IMPL_(result, target, expression) \
   auto result = (expression);                                  \
   ASSERT_THAT(result, ::weft::testing::IsOk());                \
   target = std::move(result).value()
+// NOLINTEND(bugprone-macro-parentheses)

@@ -20,6 +20,8 @@
 namespace weft::kernels {
 namespace {
 
+constexpr double kStep = 1e-3;  // of finite differences
+
 class GradientTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -54,7 +56,6 @@ class GradientTest : public ::testing::Test {
   // smooth functions of order one here. `gradient` starts from `before`.
   static void ExpectGradient(const Tensor& x, const Tensor& gradient,
                              const std::function<double()>& value, double before = 0) {
-    constexpr double kStep = 1e-3;
     for (int64_t i = 0; i < x.count(); ++i) {
       double& element = x.data<double>()[i];
       const double saved = element;

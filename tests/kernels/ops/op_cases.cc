@@ -23,6 +23,11 @@
 namespace weft::kernels {
 namespace {
 
+constexpr double kEps = 1e-6;
+constexpr double kQueryScale = 0.3125;
+constexpr float kSigmoidScale = 2;
+constexpr float kLossScale = 0.0078125;  // exact in fp32
+
 using Rows = std::vector<std::vector<float>>;
 
 OpCase ForwardLinear(int64_t r, int64_t k, int64_t n) {
@@ -71,7 +76,6 @@ void AddLinear(std::vector<OpCase>& cases) {
 }
 
 void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
-  constexpr double kEps = 1e-6;
   cases.push_back(
       {.name = absl::StrCat("RmsNormForward", r, "x", c),
        .operands = {Normal(1, {r, c}, 3), Normal(2, {c}), Normal(3, {r, c}), Normal(4, {r})},
@@ -101,28 +105,26 @@ void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
 }
 
 void AddL2Norm(std::vector<OpCase>& cases, int64_t r, int64_t d) {
-  constexpr double kEps = 1e-6;
-  constexpr double kScale = 0.3125;
   cases.push_back(
       {.name = absl::StrCat("L2NormForward", r, "x", d),
        .operands = {Normal(1, {r, d}, 0.1), Normal(2, {r, d}), Normal(3, {r})},
        .results = {1, 2},
        .call = [](Stream& s,
-                  Operands t) { return L2NormForward(s, t[0], kEps, kScale, t[1], t[2]); },
+                  Operands t) { return L2NormForward(s, t[0], kEps, kQueryScale, t[1], t[2]); },
        .plain =
            [=](Rows& a) {
-             plain::L2NormForward(a[0], d, static_cast<float>(kEps), static_cast<float>(kScale),
-                                  a[1], a[2]);
+             plain::L2NormForward(a[0], d, static_cast<float>(kEps),
+                                  static_cast<float>(kQueryScale), a[1], a[2]);
            }});
   cases.push_back(
       {.name = absl::StrCat("L2NormBackward", r, "x", d),
        .operands = {Normal(1, {r, d}), Normal(2, {r}), Normal(3, {r, d}), Normal(4, {r, d})},
        .results = {3},
        .call = [](Stream& s,
-                  Operands t) { return L2NormBackward(s, t[0], t[1], kScale, t[2], t[3]); },
+                  Operands t) { return L2NormBackward(s, t[0], t[1], kQueryScale, t[2], t[3]); },
        .plain =
            [](Rows& a) {
-             plain::L2NormBackward(a[0], a[1], static_cast<float>(kScale), a[2], a[3]);
+             plain::L2NormBackward(a[0], a[1], static_cast<float>(kQueryScale), a[2], a[3]);
            }});
 }
 
@@ -160,7 +162,6 @@ std::function<void(Rows&)> Each(size_t result, Formula formula) {
 }
 
 void AddActivations(std::vector<OpCase>& cases, int64_t n) {
-  constexpr float kScale = 2;
   const Array x = Normal(1, {n}, 4);
   const Array dy = Normal(2, {n});
   const Array up = Normal(3, {n});
@@ -175,17 +176,19 @@ void AddActivations(std::vector<OpCase>& cases, int64_t n) {
                    {2},
                    [](Stream& s, Operands t) { return SiluBackward(s, t[0], t[1], t[2]); },
                    Each(2, [](Rows& a, size_t i) { return a[1][i] * plain::SiluSlope(a[0][i]); })});
-  cases.push_back({absl::StrCat("SigmoidForward", n),
-                   {x, result},
-                   {1},
-                   [](Stream& s, Operands t) { return SigmoidForward(s, t[0], kScale, t[1]); },
-                   Each(1, [](Rows& a, size_t i) { return kScale * plain::Sigmoid(a[0][i]); })});
+  cases.push_back(
+      {absl::StrCat("SigmoidForward", n),
+       {x, result},
+       {1},
+       [](Stream& s, Operands t) { return SigmoidForward(s, t[0], kSigmoidScale, t[1]); },
+       Each(1, [](Rows& a, size_t i) { return kSigmoidScale * plain::Sigmoid(a[0][i]); })});
   cases.push_back(
       {absl::StrCat("SigmoidBackward", n),
        {x, dy, result},
        {2},
-       [](Stream& s, Operands t) { return SigmoidBackward(s, t[0], kScale, t[1], t[2]); },
-       Each(2, [](Rows& a, size_t i) { return a[1][i] * a[0][i] * (1 - a[0][i] / kScale); })});
+       [](Stream& s, Operands t) { return SigmoidBackward(s, t[0], kSigmoidScale, t[1], t[2]); },
+       Each(2,
+            [](Rows& a, size_t i) { return a[1][i] * a[0][i] * (1 - a[0][i] / kSigmoidScale); })});
   cases.push_back(
       {absl::StrCat("SwigluForward", n),
        {x, up, result},
@@ -266,7 +269,6 @@ void AddEmbedding(std::vector<OpCase>& cases, int64_t r, int32_t v, int64_t c) {
 }
 
 void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v) {
-  constexpr float kScale = 0.0078125;
   const std::string shape = absl::StrCat(r, "x", c, "x", v);
   const Array h = Normal(1, {r, c});
   const Array w = Normal(2, {v, c}, 0.5);
@@ -276,15 +278,18 @@ void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v
        {h, w, targets, Normal(3, {r})},
        {3},
        [](Stream& s, Operands t) { return LinearCrossEntropyForward(s, t[0], t[1], t[2], t[3]); },
-       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kScale, a[3], nullptr, nullptr); }});
+       [=](Rows& a) {
+         plain::CrossEntropy(a[0], a[1], a[2], c, kLossScale, a[3], nullptr, nullptr);
+       }});
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForwardBackward", shape),
        {h, w, targets, Normal(3, {r}), Normal(4, {r, c}), Normal(5, {v, c}, 0.01)},
        {3, 4, 5},
        [](Stream& s, Operands t) {
-         return LinearCrossEntropyForwardBackward(s, t[0], t[1], t[2], kScale, t[3], t[4], t[5]);
+         return LinearCrossEntropyForwardBackward(s, t[0], t[1], t[2], kLossScale, t[3], t[4],
+                                                  t[5]);
        },
-       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kScale, a[3], &a[4], &a[5]); }});
+       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kLossScale, a[3], &a[4], &a[5]); }});
 }
 
 void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {

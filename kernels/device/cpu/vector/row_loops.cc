@@ -9,8 +9,9 @@
 namespace weft::kernels::WEFT_VECTOR_SET {
 namespace {
 
-constexpr int kLanes = WEFT_VECTOR_LANES;
-constexpr int kAccumulators = 4;  // independent sums hide the latency of an addition
+constexpr int64_t kLanes = WEFT_VECTOR_LANES;
+constexpr int64_t kAccumulators = 4;  // independent sums hide the latency of an addition
+constexpr int kDoubleSums = 16;       // the same for a sum in fp64
 constexpr float kInfinity = __builtin_inff();
 
 using Floats [[gnu::vector_size(kLanes * 4)]] = float;
@@ -72,8 +73,8 @@ Floats Select(Ints condition, Floats yes, Floats no) {
 Floats Larger(Floats a, Floats b) { return Select(a > b, a, b); }
 
 float SumLanes(Floats v) {
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) v[lane] += v[lane + width];
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t lane = 0; lane < width; ++lane) v[lane] += v[lane + width];
   }
   return v[0];
 }
@@ -85,7 +86,7 @@ template <typename Term>
   Floats sums[kAccumulators] = {};
   int64_t i = 0;
   for (; i + kAccumulators * kLanes <= n; i += kAccumulators * kLanes) {
-    for (int k = 0; k < kAccumulators; ++k) sums[k] += term(i + k * kLanes, Whole{});
+    for (int64_t k = 0; k < kAccumulators; ++k) sums[k] += term(i + k * kLanes, Whole{});
   }
   for (; i + kLanes <= n; i += kLanes) sums[0] += term(i, Whole{});
   if (i < n) sums[1] += term(i, Part{n - i});
@@ -144,7 +145,7 @@ float RowMax(const float* x, int64_t n) {
     largest = Larger(Load(x + i, extent, -kInfinity), largest);
   });
   float result = largest[0];
-  for (int lane = 1; lane < kLanes; ++lane)
+  for (int64_t lane = 1; lane < kLanes; ++lane)
     result = largest[lane] > result ? largest[lane] : result;
   return result;
 }
@@ -161,11 +162,10 @@ float RowDot3(const float* a, const float* b, const float* c, int64_t n) {
 
 // Squares of floats are exact in fp64, so these bits are the same for every instruction set.
 double RowSumOfSquares(const float* x, int64_t n) {
-  constexpr int kSums = 16;
-  double sums[kSums] = {};
+  double sums[kDoubleSums] = {};
   int64_t i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    for (int k = 0; k < kSums; ++k) {
+  for (; i + kDoubleSums <= n; i += kDoubleSums) {
+    for (int k = 0; k < kDoubleSums; ++k) {
       const double value = static_cast<double>(x[i + k]);
       sums[k] += value * value;
     }
@@ -174,7 +174,7 @@ double RowSumOfSquares(const float* x, int64_t n) {
     const double value = static_cast<double>(x[i + k]);
     sums[k] += value * value;
   }
-  for (int width = kSums / 2; width > 0; width /= 2) {
+  for (int width = kDoubleSums / 2; width > 0; width /= 2) {
     for (int k = 0; k < width; ++k) sums[k] += sums[k + width];
   }
   return sums[0];
