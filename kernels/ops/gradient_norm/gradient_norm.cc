@@ -8,9 +8,9 @@
 
 namespace weft::kernels {
 
-double internal::ClipFactorFor(double sum_of_squares, double max_norm) {
+double internal::ClipFactorFor(double sum, double max_norm) {
   if (max_norm <= 0) return 1;
-  const double norm = std::sqrt(sum_of_squares);
+  const double norm = std::sqrt(sum);
   return norm <= max_norm ? 1 : max_norm / norm;  // a NaN norm fails the comparison and comes out
 }
 

@@ -10,7 +10,7 @@ inline OpTable<decltype(SumOfSquares)> sum_of_squares{"SumOfSquares"};
 inline OpTable<decltype(ClipFactor)> clip_factor{"ClipFactor"};
 
 // The rule of ClipFactor on numbers.
-double ClipFactorFor(double sum_of_squares, double max_norm);
+double ClipFactorFor(double sum, double max_norm);
 
 void RegisterCpuGradientNorm();
 void RegisterReferenceGradientNorm();
