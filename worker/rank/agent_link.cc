@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "common/log/log.h"
 
@@ -9,6 +10,8 @@ namespace weft::worker {
 namespace {
 
 constexpr absl::Duration kRepeatEvery = absl::Seconds(1);
+// An agent that reads nothing for so long is as good as gone: training goes on unheard.
+constexpr absl::Duration kSendTimeout = absl::Seconds(30);
 
 }  // namespace
 
@@ -71,13 +74,14 @@ absl::Status AgentLink::Obey(const v1::AgentToRank& message) {
 void AgentLink::Repeat() {
   absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&ending_), kRepeatEvery)) {
-    if (phase_.has_phase()) socket_.Send(phase_.SerializeAsString()).IgnoreError();
+    if (!phase_.has_phase()) continue;
+    socket_.Send(phase_.SerializeAsString(), absl::Now() + kSendTimeout).IgnoreError();
   }
 }
 
 void AgentLink::Send(const v1::RankToAgent& message) {
   absl::MutexLock lock(&mutex_);
-  const absl::Status sent = socket_.Send(message.SerializeAsString());
+  const absl::Status sent = socket_.Send(message.SerializeAsString(), absl::Now() + kSendTimeout);
   if (!sent.ok()) LogWarning("rank", "message to the agent lost", {{"cause", sent.message()}});
 }
 

@@ -104,6 +104,7 @@ ExitCode TrainForAgent(FileDescriptor agent) {
                         {.rank = assignment->rank(),
                          .generation = assignment->generation(),
                          .total_steps = assignment->spec().training().steps()});
+  reporter.OnPhase(RunPhase::kStarting, 0);
   const absl::StatusOr<RunOutcome> outcome =
       Train(*assignment, **checkpoints, link, clock, reporter);
   reporter.OnEnd(outcome);

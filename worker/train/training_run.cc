@@ -57,7 +57,8 @@ class Run {
                                            .exchange_timeout = context_.exchange_timeout}));
     context_.observer.OnPhase(RunPhase::kRestoring, 0);
     WEFT_RETURN_IF_ERROR(Restore());
-    return CheckRanksAgree("start");
+    // Data, devices and checkpoints are what a person set up: nothing changes by trying again.
+    return CheckRanksAgree(absl::StatusCode::kFailedPrecondition, "start");
   }
 
   absl::Status Restore() {
@@ -119,7 +120,7 @@ class Run {
 
   // Also holds the ranks together until the lead has published the last checkpoint.
   absl::StatusOr<RunOutcome> Finish() {
-    WEFT_RETURN_IF_ERROR(CheckRanksAgree("end"));
+    WEFT_RETURN_IF_ERROR(CheckRanksAgree(absl::StatusCode::kInternal, "end"));
     const bool finished = trainer_->step() >= config_.steps;
     return RunOutcome{.end = finished ? RunOutcome::End::kFinished : RunOutcome::End::kSaved,
                       .step = trainer_->step(),
@@ -128,7 +129,7 @@ class Run {
 
   // Ranks hold the same weights after the same step, on the same class of device. A difference is
   // found here and not as a strange loss later.
-  absl::Status CheckRanksAgree(absl::string_view when) {
+  absl::Status CheckRanksAgree(absl::StatusCode code_if_not, absl::string_view when) {
     WEFT_ASSIGN_OR_RETURN(weights_sha256_, HashOfWeights(trainer_->weights(), trainer_->stream()));
     const std::string own = Sha256Of(
         absl::StrCat(weights_sha256_, " ", trainer_->step(), " ", trainer_->skipped_steps(), " ",
@@ -137,13 +138,15 @@ class Run {
                           trainer_->ShareWithRanks(Abbreviate(own)));
     for (size_t rank = 1; rank < digests.size(); ++rank) {
       if (digests[rank] != digests[0]) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "at the ", when, " of the run, rank ", rank,
-            " differs from rank 0 in its data, its class of device, its step or its weights; this "
-            "is rank ",
-            context_.membership.rank, ": device ", context_.device.device_class(), ", data ",
-            context_.data.fingerprint(), ", step ", trainer_->step(), ", weights ",
-            weights_sha256_));
+        return absl::Status(
+            code_if_not,
+            absl::StrCat("at the ", when, " of the run, rank ", rank,
+                         " differs from rank 0 in its data, its class of device, its step or its "
+                         "weights; this "
+                         "is rank ",
+                         context_.membership.rank, ": device ", context_.device.device_class(),
+                         ", data ", context_.data.fingerprint(), ", step ", trainer_->step(),
+                         ", weights ", weights_sha256_));
       }
     }
     return absl::OkStatus();

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/attention/register.h"
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/ops/register.h"
@@ -23,7 +24,7 @@ namespace weft::worker::testing {
 // Tokens that a model can learn: each follows from the two before it, with a little disorder.
 class RuleTokens final : public TokenStream {
  public:
-  explicit RuleTokens(int64_t size) : size_(size) {}
+  explicit RuleTokens(int64_t size) : size_(size), fingerprint_(absl::StrCat("rule ", size)) {}
   [[nodiscard]] int64_t size() const override { return size_; }
   [[nodiscard]] int32_t vocabulary() const override { return kVocabulary; }
   absl::Status Read(int64_t first, absl::Span<int32_t> into) const override {
@@ -40,7 +41,7 @@ class RuleTokens final : public TokenStream {
 
  private:
   int64_t size_;
-  std::string fingerprint_ = "rule";
+  std::string fingerprint_;
 };
 
 inline TrainConfig TinyRun(int64_t steps) {
@@ -60,8 +61,8 @@ inline TrainConfig TinyRun(int64_t steps) {
   return config;
 }
 
-inline std::unique_ptr<SampleSource> RuleSource(int64_t sequence) {
-  auto source = SampleSource::Create(std::make_unique<RuleTokens>(4000),
+inline std::unique_ptr<SampleSource> RuleSource(int64_t sequence, int64_t tokens) {
+  auto source = SampleSource::Create(std::make_unique<RuleTokens>(tokens),
                                      {.sequence = sequence, .validation_fraction = 0.1});
   WEFT_CHECK_MSG(source.ok(), source.status().ToString());
   return *std::move(source);
@@ -94,6 +95,7 @@ struct GangOptions {
   int64_t generation = 1;
   int stopping_rank = -1;       // this one asks for save and stop ...
   int64_t stop_after_step = 0;  // ... when it has made this step
+  int odd_rank = -1;            // this one has other data
   // Wraps a rank's exchange, to make it fail.
   std::function<std::unique_ptr<Exchange>(int rank, std::unique_ptr<Exchange>)> wrap_exchange =
       nullptr;
@@ -103,12 +105,13 @@ struct GangOptions {
 inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOptions& options) {
   kernels::RegisterCpuKernels();
   kernels::RegisterCpuAttention();
-  const std::unique_ptr<SampleSource> data = RuleSource(config.batch.sequence_length);
   auto hub = std::make_shared<InProcessHub>();
   std::vector<RankRecord> records(static_cast<size_t>(options.ranks));
   const RealClock clock;
   const auto run_rank = [&](int rank) {
     RankRecord& record = records[static_cast<size_t>(rank)];
+    const std::unique_ptr<SampleSource> data =
+        RuleSource(config.batch.sequence_length, rank == options.odd_rank ? 3000 : 4000);
     auto device = kernels::NewCpuDevice({.threads = options.threads});
     auto store = NewDirectoryCheckpointStore(
         RealFileSystem(), {.root = options.checkpoint_root, .job = "tiny", .keep = 3});

@@ -178,6 +178,15 @@ TEST(TrainingRunTest, RefusesAGangThatHasMoreRanksThanShards) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("6 shards")));
 }
 
+TEST(TrainingRunTest, RanksWithDifferentDataDoNotBegin) {
+  const auto records = Train(TinyRun(2), {.ranks = 3, .odd_rank = 1});
+  for (const RankRecord& record : records) {
+    EXPECT_THAT(record.outcome, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("rank 1 differs from rank 0")));
+    EXPECT_TRUE(record.steps.empty());
+  }
+}
+
 TEST(TrainingRunTest, RefusesACheckpointOfAnotherConfiguration) {
   const TempDir folder;
   RunGang(TinyRun(2), {.checkpoint_root = folder.path(), .generation = 1});

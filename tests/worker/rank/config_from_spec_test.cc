@@ -1,0 +1,147 @@
+#include "worker/rank/config_from_spec.h"
+
+#include <string>
+
+#include "proto/spec/parse.h"
+#include "proto/spec/violation.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using weft::testing::IsOk;
+using weft::testing::StatusIs;
+
+v1::JobSpec Parse(const std::string& text) {
+  v1::JobSpec spec;
+  EXPECT_THAT(spec::ToStatus(spec::ParseSpec(text, spec)), IsOk());
+  return spec;
+}
+
+constexpr char kFull[] = R"(
+name: everything
+model:
+  vocab_size: 1000
+  width: 48
+  layers: 5
+  mlp_width: 96
+  norm_epsilon: 1e-5
+  mixers:
+    - delta: {heads: 4, convolution_taps: 3, beta_range: 2, output_gate: true}
+    - softmax: {heads: 6, kv_heads: 3, window: 32, rotary_base: 500}
+  overrides:
+    - layers: [4]
+      mixer: {softmax: {heads: 2}}
+data:
+  tokens: {paths: [a.bin, /data/b.bin]}
+  validation_fraction: 0.2
+training:
+  steps: 70
+  batch_size: 24
+  sequence_length: 64
+  shards: 4
+  micro_batch_size: 3
+  seed: 9
+  clip_norm: 0.5
+  optimizer: {beta1: 0.8, beta2: 0.99, epsilon: 1e-6, weight_decay: 0.3}
+  learning_rate: {peak: 0.002, schedule: one_cycle, warmup_steps: 7, final_ratio: 0.01}
+checkpoint: {every_steps: 11}
+evaluation: {every_steps: 13, sequences: 17}
+)";
+
+TEST(ConfigFromSpecTest, CarriesEveryFieldOver) {
+  const auto config = ConfigFromSpec(Parse(kFull), "/root/data");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->model.vocabulary, 1000);
+  EXPECT_EQ(config->model.width, 48);
+  EXPECT_EQ(config->model.hidden, 96);
+  EXPECT_EQ(config->model.norm_epsilon, 1e-5);
+  ASSERT_EQ(config->model.layers.size(), 5U);
+  for (const size_t layer : {0, 2}) {
+    const auto& delta = std::get<DeltaMixerConfig>(config->model.layers[layer]);
+    EXPECT_EQ(delta.heads, 4);
+    EXPECT_EQ(delta.convolution_taps, 3);
+    EXPECT_TRUE(delta.negative_eigenvalues);
+    EXPECT_TRUE(delta.output_gate);
+  }
+  for (const size_t layer : {1, 3}) {
+    const auto& softmax = std::get<SoftmaxMixerConfig>(config->model.layers[layer]);
+    EXPECT_EQ(softmax.heads, 6);
+    EXPECT_EQ(softmax.kv_heads, 3);
+    EXPECT_EQ(softmax.window, 32);
+    EXPECT_EQ(softmax.rotary_base, 500);
+  }
+  const auto& exception = std::get<SoftmaxMixerConfig>(config->model.layers[4]);
+  EXPECT_EQ(exception.heads, 2);
+  EXPECT_EQ(exception.kv_heads, 2);  // as many as heads
+  EXPECT_EQ(exception.window, 0);
+  EXPECT_THAT(std::get<TokenFiles>(config->data.files).paths,
+              ElementsAre("/root/data/a.bin", "/data/b.bin"));
+  EXPECT_EQ(config->data.validation_fraction, 0.2);
+  EXPECT_EQ(config->steps, 70);
+  EXPECT_EQ(config->batch.sequences, 24);
+  EXPECT_EQ(config->batch.sequence_length, 64);
+  EXPECT_EQ(config->batch.shards, 4);
+  EXPECT_EQ(config->batch.micro_batch, 3);
+  EXPECT_EQ(config->seed, 9U);
+  EXPECT_EQ(config->clip_norm, 0.5);
+  EXPECT_EQ(config->optimizer.beta1, 0.8);
+  EXPECT_EQ(config->optimizer.beta2, 0.99);
+  EXPECT_EQ(config->optimizer.epsilon, 1e-6);
+  EXPECT_EQ(config->optimizer.weight_decay, 0.3);
+  EXPECT_EQ(config->learning_rate.peak, 0.002);
+  EXPECT_EQ(config->learning_rate.schedule, Schedule::kOneCycle);
+  EXPECT_EQ(config->learning_rate.warmup_steps, 7);
+  EXPECT_EQ(config->learning_rate.final_ratio, 0.01);
+  EXPECT_EQ(config->learning_rate.total_steps, 70);
+  EXPECT_EQ(config->checkpoint.every_steps, 11);
+  EXPECT_EQ(config->evaluation.every_steps, 13);
+  EXPECT_EQ(config->evaluation.sequences, 17);
+}
+
+TEST(ConfigFromSpecTest, KnowsEverySchedule) {
+  const std::pair<const char*, Schedule> schedules[] = {
+      {"constant", Schedule::kConstant},  {"cosine", Schedule::kCosine},
+      {"linear", Schedule::kLinear},      {"inverse_sqrt", Schedule::kInverseSqrt},
+      {"one_cycle", Schedule::kOneCycle},
+  };
+  for (const auto& [name, schedule] : schedules) {
+    std::string text = kFull;
+    text.replace(text.find("one_cycle"), 9, name);
+    EXPECT_EQ(ConfigFromSpec(Parse(text), "")->learning_rate.schedule, schedule) << name;
+  }
+}
+
+TEST(ConfigFromSpecTest, FillsInDefaults) {
+  const auto config = ConfigFromSpec(Parse(R"(
+name: small
+model: {width: 64, layers: 2, mixers: [{delta: {heads: 2}}]}
+data: {text: {paths: [/texts]}}
+training: {steps: 10, batch_size: 6, sequence_length: 32}
+)"),
+                                     "/root/data");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->model.vocabulary, 256);
+  EXPECT_EQ(config->model.hidden, DefaultHidden(64));
+  EXPECT_EQ(std::get<DeltaMixerConfig>(config->model.layers[0]).convolution_taps, 4);
+  EXPECT_FALSE(std::get<DeltaMixerConfig>(config->model.layers[0]).negative_eigenvalues);
+  EXPECT_EQ(config->batch.shards, 6);
+  EXPECT_EQ(config->batch.micro_batch, 1);
+  EXPECT_EQ(config->learning_rate.schedule, Schedule::kCosine);
+  EXPECT_EQ(config->clip_norm, 1.0);
+  EXPECT_THAT(std::get<TextFiles>(config->data.files).paths, ElementsAre("/texts"));
+}
+
+TEST(ConfigFromSpecTest, NamesAllThatIsWrong) {
+  std::string text = kFull;
+  text.replace(text.find("heads: 4"), 8, "heads: 5");
+  text.replace(text.find("micro_batch_size: 3"), 19, "micro_batch_size: 4");
+  const absl::Status status = ConfigFromSpec(Parse(text), "").status();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("heads")));
+  EXPECT_THAT(status.message(), HasSubstr("micro_batch_size"));
+}
+
+}  // namespace
+}  // namespace weft::worker
