@@ -3,8 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -79,14 +77,13 @@ class Driver {
     Done done;
   };
 
-  void DecideOne(const Event& event, Done done);
   void CommitNext();
-  void OnStored(absl::StatusOr<StoreVersion> stored, absl::Time begun, int64_t facts);
+  void OnStored(const absl::StatusOr<StoreVersion>& stored, absl::Time begun, int64_t facts);
   void Release(std::vector<Step> steps);
-  // The facts of everything decided ahead are void: replies `why`, decides from the committed
-  // state.
+  // What was decided ahead is void: answers `why`, and decides from the committed state again.
   void TakeBack(const absl::Status& why);
   void StepDown(const absl::Status& why);
+  void AnswerAll(const absl::Status& why);
   void ArmTimer(absl::Time when);
 
   EventLoop& loop_;
@@ -97,15 +94,17 @@ class Driver {
   const Options options_;
 
   ClusterState committed_;
-  ClusterState ahead_;  // committed_ plus the facts in flight_ and waiting_
+  ClusterState ahead_;  // committed_ plus the facts of in_flight_ and waiting_
   StoreVersion version_;
   std::vector<Step> in_flight_;  // being committed
   std::vector<Step> waiting_;    // decided; in the next commit
   bool committing_ = false;
+  bool releasing_ = false;
   bool started_ = false;
   bool stepped_down_ = false;
   std::optional<TimerId> timer_;
   absl::Time timer_at_ = absl::InfiniteFuture();
+  bool timer_posted_ = false;  // a TimerFired is in the loop's queue
 };
 
 }  // namespace weft::coordinator

@@ -138,17 +138,22 @@ struct WorkerLost {
   absl::Time at;
   absl::Time forget_at;
 };
+struct GatheringEnded {};
+// The pause after a failure is over: the job competes again.
+struct BackOffEnded {
+  JobId job;
+};
 // The coordinator was stopped for a while: all times to wait for workers begin anew.
 struct CoordinatorStalled {
   absl::Time at;
   absl::Duration away;
 };
 
-using Fact =
-    std::variant<JobAdded, JobGoalSet, JobDeleted, GangPlaced, GangRunning, GangStopping,
-                 MemberEnded, GangReleased, CheckpointRecorded, WorkerRegistered, WorkerDrainSet,
-                 WorkerForgotten, QueueSet, QueueDeleted, AdoptionBegan, WorkerConnected,
-                 WorkerReported, WorkerDisconnected, WorkerLost, CoordinatorStalled>;
+using Fact = std::variant<JobAdded, JobGoalSet, JobDeleted, GangPlaced, GangRunning, GangStopping,
+                          MemberEnded, GangReleased, CheckpointRecorded, WorkerRegistered,
+                          WorkerDrainSet, WorkerForgotten, QueueSet, QueueDeleted, AdoptionBegan,
+                          WorkerConnected, WorkerReported, WorkerDisconnected, WorkerLost,
+                          GatheringEnded, BackOffEnded, CoordinatorStalled>;
 
 [[nodiscard]] bool IsDurable(const Fact& fact);
 [[nodiscard]] const char* FactName(const Fact& fact);  // "GangPlaced"

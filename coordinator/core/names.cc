@@ -159,7 +159,8 @@ const char* FactName(const Fact& fact) {
       "GangRunning",        "GangStopping",       "MemberEnded",    "GangReleased",
       "CheckpointRecorded", "WorkerRegistered",   "WorkerDrainSet", "WorkerForgotten",
       "QueueSet",           "QueueDeleted",       "AdoptionBegan",  "WorkerConnected",
-      "WorkerReported",     "WorkerDisconnected", "WorkerLost",     "CoordinatorStalled"};
+      "WorkerReported",     "WorkerDisconnected", "WorkerLost",     "GatheringEnded",
+      "BackOffEnded",       "CoordinatorStalled"};
   static_assert(std::size(kNames) == std::variant_size_v<Fact>);
   return kNames[fact.index()];
 }
@@ -176,7 +177,8 @@ bool IsDurable(const Fact& fact) {
         using F = std::decay_t<decltype(it)>;
         return !(std::is_same_v<F, AdoptionBegan> || std::is_same_v<F, WorkerConnected> ||
                  std::is_same_v<F, WorkerReported> || std::is_same_v<F, WorkerDisconnected> ||
-                 std::is_same_v<F, WorkerLost> || std::is_same_v<F, CoordinatorStalled>);
+                 std::is_same_v<F, WorkerLost> || std::is_same_v<F, GatheringEnded> ||
+                 std::is_same_v<F, BackOffEnded> || std::is_same_v<F, CoordinatorStalled>);
       },
       fact);
 }

@@ -29,6 +29,7 @@ enum class WorkerConnection : uint8_t {
 
 // A gang's member on a worker.
 struct Placement {
+  Generation generation;
   int32_t slots = 1;
   bool seen = false;                                  // a heartbeat of this stream listed it
   absl::Time missing_since = absl::InfiniteFuture();  // heartbeats no longer list it, or not yet
@@ -107,6 +108,11 @@ struct ClusterState {
 // The only function that changes a state. A fact about something that the state does not have is
 // ignored: stored facts may come from a newer history than a snapshot's.
 void Apply(ClusterState& state, const Fact& fact);
+
+// A state from its durable parts: what stored facts would have built, if applied one by one. Of
+// each worker only name, offer, draining, drain_reason and registered are used.
+[[nodiscard]] ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
+                                        std::vector<QueueSettings> queues, JobId last_job);
 
 // OK, or kInternal with the first broken rule. Walks the whole state: for tests and simulation, and
 // once after loading.

@@ -26,22 +26,22 @@ constexpr int64_t kHeads = 4;
 // FLOP/s of 128 x 128 x 128 products on one thread: the measure of the others.
 double ProductRate() {
   static const double rate = [] {
-    constexpr int64_t kSize = 128;
-    const std::vector<float> a(kSize * kSize, 0.5F);
-    const std::vector<float> b(kSize * kSize, 0.25F);
-    std::vector<float> c(kSize * kSize);
+    constexpr int64_t size = 128;
+    const std::vector<float> a(size * size, 0.5F);
+    const std::vector<float> b(size * size, 0.25F);
+    std::vector<float> c(size * size);
     double best = 1e9;
     for (int repetition = 0; repetition < 20; ++repetition) {
-      constexpr int kProducts = 100;
+      constexpr int products = 100;
       const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < kProducts; ++i) {
-        Gemm(Transpose::kNo, Transpose::kNo, kSize, kSize, kSize, 1.0F, a.data(), kSize, b.data(),
-             kSize, 0.0F, c.data(), kSize);
+      for (int i = 0; i < products; ++i) {
+        Gemm(Transpose::kNo, Transpose::kNo, size, size, size, 1.0F, a.data(), size, b.data(), size,
+             0.0F, c.data(), size);
       }
       const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-      best = std::min(best, taken.count() / kProducts);
+      best = std::min(best, taken.count() / products);
     }
-    return 2.0 * kSize * kSize * kSize / best;
+    return 2.0 * size * size * size / best;
   }();
   return rate;
 }

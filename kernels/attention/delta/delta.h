@@ -35,8 +35,8 @@ inline constexpr int64_t kMaxDeltaChunk = 256;
 
 // What the backward pass needs from the forward pass beside its operands. Neither v nor the states
 // between the chunks are kept: S before a chunk is S after it minus K^T diag(beta) E, so the
-// backward pass unrolls the states from the last one. (In fp32 this loses about 1e-6 of |S| in
-// 65,536 tokens.)
+// backward pass unrolls the states from the last one. (In fp32, over 65,536 tokens with nearly
+// parallel keys, gradients stay within 2e-5 of the exact ones.)
 struct DeltaSaved {
   Tensor errors;  // e_t: [B, T, H, Dv]
   Tensor state;   // S after the last token: [B, H, Dk, Dv]

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +56,18 @@ inline void NormalizeRows(Values& values, int64_t width, double epsilon = 1e-6) 
   }
 }
 
+// Which vector units the CPU device of this process uses: those that WEFT_TEST_ISA names (a process
+// has only one set), at most what the machine has; its best when nothing is asked.
+inline std::optional<InstructionSet> TestInstructionSet() {
+  const char* name = std::getenv("WEFT_TEST_ISA");  // NOLINT(concurrency-mt-unsafe): one thread
+  if (name == nullptr) return std::nullopt;
+  for (const InstructionSet set : kInstructionSets) {
+    if (NameOf(set) == name) return std::min(set, BestInstructionSet());
+  }
+  WEFT_CHECK_MSG(false, name);
+  return std::nullopt;
+}
+
 // A device with one stream, to run ops on host arrays.
 class DeviceRun {
  public:
@@ -63,7 +77,7 @@ class DeviceRun {
   }
   static DeviceRun Cpu(int threads = 2) {
     RegisterCpuAttention();
-    return DeviceRun(NewCpuDevice({.threads = threads, .isa = {}}).value());
+    return DeviceRun(NewCpuDevice({.threads = threads, .isa = TestInstructionSet()}).value());
   }
 
   Device& device() { return *device_; }

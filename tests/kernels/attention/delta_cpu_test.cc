@@ -151,40 +151,40 @@ TEST(DeltaCpuTest, DecodingTokenByTokenInPlaceEqualsTheWholeSequence) {
 }
 
 TEST(DeltaCpuTest, TheSolutionOfTheTriangularSystemIsBounded) {
-  constexpr int64_t kRows = 50;
-  constexpr int64_t kDim = 20;
-  const DeltaInputs in = Correlated(kRows, kDim, 0.9, 1.0);
-  std::vector<float> g(kRows * kRows);
-  for (int64_t i = 0; i < kRows; ++i) {
-    for (int64_t j = 0; j < kRows; ++j) {
+  constexpr int64_t rows = 50;
+  constexpr int64_t dim = 20;
+  const DeltaInputs in = Correlated(rows, dim, 0.9, 1.0);
+  std::vector<float> g(rows * rows);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < rows; ++j) {
       double dot = 0.0;
-      for (int64_t d = 0; d < kDim; ++d) dot += in.k[i * kDim + d] * in.k[j * kDim + d];
-      g[i * kRows + j] = static_cast<float>(dot);
+      for (int64_t d = 0; d < dim; ++d) dot += in.k[i * dim + d] * in.k[j * dim + d];
+      g[i * rows + j] = static_cast<float>(dot);
     }
   }
-  std::vector<float> beta(kRows);
-  for (int64_t i = 0; i < kRows; ++i) beta[i] = 0.5F + 0.01F * static_cast<float>(i);
+  std::vector<float> beta(rows);
+  for (int64_t i = 0; i < rows; ++i) beta[i] = 0.5F + 0.01F * static_cast<float>(i);
   const ChunkSystem system{
-      VectorTableFor(BestInstructionSet()), g.data(), kRows, beta.data(), kRows, kRows};
-  std::vector<float> unit(kRows * kRows, 0.0F);
-  for (int64_t i = 0; i < kRows; ++i) unit[i * kRows + i] = 1.0F;
+      VectorTableFor(BestInstructionSet()), g.data(), rows, beta.data(), rows, rows};
+  std::vector<float> unit(rows * rows, 0.0F);
+  for (int64_t i = 0; i < rows; ++i) unit[i * rows + i] = 1.0F;
 
   // E = (I + G diag(beta))^-1, N = diag(beta) E, and |N_ij| <= beta_i beta_j beside the diagonal.
   std::vector<float> e = unit;
-  std::vector<float> n(kRows * kRows);
+  std::vector<float> n(rows * rows);
   SolveErrors(system, e.data(), n.data());
   // Y = (I + diag(beta) G)^-T: the transposed system with the transposed right-hand side.
   std::vector<float> y = unit;
-  std::vector<float> minus_dx(kRows * kRows);
+  std::vector<float> minus_dx(rows * rows);
   SolveErrorGradients(system, y.data(), minus_dx.data());
-  for (int64_t i = 0; i < kRows; ++i) {
-    for (int64_t j = 0; j < kRows; ++j) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < rows; ++j) {
       const float bound = i == j ? beta[i] : beta[i] * beta[j];
-      EXPECT_LE(std::abs(n[i * kRows + j]), bound * (1.0F + 1e-6F));
+      EXPECT_LE(std::abs(n[i * rows + j]), bound * (1.0F + 1e-6F));
       // diag(beta) (I + G diag(beta))^-1 is the transpose of diag(beta) (I + G^T diag(beta))^-1.
-      EXPECT_NEAR(n[i * kRows + j], -minus_dx[j * kRows + i], 1e-6);
-      double product = e[i * kRows + j];
-      for (int64_t l = 0; l < i; ++l) product += g[i * kRows + l] * n[l * kRows + j];
+      EXPECT_NEAR(n[i * rows + j], -minus_dx[j * rows + i], 1e-6);
+      double product = e[i * rows + j];
+      for (int64_t l = 0; l < i; ++l) product += g[i * rows + l] * n[l * rows + j];
       EXPECT_NEAR(product, i == j ? 1.0 : 0.0, 1e-5);
     }
   }

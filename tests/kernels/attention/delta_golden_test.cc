@@ -166,14 +166,14 @@ TEST(DeltaGoldenTest, ReferenceGradientsAreDifferenceQuotients) {
     ASSERT_EQ(x.size(), gradient.size());
     for (size_t i = 0; i < x.size(); ++i) {
       const double kept = x[i];
-      constexpr double kStep = 1e-6;
-      x[i] = kept + kStep;
+      constexpr double step = 1e-6;
+      x[i] = kept + step;
       const double above = Loss(in);
-      x[i] = kept - kStep;
+      x[i] = kept - step;
       const double below = Loss(in);
       x[i] = kept;
       // Rounding of the loss over the step, 1e-16 * 10 / 1e-6, is the largest part of the error.
-      EXPECT_NEAR((above - below) / (2 * kStep), gradient[i], 1e-8) << what << i;
+      EXPECT_NEAR((above - below) / (2 * step), gradient[i], 1e-8) << what << i;
     }
   };
   check(in.q, r.d_q, "d_q");

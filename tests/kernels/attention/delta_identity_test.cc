@@ -55,41 +55,41 @@ TEST_P(DeltaIdentityTest, BetaOneStoresTheValueExactly) {
 }
 
 TEST_P(DeltaIdentityTest, OrthonormalKeysStoreEachValueApart) {
-  constexpr int64_t kTokens = 20;
-  constexpr int64_t kDim = 32;
-  DeltaInputs in = OneHead(2 * kTokens, kDim, /*with_states=*/false);
+  constexpr int64_t tokens = 20;
+  constexpr int64_t dim = 32;
+  DeltaInputs in = OneHead(2 * tokens, dim, /*with_states=*/false);
   std::fill(in.q.begin(), in.q.end(), 0.0);
   std::fill(in.k.begin(), in.k.end(), 0.0);
-  for (int64_t t = 0; t < kTokens; ++t) {  // write with t, then read with t
-    in.k[t * kDim + t] = 1.0;
+  for (int64_t t = 0; t < tokens; ++t) {  // write with t, then read with t
+    in.k[t * dim + t] = 1.0;
     in.beta[t] = 1.0;
-    in.beta[kTokens + t] = 0.0;
-    in.q[(kTokens + t) * kDim + t] = 0.5;
+    in.beta[tokens + t] = 0.0;
+    in.q[(tokens + t) * dim + t] = 0.5;
   }
   const DeltaResults r = Run(in);
-  for (int64_t t = 0; t < kTokens; ++t) {
-    for (int64_t j = 0; j < kDim; ++j) {
-      EXPECT_EQ(r.o[(kTokens + t) * kDim + j], 0.5 * in.v[t * kDim + j]);
-      EXPECT_EQ(r.s[t * kDim + j], in.v[t * kDim + j]);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t j = 0; j < dim; ++j) {
+      EXPECT_EQ(r.o[(tokens + t) * dim + j], 0.5 * in.v[t * dim + j]);
+      EXPECT_EQ(r.s[t * dim + j], in.v[t * dim + j]);
     }
   }
 }
 
 TEST_P(DeltaIdentityTest, OneKeyRemembersItsValuesWithFadingWeight) {
-  constexpr int64_t kTokens = 24;
-  constexpr int64_t kDim = 4;
-  DeltaInputs in = OneHead(kTokens, kDim, /*with_states=*/false);
+  constexpr int64_t tokens = 24;
+  constexpr int64_t dim = 4;
+  DeltaInputs in = OneHead(tokens, dim, /*with_states=*/false);
   for (const double beta : {1.0, 0.25}) {  // with 1 the last value wins and no other leaves a trace
     std::fill(in.beta.begin(), in.beta.end(), beta);
-    Values want(kDim, 0.0);
-    for (int64_t t = 0; t < kTokens; ++t) {
-      for (int64_t i = 0; i < kDim; ++i) in.k[t * kDim + i] = i == 2 ? 1.0 : 0.0;
-      for (int64_t j = 0; j < kDim; ++j) {
-        want[j] = (1 - beta) * want[j] + beta * in.v[t * kDim + j];
+    Values want(dim, 0.0);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t i = 0; i < dim; ++i) in.k[t * dim + i] = i == 2 ? 1.0 : 0.0;
+      for (int64_t j = 0; j < dim; ++j) {
+        want[j] = (1 - beta) * want[j] + beta * in.v[t * dim + j];
       }
     }
     const DeltaResults r = Run(in);
-    ExpectSame(Values(r.s.begin() + 2 * kDim, r.s.begin() + 3 * kDim), want);
+    ExpectSame(Values(r.s.begin() + 2 * dim, r.s.begin() + 3 * dim), want);
   }
 }
 
@@ -225,12 +225,12 @@ TEST_P(DeltaIdentityTest, ResultsAreLinearInValuesAndQueries) {
 
 // A whole sequence acts on its initial state as S -> M S + R, and on gradients as D -> M^T D.
 TEST_P(DeltaIdentityTest, ASequenceIsAnAffineMapOfItsState) {
-  constexpr int64_t kDim = 6;
-  const DeltaInputs in = OneHead(90, kDim, /*with_states=*/true);
+  constexpr int64_t dim = 6;
+  const DeltaInputs in = OneHead(90, dim, /*with_states=*/true);
   DeltaInputs unit = in;
   std::fill(unit.v.begin(), unit.v.end(), 0.0);
-  for (int64_t i = 0; i < kDim; ++i) {
-    for (int64_t j = 0; j < kDim; ++j) unit.s0[i * kDim + j] = i == j ? 1.0 : 0.0;
+  for (int64_t i = 0; i < dim; ++i) {
+    for (int64_t j = 0; j < dim; ++j) unit.s0[i * dim + j] = i == j ? 1.0 : 0.0;
   }
   const Values m = Run(unit).s;
   DeltaInputs empty = in;
@@ -239,12 +239,12 @@ TEST_P(DeltaIdentityTest, ASequenceIsAnAffineMapOfItsState) {
   const DeltaResults without = Run(empty);
   const DeltaResults with = Run(in);
   Values s = without.s;
-  Values d_s0(kDim * kDim, 0.0);
-  for (int64_t i = 0; i < kDim; ++i) {
-    for (int64_t j = 0; j < kDim; ++j) {
-      for (int64_t l = 0; l < kDim; ++l) {
-        s[i * kDim + j] += m[i * kDim + l] * in.s0[l * kDim + j];
-        d_s0[i * kDim + j] += m[l * kDim + i] * in.d_s[l * kDim + j];
+  Values d_s0(dim * dim, 0.0);
+  for (int64_t i = 0; i < dim; ++i) {
+    for (int64_t j = 0; j < dim; ++j) {
+      for (int64_t l = 0; l < dim; ++l) {
+        s[i * dim + j] += m[i * dim + l] * in.s0[l * dim + j];
+        d_s0[i * dim + j] += m[l * dim + i] * in.d_s[l * dim + j];
       }
     }
   }

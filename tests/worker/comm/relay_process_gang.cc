@@ -66,6 +66,16 @@ worker::RelayPrograms RequireRelayPrograms() {
   return *programs;
 }
 
+std::vector<pid_t> ProcessesWithVariable(const std::string& beginning) {
+  std::vector<pid_t> all;
+  ForEachProcess([&](pid_t pid, const std::string& environment, const std::string& /*command*/) {
+    if (absl::StrContains(environment, absl::StrCat(std::string(1, '\0'), beginning))) {
+      all.push_back(pid);
+    }
+  });
+  return all;
+}
+
 RelayProcessGang::RelayProcessGang(std::vector<int> hosts)
     : hosts_(std::move(hosts)), environment_(OwnEnvironment()) {
   worker::RelayLauncherOptions options;
@@ -154,8 +164,10 @@ void RelayProcessGang::StartGeneration(int64_t generation) {
 
 void RelayProcessGang::OnRequest(worker::RemoteShellServer::Session session,
                                  worker::RemoteShellRequest request) {
+  if (requests_ == Requests::kIgnore) return;
   const std::optional<int> member = worker::MemberIndexOf(request.host);
-  if (request.token != gang_.token || !member.has_value() || *member >= hosts()) {
+  if (requests_ == Requests::kRefuse || request.token != gang_.token || !member.has_value() ||
+      *member >= hosts()) {
     server_->Finish(session, 1, "unknown gang or host");
     return;
   }
@@ -224,15 +236,11 @@ pid_t RelayProcessGang::ProcessOf(int host, const std::string& program) const {
 }
 
 std::vector<pid_t> RelayProcessGang::Processes() const {
-  std::vector<pid_t> all;
-  ForEachProcess([&](pid_t pid, const std::string& environment, const std::string& /*command*/) {
-    const bool of_mpirun = absl::StrContains(environment, Needle("WEFT_GANG_TOKEN", gang_.token));
-    const bool of_a_host =
-        std::any_of(channels_.begin(), channels_.end(), [&](const std::string& channel) {
-          return absl::StrContains(environment, Needle("WEFT_RELAY_CHANNEL", channel));
-        });
-    if (of_mpirun || of_a_host) all.push_back(pid);
-  });
+  std::vector<pid_t> all = ProcessesWithVariable(absl::StrCat("WEFT_GANG_TOKEN=", gang_.token));
+  for (const std::string& channel : channels_) {
+    const auto more = ProcessesWithVariable(absl::StrCat("WEFT_RELAY_CHANNEL=", channel));
+    all.insert(all.end(), more.begin(), more.end());
+  }
   return all;
 }
 

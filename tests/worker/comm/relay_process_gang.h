@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,6 +46,10 @@ class RelayProcessGang final : public ExchangeGang {
   // What is left of the gang in /dev/shm and in the scratch folder.
   [[nodiscard]] std::vector<std::string> Leftovers() const;
   [[nodiscard]] const TempDir& scratch() const { return scratch_; }
+  [[nodiscard]] const worker::RelayGang& gang() const { return gang_; }
+  // What the agent does with requests of the remote shell; the default starts them.
+  enum class Requests { kStart, kRefuse, kIgnore };
+  void set_requests(Requests requests) { requests_ = requests; }
 
  private:
   void OnRequest(worker::RemoteShellServer::Session session, worker::RemoteShellRequest request);
@@ -62,13 +67,17 @@ class RelayProcessGang final : public ExchangeGang {
   std::vector<std::string> channels_;  // of all generations
   std::unique_ptr<worker::RemoteShellServer> server_;
   pid_t mpirun_ = 0;
+  std::atomic<Requests> requests_{Requests::kStart};
 
   absl::Mutex mutex_;
   std::map<worker::RemoteShellServer::Session, pid_t> shells_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> waiters_ ABSL_GUARDED_BY(mutex_);
 };
 
-// A RelayProcessGang that is made of what this machine has; fails the test when it lacks something.
+// Every process with an environment variable that starts so ("NAME=beginning of its value").
+std::vector<pid_t> ProcessesWithVariable(const std::string& beginning);
+
+// What this machine and build have; ends the test program when something is missing.
 worker::RelayPrograms RequireRelayPrograms();
 
 }  // namespace weft::testing
