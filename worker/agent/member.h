@@ -31,8 +31,9 @@ struct AgentPolicy {
   absl::Duration silence_timeout = absl::Minutes(1);
   // From the first sign of a lost peer until the ranks are killed.
   absl::Duration peer_loss_grace = absl::Seconds(1);
-  // How long relays may stay after this host's ranks ended well.
-  absl::Duration relay_linger = absl::Minutes(10);
+  // How long relays stay after this host's ranks ended well. They end at a barrier, so the others
+  // are at most the way of its last message behind.
+  absl::Duration relay_linger = absl::Seconds(3);
   // How long a peer's request for a daemon waits for our own order.
   absl::Duration daemon_wait = absl::Seconds(10);
   // Between two sendings of a report that is not acknowledged.
