@@ -67,19 +67,22 @@ void Log(LogLevel level, absl::string_view component, absl::string_view text,
 
 void SetLogLevel(LogLevel level) { Logger().set_level(ToSpdlog(level)); }
 
-absl::Status SetLogLevel(absl::string_view level) {
+absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view text) {
   static constexpr std::pair<const char*, LogLevel> kLevels[] = {{"debug", LogLevel::kDebug},
                                                                  {"info", LogLevel::kInfo},
                                                                  {"warning", LogLevel::kWarning},
                                                                  {"error", LogLevel::kError}};
-  for (const auto& [name, value] : kLevels) {
-    if (level == name) {
-      SetLogLevel(value);
-      return absl::OkStatus();
-    }
+  for (const auto& [name, level] : kLevels) {
+    if (text == name) return level;
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("no log level is called '", level, "'; allowed: debug, info, warning, error"));
+      absl::StrCat("no log level is called '", text, "'; allowed: debug, info, warning, error"));
+}
+
+absl::Status SetLogLevel(absl::string_view text) {
+  const absl::StatusOr<LogLevel> level = ParseLogLevel(text);
+  if (level.ok()) SetLogLevel(*level);
+  return level.status();
 }
 
 }  // namespace weft

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
@@ -49,8 +50,8 @@ inline void LogError(absl::string_view component, absl::string_view text,
 
 // Events below the level are dropped; kInfo until this is called.
 void SetLogLevel(LogLevel level);
-// The same from a flag's text: debug, info, warning or error; otherwise kInvalidArgument, which
-// says so.
-absl::Status SetLogLevel(absl::string_view level);
+// From a flag's text: debug, info, warning or error; otherwise kInvalidArgument, which says so.
+absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view text);
+absl::Status SetLogLevel(absl::string_view text);
 
 }  // namespace weft
