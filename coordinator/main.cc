@@ -1,0 +1,153 @@
+// weft-coordinator: the control plane. See --help.
+#include <malloc.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "common/base/exit_codes.h"
+#include "common/base/status_macros.h"
+#include "common/file/durable_file.h"
+#include "common/file/file_system.h"
+#include "common/log/log.h"
+#include "coordinator/service/announcement.h"
+#include "coordinator/service/config.h"
+#include "coordinator/service/coordinator_server.h"
+#include "coordinator/store/sqlite_job_store.h"
+
+namespace weft::coordinator {
+namespace {
+
+// Signals that end the program, in an orderly way. Blocked in every thread, taken by sigwait in the
+// first.
+sigset_t EndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+// Defaults < file < environment < flags.
+absl::StatusOr<CoordinatorConfig> Configure(const std::string& file, ConfigSource flags) {
+  const Environment environment = [](const char* name) { return std::getenv(name); };
+  std::vector<ConfigSource> sources = {DefaultsFor(environment)};
+  if (!file.empty()) {
+    WEFT_ASSIGN_OR_RETURN(const std::string text, ReadFile(RealFileSystem(), file, 1 << 20));
+    WEFT_ASSIGN_OR_RETURN(ConfigSource source, ParseConfigFile(file, text));
+    sources.push_back(std::move(source));
+  }
+  sources.push_back(ReadEnvironment(environment));
+  sources.push_back(std::move(flags));
+  return MakeConfig(sources);
+}
+
+// The configuration, or the exit code when all has been said (--help, --version, wrong usage).
+std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
+  CLI::App app("The control plane of Weft: takes jobs, schedules them on workers, serves its API.",
+               "weft-coordinator");
+  std::string config_file;
+  bool print_config = false;
+  app.add_option("--config", config_file, "YAML file with a line 'setting: value' for each setting")
+      ->envname("WEFT_COORDINATOR_CONFIG");
+  app.add_flag("--print-config", print_config, "Print the effective configuration and end");
+  app.set_version_flag("--version", "weft-coordinator " WEFT_VERSION " (" WEFT_PARTS ")");
+  ConfigSource flags;
+  flags.origin = "the command line";
+  std::map<std::string, std::string> texts;
+  for (const SettingText& setting : AllSettings()) {
+    const std::string flag = absl::StrCat("--", absl::StrReplaceAll(setting.name, {{"_", "-"}}));
+    app.add_option(
+           flag, texts[setting.name],
+           absl::StrCat(setting.help, setting.value.empty() ? "" : " [", setting.value,
+                        setting.value.empty() ? "" : "]", "  (", VariableOf(setting.name), ")"))
+        ->type_name("");
+  }
+  try {  // CLI11 speaks in exceptions
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? kExitOk : kExitUsage;
+  }
+  for (const auto& [name, text] : texts) {
+    const std::string flag = absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}}));
+    if (app.count(flag) > 0) flags.values.emplace_back(name, text);
+  }
+  absl::StatusOr<CoordinatorConfig> config = Configure(config_file, std::move(flags));
+  if (!config.ok()) {
+    std::cerr << "weft-coordinator: " << config.status().message() << "\n";
+    return kExitUsage;
+  }
+  if (print_config) {
+    std::cout << ToYaml(*config);
+    return kExitOk;
+  }
+  return *std::move(config);
+}
+
+absl::Status Serve(const CoordinatorConfig& config) {
+  WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.state_dir));
+  WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.checkpoint_root));
+  WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
+  absl::Status stepped_down;  // written before the signal below, read after it
+  CoordinatorServer::Options options;
+  options.state_directory = config.state_dir;
+  options.listen = config.listen;
+  options.metrics_listen = config.metrics_listen;
+  options.checkpoint_root = config.checkpoint_root;
+  options.version = WEFT_VERSION;
+  options.policy = config.policy;
+  options.log_bytes_per_job = config.log_megabytes_per_job << 20;
+  options.steps_kept_per_job = config.steps_kept_per_job;
+  options.stepped_down = [&stepped_down](const absl::Status& why) {
+    stepped_down = why;
+    kill(getpid(), SIGTERM);
+  };
+  WEFT_ASSIGN_OR_RETURN(const auto server,
+                        CoordinatorServer::Start(std::move(options), std::move(store)));
+  WEFT_ASSIGN_OR_RETURN(const Announcement announcement,
+                        Announcement::Write(config.state_dir, server->address(),
+                                            server->metrics_address(), WEFT_VERSION));
+  malloc_trim(0);  // what loading has needed
+  LogInfo("coordinator", "serves",
+          {{"address", server->address()}, {"metrics", server->metrics_address()}});
+  const sigset_t signals = EndSignals();
+  int signal = 0;
+  sigwait(&signals, &signal);
+  LogInfo("coordinator", "stops", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
+  server->Stop();
+  return stepped_down;
+}
+
+int Main(int argc, char** argv) {
+  // A thread's own heap costs megabytes and gains nothing here: the loop does nearly all the work.
+  mallopt(M_ARENA_MAX, 2);
+  signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = EndSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::variant<CoordinatorConfig, int> read = ReadCommandLine(argc, argv);
+  if (const int* code = std::get_if<int>(&read); code != nullptr) return *code;
+  const auto& config = std::get<CoordinatorConfig>(read);
+  SetLogLevel(config.log_level).IgnoreError();  // checked with the rest
+  LogInfo("coordinator", "starts", {{"version", WEFT_VERSION}});
+  for (const absl::string_view line : absl::StrSplit(ToYaml(config), '\n', absl::SkipEmpty())) {
+    LogInfo("config", line);
+  }
+  const absl::Status status = Serve(config);
+  if (status.ok()) return kExitOk;
+  std::cerr << "weft-coordinator: " << status.message() << "\n";
+  return absl::IsFailedPrecondition(status) || absl::IsAborted(status) ? kExitConflict : kExitError;
+}
+
+}  // namespace
+}  // namespace weft::coordinator
+
+int main(int argc, char** argv) { return weft::coordinator::Main(argc, argv); }

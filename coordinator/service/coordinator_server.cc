@@ -1,0 +1,208 @@
+#include "coordinator/service/coordinator_server.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "common/base/status_macros.h"
+#include "common/file/durable_file.h"
+#include "common/log/log.h"
+#include "common/metrics/metrics_server.h"
+#include "common/rpc/grpc_server.h"
+#include "common/time/real_event_loop.h"
+#include "coordinator/service/checkpoint_service.h"
+#include "coordinator/service/job_service.h"
+#include "coordinator/service/metric_names.h"
+#include "coordinator/service/queue_service.h"
+#include "coordinator/service/worker_link_service.h"
+#include "coordinator/service/worker_service.h"
+
+namespace weft::coordinator {
+namespace {
+
+// How long calls may take to end by themselves when the server stops.
+constexpr absl::Duration kStopGrace = absl::Seconds(2);
+// A loop that is behind by this much cannot serve, and by that much will not recover.
+constexpr absl::Duration kLagNotReady = absl::Seconds(5);
+constexpr absl::Duration kLagDead = absl::Seconds(60);
+
+std::string NewIncarnation() {
+  return absl::StrCat(absl::ToUnixMicros(absl::Now()), "-", getpid());
+}
+
+}  // namespace
+
+class CoordinatorServer::Parts {
+ public:
+  Parts(Options options, std::unique_ptr<JobStore> store)
+      : options_(std::move(options)), store_(std::move(store)) {}
+
+  absl::Status Start();
+  void Stop();
+
+  [[nodiscard]] const GrpcServer& grpc() const { return *grpc_; }
+  [[nodiscard]] const MetricsServer& http() const { return *http_; }
+
+ private:
+  absl::Status OpenArchive();
+  void StartDriver(StoredCluster loaded);
+  absl::Status Serve();
+  // Runs on the loop and waits.
+  void RunOnLoop(absl::AnyInvocable<void()> task);
+  [[nodiscard]] absl::Status Ready() const;
+
+  const Options options_;
+  PrometheusMetrics metrics_;
+  std::atomic<bool> serving_ = false;
+  bool stopped_ = false;
+
+  const std::unique_ptr<JobStore> store_;
+  std::unique_ptr<StepHistory> steps_;
+  std::unique_ptr<LogStore> logs_;
+  WorkerLinks links_;
+  OpenStreams streams_;
+  // Threads after what they use, so that they end first. The loop outlives the other two.
+  std::unique_ptr<Archive> archive_;
+  std::unique_ptr<JobBoard> board_;
+  std::unique_ptr<Driver> driver_;
+  std::unique_ptr<ServiceContext> context_;
+  RealEventLoop loop_;
+  RealEventLoop store_loop_;
+  RealEventLoop archive_loop_;
+
+  std::unique_ptr<JobService> job_service_;
+  std::unique_ptr<WorkerService> worker_service_;
+  std::unique_ptr<QueueService> queue_service_;
+  std::unique_ptr<CheckpointService> checkpoint_service_;
+  std::unique_ptr<WorkerLinkService> link_service_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<MetricsServer> http_;
+};
+
+absl::Status CoordinatorServer::Parts::Start() {
+  WEFT_ASSIGN_OR_RETURN(StoredCluster loaded, store_->Load());
+  WEFT_RETURN_IF_ERROR(OpenArchive());
+  metrics_.Set(kBuildFacts, {"weft-coordinator", options_.version}, 1);
+  LogInfo("store", "loaded",
+          {{"jobs", loaded.state.jobs.size()},
+           {"queues", loaded.state.queues.size()},
+           {"workers", loaded.state.workers.size()},
+           {"version", loaded.version.value()}});
+  StartDriver(std::move(loaded));
+  return Serve();
+}
+
+absl::Status CoordinatorServer::Parts::OpenArchive() {
+  WEFT_ASSIGN_OR_RETURN(steps_, StepHistory::Open(JoinPath(options_.state_directory, "history.db"),
+                                                  {.max_points = options_.steps_kept_per_job}));
+  const std::string logs = JoinPath(options_.state_directory, "logs");
+  WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(logs));
+  logs_ = std::make_unique<LogStore>(
+      LogStore::Options{.directory = logs, .max_bytes_per_job = options_.log_bytes_per_job});
+  return absl::OkStatus();
+}
+
+void CoordinatorServer::Parts::StartDriver(StoredCluster loaded) {
+  archive_ = std::make_unique<Archive>(loop_, archive_loop_, *steps_, *logs_);
+  board_ = std::make_unique<JobBoard>(loop_, *archive_, metrics_, [this](const absl::Status& why) {
+    serving_ = false;
+    if (options_.stepped_down) options_.stepped_down(why);
+  });
+  driver_ = std::make_unique<Driver>(loop_, store_loop_, *store_, links_, board_.get(),
+                                     Driver::Options{.policy = options_.policy});
+  context_ =
+      std::make_unique<ServiceContext>(ServiceContext{.loop = loop_,
+                                                      .driver = *driver_,
+                                                      .archive = *archive_,
+                                                      .board = *board_,
+                                                      .streams = streams_,
+                                                      .metrics = metrics_,
+                                                      .version = options_.version,
+                                                      .incarnation = NewIncarnation(),
+                                                      .checkpoint_root = options_.checkpoint_root});
+  RunOnLoop([this, &loaded] {
+    driver_->Start(std::move(loaded));
+    board_->Begin(*driver_, steps_->summaries());
+  });
+}
+
+absl::Status CoordinatorServer::Parts::Serve() {
+  MetricsServer::Options http;
+  http.listen = options_.metrics_listen;
+  http.ready = [this] { return Ready(); };
+  http.live = [this] {
+    return loop_.Lag() < kLagDead ? absl::OkStatus()
+                                  : absl::UnavailableError("the event loop hangs");
+  };
+  WEFT_ASSIGN_OR_RETURN(http_, MetricsServer::Start(metrics_, std::move(http)));
+  job_service_ = std::make_unique<JobService>(*context_);
+  worker_service_ = std::make_unique<WorkerService>(*context_);
+  queue_service_ = std::make_unique<QueueService>(*context_);
+  checkpoint_service_ = std::make_unique<CheckpointService>(*context_, links_);
+  link_service_ = std::make_unique<WorkerLinkService>(*context_, links_);
+  GrpcServer::Options grpc;
+  grpc.listen = options_.listen;
+  grpc.metrics = &metrics_;
+  WEFT_ASSIGN_OR_RETURN(
+      grpc_,
+      GrpcServer::Start(grpc, {job_service_.get(), worker_service_.get(), queue_service_.get(),
+                               checkpoint_service_.get(), link_service_.get()}));
+  grpc_->SetServing(true);
+  serving_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::Parts::Ready() const {
+  if (!serving_) return absl::UnavailableError("not serving");
+  if (loop_.Lag() > kLagNotReady) return absl::UnavailableError("the event loop is behind");
+  return absl::OkStatus();
+}
+
+void CoordinatorServer::Parts::RunOnLoop(absl::AnyInvocable<void()> task) {
+  absl::Notification done;
+  loop_.Post([&task, &done] {
+    task();
+    done.Notify();
+  });
+  done.WaitForNotification();
+}
+
+void CoordinatorServer::Parts::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  serving_ = false;
+  if (grpc_ != nullptr) {
+    grpc_->SetServing(false);
+    RunOnLoop([this] { streams_.EndAll(absl::UnavailableError("the coordinator is stopping")); });
+    grpc_->Shutdown(kStopGrace);  // the loops still run: every call gets its answer
+  }
+  if (board_ != nullptr) RunOnLoop([this] { board_->End(); });
+  archive_loop_.Stop();
+  store_loop_.Stop();
+  loop_.Stop();
+  http_.reset();
+}
+
+CoordinatorServer::CoordinatorServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+CoordinatorServer::~CoordinatorServer() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
+    Options options, std::unique_ptr<JobStore> store) {
+  // Destroyed on failure, which stops what has begun.
+  std::unique_ptr<CoordinatorServer> server(
+      new CoordinatorServer(std::make_unique<Parts>(std::move(options), std::move(store))));
+  WEFT_RETURN_IF_ERROR(server->parts_->Start());
+  return server;
+}
+
+const std::string& CoordinatorServer::address() const { return parts_->grpc().address(); }
+
+const std::string& CoordinatorServer::metrics_address() const { return parts_->http().address(); }
+
+void CoordinatorServer::Stop() { parts_->Stop(); }
+
+}  // namespace weft::coordinator

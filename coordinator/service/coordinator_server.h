@@ -1,0 +1,55 @@
+// The whole coordinator in one process: store, driver, archive, services, health and metrics, and
+// the order in which they start and stop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "coordinator/core/policy.h"
+#include "coordinator/store/job_store.h"
+
+namespace weft::coordinator {
+
+class CoordinatorServer {
+ public:
+  struct Options {
+    std::string state_directory;  // exists; holds the step history and the logs
+    std::string listen = "127.0.0.1:0";
+    std::string metrics_listen = "127.0.0.1:0";
+    std::string checkpoint_root;
+    std::string version;
+    Policy policy;
+    int64_t log_bytes_per_job = int64_t{64} << 20;
+    int64_t steps_kept_per_job = 20000;
+    // Another coordinator has taken over, or the store is broken: the process should end. From the
+    // loop.
+    std::function<void(const absl::Status&)> stepped_down;
+  };
+
+  // Loads the store and serves. Errors say what is wrong: kDataLoss (a damaged file), kUnavailable
+  // (a port in use), kInvalidArgument (an address that is none).
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(Options options,
+                                                                  std::unique_ptr<JobStore> store);
+  // Stops, if that has not been done.
+  ~CoordinatorServer();
+  CoordinatorServer(const CoordinatorServer&) = delete;
+  CoordinatorServer& operator=(const CoordinatorServer&) = delete;
+
+  // "host:port" as bound.
+  [[nodiscard]] const std::string& address() const;
+  [[nodiscard]] const std::string& metrics_address() const;
+
+  // Says NOT_SERVING, ends all streams, answers all calls, commits what is decided, then ends the
+  // threads. Idempotent; not from a thread of the server.
+  void Stop();
+
+ private:
+  class Parts;
+  explicit CoordinatorServer(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace weft::coordinator
