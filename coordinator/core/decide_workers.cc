@@ -184,7 +184,9 @@ void Decision::Handle(const CoordinatorStarted&) {
 
 void Decision::Handle(const TimerFired& event) {
   const absl::Duration late = now_ - event.scheduled;
-  if (late > policy_.stall_tolerance) Record(CoordinatorStalled{now_, late});
+  if (late > policy_.stall_tolerance) {
+    Record(CoordinatorStalled{now_, late, now_ + policy_.heartbeat_timeout});
+  }
   while (!state_.worker_deadlines.empty() && state_.worker_deadlines.begin()->first <= now_) {
     const WorkerName name = state_.worker_deadlines.begin()->second;
     OnWorkerDeadline(name);

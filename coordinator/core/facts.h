@@ -143,10 +143,11 @@ struct GatheringEnded {};
 struct BackOffEnded {
   JobId job;
 };
-// The coordinator was stopped for a while: all times to wait for workers begin anew.
+// The coordinator was stopped for a while: nobody is lost before `hear_until`.
 struct CoordinatorStalled {
   absl::Time at;
   absl::Duration away;
+  absl::Time hear_until;
 };
 
 using Fact = std::variant<JobAdded, JobGoalSet, JobDeleted, GangPlaced, GangRunning, GangStopping,

@@ -131,7 +131,15 @@ class Applier {
       member.outcome = fact.outcome;
       member.reason = fact.reason;
       --state_.queues[job->request.queue].held_workers;
-      if (Worker* worker = FindIn(state_.workers, fact.worker)) worker->placed.erase(job->id);
+      Worker* worker = FindIn(state_.workers, fact.worker);
+      if (worker == nullptr) continue;
+      worker->placed.erase(job->id);
+      // What its own agent reported as ended does not wait for the next heartbeat to free its
+      // slots; what was given up (kHostLost) may well be there still.
+      if (fact.outcome == MemberOutcome::kHostLost) continue;
+      std::erase_if(worker->running, [&](const MemberReport& report) {
+        return report.job == fact.job && report.generation == fact.generation;
+      });
     }
     job->step = std::max(job->step, fact.step);
     if (!fact.weights_hash.empty()) job->weights_hash = fact.weights_hash;
@@ -278,11 +286,13 @@ class Applier {
   void operator()(const CoordinatorStalled& fact) {
     for (auto& [name, worker] : state_.workers) {
       if (worker.connection != WorkerConnection::kLost) {
-        SetDeadline(worker, worker.deadline + fact.away);
+        SetDeadline(worker, std::max(worker.deadline, fact.hear_until));
       }
     }
     for (auto& [id, job] : state_.jobs) {
-      if (job.LiveMembers() > 0) SetDeadline(job, job.deadline + fact.away);
+      if (job.LiveMembers() > 0) {
+        SetDeadline(job, std::max(job.deadline + fact.away, fact.hear_until));
+      }
     }
   }
 
