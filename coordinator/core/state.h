@@ -78,9 +78,7 @@ struct Queue {
 struct LaneKey {
   std::string device_kind;
   QueueName queue;
-  // clang-tidy 14 takes the comparison that it generates for a literal 0.
-  friend auto operator<=>(const LaneKey&,
-                          const LaneKey&) = default;  // NOLINT(modernize-use-nullptr)
+  friend auto operator<=>(const LaneKey&, const LaneKey&) = default;
 };
 using Lane = std::set<std::pair<int64_t /* -priority */, JobId>>;
 
