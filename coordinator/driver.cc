@@ -22,13 +22,13 @@ bool IsPassing(const absl::Status& status) {
 }  // namespace
 
 Driver::Driver(EventLoop& loop, EventLoop& store_loop, JobStore& store, WorkerLink& link,
-               DriverObserver* observer, Options options)
+               DriverObserver* observer, const Options& options)
     : loop_(loop),
       store_loop_(store_loop),
       store_(store),
       link_(link),
       observer_(observer),
-      options_(std::move(options)) {
+      options_(options) {
   WEFT_CHECK(&loop != &store_loop);
 }
 
@@ -46,7 +46,7 @@ void Driver::Start(StoredCluster loaded) {
   Handle(CoordinatorStarted{});
 }
 
-void Driver::Handle(Event event, Done done) {
+void Driver::Handle(const Event& event, Done done) {
   WEFT_CHECK(loop_.InLoopThread());
   WEFT_CHECK(started_);
   if (stepped_down_) {

@@ -54,7 +54,7 @@ class Driver {
   // Nothing is owned. `loop` runs the driver; `store_loop` runs the store's blocking calls, and may
   // not be `loop` itself. Both must be stopped before the driver dies. `observer` may be null.
   Driver(EventLoop& loop, EventLoop& store_loop, JobStore& store, WorkerLink& link,
-         DriverObserver* observer, Options options);
+         DriverObserver* observer, const Options& options);
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
 
@@ -62,7 +62,7 @@ class Driver {
   void Start(StoredCluster loaded);
 
   // Loop thread. `done` may be null.
-  void Handle(Event event, Done done = nullptr);
+  void Handle(const Event& event, Done done = nullptr);
 
   // What is committed: the only state that anybody outside may see. Loop thread.
   [[nodiscard]] const ClusterState& state() const { return committed_; }

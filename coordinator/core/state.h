@@ -78,7 +78,9 @@ struct Queue {
 struct LaneKey {
   std::string device_kind;
   QueueName queue;
-  friend auto operator<=>(const LaneKey&, const LaneKey&) = default;
+  // clang-tidy 14 takes the comparison that it generates for a literal 0.
+  friend auto operator<=>(const LaneKey&,
+                          const LaneKey&) = default;  // NOLINT(modernize-use-nullptr)
 };
 using Lane = std::set<std::pair<int64_t /* -priority */, JobId>>;
 

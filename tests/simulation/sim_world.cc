@@ -151,9 +151,8 @@ void SimWorld::StartCoordinator() {
   coordinator_->store = std::make_unique<SimStore>(*this, std::move(real));
   Driver::Options options;
   options.policy.adoption_grace = absl::Seconds(15);
-  coordinator_->driver =
-      std::make_unique<Driver>(coordinator_->loop, coordinator_->store_loop, *coordinator_->store,
-                               *this, this, std::move(options));
+  coordinator_->driver = std::make_unique<Driver>(coordinator_->loop, coordinator_->store_loop,
+                                                  *coordinator_->store, *this, this, options);
   coordinator_->loop.Post([this] {
     absl::StatusOr<StoredCluster> loaded = coordinator_->store->Load();
     if (!loaded.ok()) return Violate(absl::StrCat("load: ", loaded.status().ToString()));
