@@ -89,7 +89,8 @@ std::vector<int32_t> SumOfShards(ExchangeGang& gang) {
     for (int shard = 0; shard < kShards; ++shard) {
       if (shard * gang.ranks() / kShards != rank) continue;
       for (size_t i = 0; i < kElements; ++i) {
-        bucket.data<int32_t>()[i] += static_cast<int32_t>((i * 2654435761u + 977u * shard) >> 5);
+        bucket.data<int32_t>()[i] +=
+            static_cast<int32_t>(((i * 2654435761u + 977u * shard) >> 5) & 0xffffff);
       }
     }
     const absl::Status reduced = exchange.Reduce(bucket, ReduceOp::kSum, Soon());
