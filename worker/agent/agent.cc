@@ -178,17 +178,22 @@ absl::Status Agent::MakeParts() {
 }
 
 Agent::~Agent() {
-  if (daemons_ != nullptr) daemons_->Shutdown();
-  if (loop_ != nullptr) loop_->Post([this] { link_.reset(); });
-  {
-    // What gRPC still has to say, it says to a loop that is there.
-    const absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](int* open) { return *open == 0; }, &open_streams_));
+  if (loop_ != nullptr) {
+    loop_->Post([this] {
+      ending_ = true;
+      link_.reset();
+    });
+    {
+      // What gRPC still has to say, it says to a loop that is there.
+      const absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(
+          +[](int* open) { return *open == 0; }, &open_streams_));
+    }
+    loop_->Stop();  // from here on nothing happens any more; what is left is taken down
   }
-  supervisor_.reset();  // kills and reaps the children; nobody calls back any more
+  if (daemons_ != nullptr) daemons_->Shutdown();
+  supervisor_.reset();  // kills and reaps the children
   if (disk_loop_ != nullptr) disk_loop_->Stop();
-  if (loop_ != nullptr) loop_->Stop();
 }
 
 void Agent::RequestShutdown(StopMode mode, absl::Duration grace) {

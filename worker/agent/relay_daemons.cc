@@ -64,6 +64,12 @@ absl::StatusOr<std::unique_ptr<RelayDaemons>> RelayDaemons::Start(const Options&
 RelayDaemons::~RelayDaemons() { Shutdown(); }
 
 void RelayDaemons::Shutdown() {
+  for (const auto& [session, remote] : remote_) remote.call->Cancel();
+  {
+    const absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](int* open) { return *open == 0; }, &open_calls_));
+  }
   shell_server_.reset();
   if (peer_server_ != nullptr) peer_server_->FinishAll();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
@@ -111,13 +117,18 @@ void RelayDaemons::OnShellHangup(Session session) {
 void RelayDaemons::CallPeer(Session session, const GangRoute& route, int member,
                             const std::string& command) {
   const std::string& worker = route.workers[static_cast<size_t>(member)];
+  {
+    const absl::MutexLock lock(&mutex_);
+    ++open_calls_;
+  }
+  const auto on_end = [this, session, worker](const DaemonResult& result) {
+    loop_.Post([this, session, worker, result] { OnPeerCallEnded(session, worker, result); });
+    const absl::MutexLock lock(&mutex_);
+    --open_calls_;  // the last thing: Shutdown waits for it
+  };
   remote_[session] = RemoteDaemon{
-      route.key, PeerCall::Start(route.addresses[static_cast<size_t>(member)], route.key, command,
-                                 [this, session, worker](const DaemonResult& result) {
-                                   loop_.Post([this, session, worker, result] {
-                                     OnPeerCallEnded(session, worker, result);
-                                   });
-                                 })};
+      route.key,
+      PeerCall::Start(route.addresses[static_cast<size_t>(member)], route.key, command, on_end)};
 }
 
 void RelayDaemons::OnPeerCallEnded(Session session, const std::string& worker,

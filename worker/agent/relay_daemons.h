@@ -12,8 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "common/process/process_supervisor.h"
 #include "common/rpc/grpc_server.h"
 #include "common/time/event_loop.h"
@@ -49,13 +51,13 @@ class RelayDaemons {
                                                              EventLoop& loop,
                                                              ProcessSupervisor& supervisor,
                                                              Callbacks callbacks);
-  // The loop must have ended, or the caller be on it with nothing posted any more.
+  // Shuts down.
   ~RelayDaemons();
   RelayDaemons(const RelayDaemons&) = delete;
   RelayDaemons& operator=(const RelayDaemons&) = delete;
 
   [[nodiscard]] const std::string& address() const { return server_->address(); }
-  // Ends all calls of peers; no events follow. Not on the loop.
+  // Ends all calls from and to peers. The loop must have been stopped. Idempotent.
   void Shutdown();
 
   // From now on weft-rsh is served for the gang that knows `token`.
@@ -105,6 +107,8 @@ class RelayDaemons {
   std::map<Session, DaemonRequestId> shell_requests_;
   std::map<CallId, DaemonRequestId> peer_requests_;
   std::map<Session, RemoteDaemon> remote_;
+  absl::Mutex mutex_;
+  int open_calls_ ABSL_GUARDED_BY(mutex_) = 0;  // to peers
 
   std::unique_ptr<RemoteShellServer> shell_server_;
   std::unique_ptr<PeerServer> peer_server_;

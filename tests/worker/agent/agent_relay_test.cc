@@ -1,0 +1,141 @@
+// Gangs of several agents, with real relays over real MPI on the loopback, started by the real
+// weft-rsh. The agents live in this process; the fake ranks add up ones in every step.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "tests/worker/agent/agent_harness.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::IsEmpty;
+
+class AgentRelayTest : public AgentHarness {
+ protected:
+  void StartAgents(int count) {
+    for (int i = 0; i < count; ++i) {
+      names_.push_back(std::string(1, static_cast<char>('a' + i)));
+      agents_.push_back(StartAgent(names_.back()));
+      ASSERT_TRUE(AwaitConnected(names_.back()));
+    }
+  }
+
+  // A gang over all agents, one rank each.
+  v1::CoordinatorMessage GangOrder(const std::string& name, int64_t generation, int64_t steps) {
+    v1::CoordinatorMessage message = StartOrder(name, generation, steps);
+    v1::StartMember& start = *message.mutable_start();
+    start.clear_members();
+    start.set_world_size(static_cast<int>(agents_.size()));
+    for (size_t i = 0; i < agents_.size(); ++i) {
+      v1::GangMember& member = *start.add_members();
+      member.set_worker(names_[i]);
+      member.set_peer_address(agents_[i]->peer_address());
+      member.add_ranks()->set_rank(static_cast<int>(i));
+    }
+    return message;
+  }
+  void SendToAll(const v1::CoordinatorMessage& message) {
+    for (const std::string& name : names_) coordinator_.Send(name, message);
+  }
+
+  // Processes whose environment names this test's folder and whose command line has `program`.
+  std::vector<pid_t> Processes(const std::string& program) const {
+    std::vector<pid_t> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      std::ifstream environment_file(entry.path() / "environ", std::ios::binary);
+      std::ifstream command_file(entry.path() / "cmdline", std::ios::binary);
+      std::string environment;
+      std::string command;
+      std::getline(environment_file, environment);
+      std::getline(command_file, command, '\0');
+      if (absl::StrContains(environment, home_.path().string()) &&
+          absl::StrContains(command, program)) {
+        found.push_back(std::stoi(entry.path().filename().string()));
+      }
+    }
+    return found;
+  }
+  bool AwaitNoProcesses() const {
+    const absl::Time deadline = absl::Now() + FakeCoordinator::kPatience;
+    for (const char* program : {"orted", "mpirun", "weft-relay", "weft-rsh", "weft-rank"}) {
+      while (!Processes(program).empty()) {
+        if (absl::Now() > deadline) return false;
+        absl::SleepFor(absl::Milliseconds(10));
+      }
+    }
+    return true;
+  }
+
+  std::vector<std::string> names_;
+  std::vector<std::unique_ptr<Agent>> agents_;
+};
+
+TEST_F(AgentRelayTest, AGangOverThreeWorkersExchangesAndSucceeds) {
+  StartAgents(3);
+  SendToAll(GangOrder("train-1", 1, 20));
+  for (const std::string& name : names_) {
+    EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED, name)) << name;
+  }
+  EXPECT_TRUE(AwaitNoProcesses()) << "the relays end soon after the ranks";
+}
+
+TEST_F(AgentRelayTest, ADeadRankEndsTheGangAndTheNextGenerationRuns) {
+  StartAgents(2);
+  SendToAll(GangOrder("train-1", 1, 1000000));
+  for (const std::string& name : names_) {
+    ASSERT_TRUE(AwaitPhase("train-1", v1::MemberStatus::PHASE_TRAINING, name));
+  }
+  const std::vector<pid_t> ranks = Processes("rank=1 ");
+  ASSERT_EQ(ranks.size(), 1U);
+  ASSERT_EQ(kill(ranks[0], SIGKILL), 0);
+  // The one that lost its rank says so; the other one has lost a peer.
+  EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_FAILED, "b"));
+  EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_PEER_LOST, "a"));
+  SendToAll(GangOrder("train-1", 2, 10));
+  for (const std::string& name : names_) {
+    EXPECT_TRUE(AwaitExit("train-1", 2, v1::MemberExit::OUTCOME_SUCCEEDED, name));
+  }
+}
+
+TEST_F(AgentRelayTest, ADeadRelayIsALostPeerForEveryMember) {
+  StartAgents(2);
+  SendToAll(GangOrder("train-1", 1, 1000000));
+  for (const std::string& name : names_) {
+    ASSERT_TRUE(AwaitPhase("train-1", v1::MemberStatus::PHASE_TRAINING, name));
+  }
+  const std::vector<pid_t> relays = Processes("weft-relay");
+  ASSERT_EQ(relays.size(), 2U);
+  ASSERT_EQ(kill(relays[0], SIGKILL), 0);
+  for (const std::string& name : names_) {
+    EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_PEER_LOST, name));
+  }
+  EXPECT_TRUE(AwaitNoProcesses());
+}
+
+TEST_F(AgentRelayTest, AMemberWhoseAgentCannotBeReachedIsNamedByTheLead) {
+  StartAgents(2);
+  v1::CoordinatorMessage order = GangOrder("train-1", 1, 10);
+  order.mutable_start()->mutable_members(1)->set_peer_address("127.0.0.1:1");
+  coordinator_.Send("a", order);
+  ASSERT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_PEER_LOST, "a"));
+  EXPECT_THAT(ExitOf(coordinator_.messages("a"), JobOf("train-1")).message(),
+              ::testing::HasSubstr("worker b"));
+  EXPECT_TRUE(AwaitNoProcesses());
+}
+
+TEST_F(AgentRelayTest, AnAgentThatEndsLeavesNoProcess) {
+  StartAgents(2);
+  SendToAll(GangOrder("train-1", 1, 1000000));
+  for (const std::string& name : names_) {
+    ASSERT_TRUE(AwaitPhase("train-1", v1::MemberStatus::PHASE_TRAINING, name));
+  }
+  agents_.clear();
+  EXPECT_TRUE(AwaitNoProcesses());
+}
+
+}  // namespace
+}  // namespace weft::worker
