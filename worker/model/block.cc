@@ -28,7 +28,7 @@ Block::Block(const ModelConfig& config, const MixerConfig& mixer, absl::string_v
       down_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.down.weight"), {width_, hidden_})) {}
 
 int64_t Block::MatmulFlopsPerToken() const {
-  return mixer_->MatmulFlopsPerToken() + 2 * 3 * width_ * hidden_;
+  return mixer_->MatmulFlopsPerToken() + int64_t{6} * width_ * hidden_;
 }
 
 absl::Status Block::Allocate(Device& device, PassShape shape, BlockActivations& a) const {

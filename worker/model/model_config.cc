@@ -60,9 +60,9 @@ absl::string_view NameOf(const MixerConfig& mixer) {
 }
 
 int64_t DefaultHidden(int64_t width) {
-  constexpr int64_t kMultiple = 256;
+  constexpr int64_t multiple = 256;
   const int64_t wanted = width * 8 / 3;
-  return (wanted + kMultiple - 1) / kMultiple * kMultiple;
+  return (wanted + multiple - 1) / multiple * multiple;
 }
 
 absl::Status Validate(const ModelConfig& config) {

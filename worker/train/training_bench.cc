@@ -40,18 +40,18 @@ double ProcessorSeconds() {
 
 // FLOPs per second of one thread of the matrix library.
 double LibraryRate() {
-  constexpr int64_t kSize = 1024;
-  const std::vector<float> a(kSize * kSize, 0.5F);
-  const std::vector<float> b(kSize * kSize, 0.25F);
-  std::vector<float> c(kSize * kSize);
+  constexpr int64_t size = 1024;
+  const std::vector<float> a(size * size, 0.5F);
+  const std::vector<float> b(size * size, 0.25F);
+  std::vector<float> c(size * size);
   double best = 1e9;
   for (int repetition = 0; repetition < 6; ++repetition) {
     const double start = ProcessorSeconds();
-    kernels::Gemm(kernels::Transpose::kNo, kernels::Transpose::kYes, kSize, kSize, kSize, 1.0F,
-                  a.data(), kSize, b.data(), kSize, 0.0F, c.data(), kSize);
+    kernels::Gemm(kernels::Transpose::kNo, kernels::Transpose::kYes, size, size, size, 1.0F,
+                  a.data(), size, b.data(), size, 0.0F, c.data(), size);
     best = std::min(best, ProcessorSeconds() - start);
   }
-  return 2.0 * kSize * kSize * kSize / best;
+  return 2.0 * size * size * size / best;
 }
 
 class Noise final : public TokenStream {

@@ -64,10 +64,10 @@ class LanguageModelTest : public ::testing::TestWithParam<NamedModel> {
 TEST_P(LanguageModelTest, GradientsEqualFiniteDifferences) {
   ModelFixture fixture(GetParam().config, NewReference(), kShape);
   Fill(fixture);
-  constexpr double kScale = 0.25;
-  const std::vector<double> gradient = fixture.Gradient(kScale);
+  constexpr double scale = 0.25;
+  const std::vector<double> gradient = fixture.Gradient(scale);
   const std::vector<double> weights = ToHost(fixture.weights().block(), fixture.stream());
-  constexpr double kStep = 1e-5;
+  constexpr double step_size = 1e-5;
   uint64_t seed = 100;
   for (const Parameter& parameter : fixture.model().layout().parameters()) {
     const auto first = static_cast<size_t>(parameter.offset);
@@ -80,11 +80,11 @@ TEST_P(LanguageModelTest, GradientsEqualFiniteDifferences) {
       std::vector<double> moved = weights;
       for (size_t i = 0; i < count; ++i) moved[first + i] += step * direction[i];
       fixture.SetWeights(moved);
-      return kScale * fixture.Loss();
+      return scale * fixture.Loss();
     };
-    const double difference =
-        (8 * (loss_at(kStep) - loss_at(-kStep)) - (loss_at(2 * kStep) - loss_at(-2 * kStep))) /
-        (12 * kStep);
+    const double difference = (8 * (loss_at(step_size) - loss_at(-step_size)) -
+                               (loss_at(2 * step_size) - loss_at(-2 * step_size))) /
+                              (12 * step_size);
     for (size_t i = 0; i < count; ++i) {
       expected += gradient[first + i] * direction[i];
       size += std::abs(gradient[first + i] * direction[i]);

@@ -81,7 +81,7 @@ class ModelFixture {
 
   kernels::Device& device() { return *device_; }
   kernels::Stream& stream() { return *stream_; }
-  const LanguageModel& model() const { return *model_; }
+  [[nodiscard]] const LanguageModel& model() const { return *model_; }
   ParameterBlock& weights() { return weights_; }
   [[nodiscard]] Pass pass() {
     return {.stream = *stream_, .scratch = scratch_, .weights = weights_};

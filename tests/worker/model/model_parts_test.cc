@@ -13,7 +13,6 @@ using ::testing::HasSubstr;
 using testing::NewCpu;
 using testing::NewReference;
 using testing::ToHost;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 TEST(ModelConfigTest, NamesAllProblemsAtOnce) {
@@ -146,14 +145,14 @@ TEST(DrawTokenTest, ZeroTemperatureTakesTheLikeliestAndTiesGoToTheLowest) {
 TEST(DrawTokenTest, FollowsTheProbabilitiesOfTheLikeliestK) {
   const std::vector<double> logits = {std::log(5.0), std::log(1.0), std::log(3.0), std::log(0.5)};
   const SamplingOptions options = {.temperature = 1.0, .top_k = 2, .seed = 3};
-  constexpr int kDraws = 4000;
+  constexpr int draws = 4000;
   std::vector<int> counts(4, 0);
-  for (uint32_t i = 0; i < kDraws; ++i) {
+  for (uint32_t i = 0; i < draws; ++i) {
     ++counts[static_cast<size_t>(DrawToken(logits, options, i))];
   }
   EXPECT_EQ(counts[1] + counts[3], 0);
   // Five standard deviations of a binomial with p = 5/8.
-  EXPECT_NEAR(counts[0], kDraws * 5.0 / 8.0, 5 * std::sqrt(kDraws * 15.0 / 64.0));
+  EXPECT_NEAR(counts[0], draws * 5.0 / 8.0, 5 * std::sqrt(draws * 15.0 / 64.0));
 }
 
 class SamplerTest : public ::testing::Test {

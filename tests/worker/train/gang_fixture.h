@@ -142,6 +142,7 @@ inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOpti
     record.after_step = nullptr;
   };
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(options.ranks));
   for (int rank = 0; rank < options.ranks; ++rank) threads.emplace_back(run_rank, rank);
   for (std::thread& thread : threads) thread.join();
   return records;

@@ -1,5 +1,6 @@
 #include "worker/train/gradient_reducer.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <thread>
@@ -29,12 +30,20 @@ std::vector<float> ShardGradient(int64_t shard) {
   return gradient;
 }
 
+std::vector<uint32_t> BitsOf(const std::vector<float>& values) {
+  std::vector<uint32_t> bits;
+  bits.reserve(values.size());
+  for (const float value : values) bits.push_back(std::bit_cast<uint32_t>(value));
+  return bits;
+}
+
 std::vector<float> Reduce(int ranks, int64_t bucket_elements,
                           const std::vector<std::vector<float>>& shards, int steps = 1) {
   kernels::RegisterCpuKernels();
   auto hub = std::make_shared<InProcessHub>();
   std::vector<std::vector<float>> results(static_cast<size_t>(ranks));
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(ranks));
   const RealClock clock;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
@@ -73,7 +82,7 @@ std::vector<float> Reduce(int ranks, int64_t bucket_elements,
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& result : results) {
-    EXPECT_EQ(0, memcmp(result.data(), results[0].data(), kElements * sizeof(float)));
+    EXPECT_EQ(BitsOf(result), BitsOf(results[0]));
   }
   return results[0];
 }

@@ -49,9 +49,9 @@ class OptimizerTest : public ::testing::Test {
 // The formulas of AdamW with decoupled decay, written out once more.
 TEST_F(OptimizerTest, FollowsAdamWWithClippingAndDecaysNoNorms) {
   const AdamWConfig config = {.beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5};
-  constexpr double kClip = 0.6;
-  constexpr double kRate = 0.1;
-  auto optimizer = Optimizer::Create(*device_, layout_, config, kClip);
+  constexpr double clip_norm = 0.6;
+  constexpr double rate = 0.1;
+  auto optimizer = Optimizer::Create(*device_, layout_, config, clip_norm);
   ASSERT_THAT(optimizer, IsOk());
   std::vector<double> w = {1.0, -2.0, 1.0, 0.5};
   ParameterBlock weights(layout_, Block(w));
@@ -61,19 +61,19 @@ TEST_F(OptimizerTest, FollowsAdamWWithClippingAndDecaysNoNorms) {
                                                       {0.1, 0.1, 0.1, -0.1}};  // norm 0.2
   for (int step = 1; step <= 2; ++step) {
     const std::vector<double>& g = gradients[static_cast<size_t>(step - 1)];
-    const auto outcome = (*optimizer)->Step(*stream_, Block(g), kRate, weights);
+    const auto outcome = (*optimizer)->Step(*stream_, Block(g), rate, weights);
     ASSERT_THAT(outcome, IsOk());
     EXPECT_TRUE(outcome->applied);
     const double norm = std::sqrt(g[0] * g[0] + g[1] * g[1] + g[2] * g[2] + g[3] * g[3]);
     EXPECT_NEAR(outcome->gradient_norm, norm, 1e-15);
-    const double clip = std::min(1.0, kClip / norm);
+    const double clip = std::min(1.0, clip_norm / norm);
     for (size_t i = 0; i < 4; ++i) {
       const double decay = i == 2 ? 0.0 : config.weight_decay;
       m[i] = config.beta1 * m[i] + (1 - config.beta1) * clip * g[i];
       v[i] = config.beta2 * v[i] + (1 - config.beta2) * clip * g[i] * clip * g[i];
       const double m_hat = m[i] / (1 - std::pow(config.beta1, step));
       const double v_hat = v[i] / (1 - std::pow(config.beta2, step));
-      w[i] -= kRate * (m_hat / (std::sqrt(v_hat) + config.epsilon) + decay * w[i]);
+      w[i] -= rate * (m_hat / (std::sqrt(v_hat) + config.epsilon) + decay * w[i]);
     }
     const std::vector<double> got = Values(weights.block());
     for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(got[i], w[i], 1e-14) << "element " << i;

@@ -40,7 +40,7 @@ TEST(ShardPlanTest, EveryShardBelongsToOneRankAndNoRankIsIdle) {
 }
 
 TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
-  constexpr int kRanks = 3;
+  constexpr int ranks = 3;
   const std::vector<double> values = {0.1,
                                       -1e300,
                                       std::numeric_limits<double>::denorm_min(),
@@ -49,7 +49,8 @@ TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
                                       7.0};
   auto hub = std::make_shared<InProcessHub>();
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < kRanks; ++rank) {
+  threads.reserve(ranks);
+  for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       const auto device = kernels::NewReferenceDevice();
       auto stream = device->NewStream();
@@ -57,13 +58,13 @@ TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
       ASSERT_OK(exchange.Prepare({.job = "j",
                                   .generation = Generation(1),
                                   .rank = rank,
-                                  .ranks = kRanks,
+                                  .ranks = ranks,
                                   .relay_channel = ""},
                                  absl::Now() + absl::Minutes(1)));
       auto shared = SharedValues::Create(*device, static_cast<int64_t>(values.size()));
       ASSERT_OK(shared);
       for (size_t i = 0; i < values.size(); ++i) {
-        if (static_cast<int>(i) % kRanks == rank) shared->Set(static_cast<int64_t>(i), values[i]);
+        if (static_cast<int>(i) % ranks == rank) shared->Set(static_cast<int64_t>(i), values[i]);
       }
       ASSERT_OK(shared->Share(exchange, **stream, absl::Now() + absl::Minutes(1)));
       for (size_t i = 0; i < values.size(); ++i) {
