@@ -2,9 +2,9 @@
 // leaves nothing behind.
 //
 // Each child leads a process group of its own. What is left of the group when the child ends is
-// killed; when this process ends, however it ends, the child gets SIGKILL from the kernel. (That is
-// why children are forked by a thread of the supervisor: the kernel counts from the forking
-// thread's end.)
+// killed. When this process ends, however it ends, each child gets SIGKILL from the kernel; its own
+// children do not, and must notice by themselves that it is gone. (Children are forked by a thread
+// of the supervisor, because the kernel counts from the forking thread's end.)
 //
 // Threads: all methods may be called from any thread. Callbacks run on the supervisor's thread, one
 // at a time, and must return soon: a callback that waits for a disk holds up its child's output,

@@ -1,0 +1,353 @@
+// The small parts of the agent: lines, spool, devices, names, options, locks, buffers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/base/exit_codes.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+#include "worker/agent/agent_messages.h"
+#include "worker/agent/backoff.h"
+#include "worker/agent/host_devices.h"
+#include "worker/agent/leftovers.h"
+#include "worker/agent/line_splitter.h"
+#include "worker/agent/log_spool.h"
+#include "worker/agent/step_buffer.h"
+#include "worker/agent/worker_options.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using weft::testing::IsOk;
+using weft::testing::IsOkAndHolds;
+using weft::testing::StatusIs;
+using weft::testing::TempDir;
+
+// --- lines --------------------------------------------------------------------------------------
+
+TEST(LineSplitterTest, CutsAtLineEndsWhereverThePiecesEnd) {
+  LineSplitter splitter;
+  EXPECT_THAT(splitter.Append("one\ntw"), ElementsAre("one"));
+  EXPECT_THAT(splitter.Append("o\r\n\nthr"), ElementsAre("two", ""));
+  EXPECT_THAT(splitter.Finish(), ElementsAre("thr"));
+  EXPECT_THAT(splitter.Finish(), IsEmpty());
+}
+
+TEST(LineSplitterTest, CutsEndlessLines) {
+  LineSplitter splitter;
+  EXPECT_THAT(splitter.Append(std::string(kMaxLineBytes * 2 + 1, 'x')),
+              ElementsAre(SizeIs(kMaxLineBytes), SizeIs(kMaxLineBytes)));
+  EXPECT_THAT(splitter.Append("\n"), ElementsAre("x"));
+}
+
+TEST(LineSplitterTest, KeepsGoodTextAndReplacesWhatIsNone) {
+  const std::string good = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80\t";
+  EXPECT_EQ(ToValidUtf8(good), good);
+  constexpr char kBad[] = "\xEF\xBF\xBD";
+  EXPECT_EQ(ToValidUtf8("x\xFFy"), absl::StrCat("x", kBad, "y"));
+  EXPECT_EQ(ToValidUtf8("\xC3"), kBad) << "cut short";
+  EXPECT_EQ(ToValidUtf8("\xC0\x80"), absl::StrCat(kBad, kBad)) << "longer than needed";
+  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), absl::StrCat(kBad, kBad, kBad)) << "a surrogate";
+}
+
+// --- the spool ----------------------------------------------------------------------------------
+
+constexpr int64_t kManyBytes = int64_t{1} << 20;
+
+SpooledLine Line(const std::string& text) {
+  return SpooledLine{absl::FromUnixSeconds(1000), 0, 1, text};
+}
+
+std::vector<std::string> Texts(const LogSpool::Batch& batch) {
+  std::vector<std::string> texts;
+  for (const SpooledLine& line : batch.lines) texts.push_back(line.text);
+  return texts;
+}
+
+std::unique_ptr<LogSpool> OpenSpool(const TempDir& directory, SpoolLimits limits = {}) {
+  auto spool = LogSpool::Open(directory.path() / "logs", limits);
+  EXPECT_THAT(spool, IsOk());
+  return *std::move(spool);
+}
+
+TEST(LogSpoolTest, GivesBackWhatWasWrittenAlsoAfterARestart) {
+  const TempDir directory;
+  auto spool = OpenSpool(directory);
+  const SpooledLine line{absl::FromUnixMicros(1234567), 3, 2, "with  spaces "};
+  spool->Append("demo-1", line);
+  spool->Append("demo-1", Line(""));
+  spool = OpenSpool(directory);
+  spool->Append("demo-1", Line("later"));
+  const LogSpool::Batch batch = spool->Read("demo-1", 0, kManyBytes);
+  EXPECT_EQ(batch.first, 0);
+  EXPECT_THAT(Texts(batch), ElementsAre("with  spaces ", "", "later"));
+  EXPECT_EQ(batch.lines[0].time, line.time);
+  EXPECT_EQ(batch.lines[0].rank, 3);
+  EXPECT_EQ(batch.lines[0].generation, 2);
+  EXPECT_EQ(spool->End("demo-1"), 3);
+  EXPECT_THAT(Texts(spool->Read("demo-1", 2, kManyBytes)), ElementsAre("later"));
+  EXPECT_THAT(spool->Read("demo-1", 3, kManyBytes).lines, IsEmpty());
+  EXPECT_THAT(spool->Read("other-2", 0, kManyBytes).lines, IsEmpty());
+}
+
+TEST(LogSpoolTest, ATornLastLineIsForgotten) {
+  const TempDir directory;
+  OpenSpool(directory)->Append("demo-1", Line("whole"));
+  std::ofstream(directory.path() / "logs/demo-1/000000000000.log", std::ios::app) << "1000 0 1 to";
+  auto spool = OpenSpool(directory);
+  EXPECT_EQ(spool->End("demo-1"), 1);
+  spool->Append("demo-1", Line("next"));
+  EXPECT_THAT(Texts(spool->Read("demo-1", 0, kManyBytes)), ElementsAre("whole", "next"));
+}
+
+TEST(LogSpoolTest, AFullJobLosesItsOldestLinesAndSaysSo) {
+  const TempDir directory;
+  SpoolLimits limits;
+  limits.segment_bytes = 1000;
+  limits.job_bytes = 5000;
+  auto spool = OpenSpool(directory, limits);
+  for (int i = 0; i < 1000; ++i) spool->Append("demo-1", Line(absl::StrCat("line ", i)));
+  EXPECT_LE(spool->bytes(), 5000 + 100);
+  EXPECT_EQ(spool->End("demo-1"), 1000) << "numbers go on";
+  const LogSpool::Batch batch = spool->Read("demo-1", 0, kManyBytes);
+  ASSERT_GE(batch.lines.size(), 2U);
+  EXPECT_THAT(batch.lines[0].text, HasSubstr("lines are missing here"));
+  EXPECT_EQ(batch.lines[1].text, absl::StrCat("line ", batch.first + 1));
+  EXPECT_THAT(batch.lines[0].text, HasSubstr(absl::StrCat(batch.first + 1, " lines")));
+  EXPECT_LE(batch.lines[0].time, batch.lines[1].time);
+  EXPECT_GT(spool->dropped_lines(), 0);
+}
+
+TEST(LogSpoolTest, ReadsInBoundedBatchesThatFollowOneAnother) {
+  const TempDir directory;
+  SpoolLimits limits;
+  limits.segment_bytes = 700;
+  auto spool = OpenSpool(directory, limits);
+  for (int i = 0; i < 100; ++i) spool->Append("demo-1", Line(absl::StrCat("line ", i)));
+  std::vector<std::string> all;
+  while (true) {
+    const LogSpool::Batch batch =
+        spool->Read("demo-1", static_cast<int64_t>(all.size()), /*max_bytes=*/200);
+    if (batch.lines.empty()) break;
+    ASSERT_EQ(batch.first, static_cast<int64_t>(all.size()));
+    for (const std::string& text : Texts(batch)) all.push_back(text);
+  }
+  ASSERT_THAT(all, SizeIs(100));
+  EXPECT_EQ(all[57], "line 57");
+}
+
+TEST(LogSpoolTest, SweepsIdleJobsOnly) {
+  const TempDir directory;
+  auto spool = OpenSpool(directory);
+  spool->Append("old-1", Line("x"));
+  spool->Append("running-2", Line("x"));
+  spool->Sweep({"running-2"}, absl::Now() + absl::Hours(1));
+  EXPECT_THAT(spool->Jobs(), ElementsAre("running-2"));
+  EXPECT_FALSE(std::filesystem::exists(directory.path() / "logs/old-1"));
+  spool->Append("new-3", Line("x"));
+  spool->Sweep({}, absl::Now() - absl::Hours(1));
+  EXPECT_THAT(spool->Jobs(), SizeIs(2)) << "written to since";
+}
+
+TEST(LogSpoolTest, SweepsTheOldestWhenAllTogetherAreTooMuch) {
+  const TempDir directory;
+  SpoolLimits limits;
+  limits.total_bytes = 100;
+  auto spool = OpenSpool(directory, limits);
+  spool->Append("a-1", Line(std::string(80, 'x')));
+  spool->Append("b-2", Line(std::string(80, 'x')));
+  spool->Sweep({}, absl::InfinitePast());
+  EXPECT_THAT(spool->Jobs(), ElementsAre("b-2"));
+}
+
+TEST(LogSpoolTest, LinesThatCannotBeWrittenAreCountedAndNamedLater) {
+  const TempDir directory;
+  auto spool = OpenSpool(directory);
+  // A file where the job's folder should be: nothing can be written, root or not.
+  std::ofstream(directory.path() / "logs/demo-1") << "in the way";
+  spool->Append("demo-1", Line("lost"));
+  spool->Append("demo-1", Line("lost too"));
+  EXPECT_EQ(spool->dropped_lines(), 2);
+  std::filesystem::remove(directory.path() / "logs/demo-1");
+  spool->Append("demo-1", Line("found"));
+  EXPECT_THAT(Texts(spool->Read("demo-1", 0, kManyBytes)),
+              ElementsAre(HasSubstr("2 lines were lost"), "found"));
+}
+
+// --- devices ------------------------------------------------------------------------------------
+
+TEST(HostDevicesTest, ReadsMemoryModelAndTheLimitsOfCgroups) {
+  const TempDir root;
+  const auto write = [&root](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((root.path() / path).parent_path());
+    std::ofstream(root.path() / path) << text;
+  };
+  write("proc/meminfo", "MemTotal:       24000000 kB\nMemFree: 1 kB\n");
+  write("proc/cpuinfo", "processor\t: 0\nmodel name\t: A Fast One\n");
+  write("proc/self/cgroup", "0::/pods/pod7\n");
+  write("sys/fs/cgroup/pods/cpu.max", "100000 100000\n");
+  write("sys/fs/cgroup/pods/pod7/memory.max", "1000000000\n");
+  write("sys/fs/cgroup/pods/pod7/cpu.max", "max 100000\n");
+  const HostResources host = FindHostResources(root.path().string() + "/");
+  EXPECT_EQ(host.cores, 1);
+  EXPECT_EQ(host.memory_bytes, 1000000000);
+  EXPECT_EQ(host.cpu_model, "A Fast One");
+}
+
+TEST(HostDevicesTest, TheRealMachineHasCoresAndMemory) {
+  const HostResources host = FindHostResources();
+  EXPECT_GE(host.cores, 1);
+  EXPECT_GT(host.memory_bytes, int64_t{64} << 20);
+}
+
+TEST(HostDevicesTest, CutsThreadsEvenly) {
+  const HostResources host{8, 1000, "m"};
+  auto devices = CutIntoDevices(host, 3, 0, "cpu-x");
+  ASSERT_THAT(devices, IsOk());
+  ASSERT_THAT(*devices, SizeIs(3));
+  EXPECT_EQ((*devices)[0].threads(), 3);
+  EXPECT_EQ((*devices)[1].threads(), 3);
+  EXPECT_EQ((*devices)[2].threads(), 2);
+  EXPECT_EQ((*devices)[2].index(), 2);
+  EXPECT_EQ((*devices)[2].memory_bytes(), 333);
+  EXPECT_THAT(CutIntoDevices(host, 3, 2, "cpu-x"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(CutIntoDevices(host, 0, 2, "cpu-x"), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+// --- names and options --------------------------------------------------------------------------
+
+TEST(WorkerOptionsTest, MakesANameOfAnyHostName) {
+  EXPECT_EQ(WorkerNameOf("Node7.Example.org"), "node7-example-org");
+  EXPECT_EQ(WorkerNameOf("7up"), "w-7up");
+  EXPECT_EQ(WorkerNameOf(""), "w");
+  for (const std::string& host : {std::string("a_b."), std::string(100, 'x'), std::string("---")}) {
+    EXPECT_THAT(CheckWorkerName(WorkerNameOf(host)), IsOk()) << host;
+  }
+  EXPECT_THAT(CheckWorkerName("Upper"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(CheckWorkerName(""), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+ParsedOptions Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "weft-worker");
+  return ParseWorkerOptions("0", static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(WorkerOptionsTest, FlagsBeatTheFile) {
+  const TempDir directory;
+  const std::string path = (directory.path() / "worker.conf").string();
+  std::ofstream(path) << "coordinator = \"host:1\"\nthreads = 3\nname = \"filed\"\n";
+  const ParsedOptions parsed = Parse({"--config", path.c_str(), "--name", "flagged"});
+  ASSERT_FALSE(parsed.exit_code.has_value());
+  EXPECT_EQ(parsed.options.coordinator, "host:1");
+  EXPECT_EQ(parsed.options.threads, 3);
+  EXPECT_EQ(parsed.options.name, "flagged");
+}
+
+TEST(WorkerOptionsTest, UnknownKeysOfTheFileAreErrors) {
+  const TempDir directory;
+  const std::string path = (directory.path() / "worker.conf").string();
+  std::ofstream(path) << "coordinator = \"host:1\"\ntreads = 3\n";
+  EXPECT_EQ(Parse({"--config", path.c_str()}).exit_code, kExitUsage);
+}
+
+TEST(WorkerOptionsTest, ReportsAllProblemsAtOnce) {
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(Parse({"--name", "Bad", "--listen", "nowhere", "--grace", "soon", "--devices", "0"})
+                .exit_code,
+            kExitUsage);
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  for (const char* flag : {"--coordinator", "--name", "--listen", "--grace", "--devices"}) {
+    EXPECT_THAT(text, HasSubstr(flag));
+  }
+}
+
+TEST(WorkerOptionsTest, ReadsTheCoordinatorsAnnouncement) {
+  const TempDir directory;
+  const std::string path = (directory.path() / "coordinator.json").string();
+  EXPECT_THAT(ReadCoordinatorFile(path), StatusIs(absl::StatusCode::kUnavailable));
+  std::ofstream(path) << R"({"address": "127.0.0.1:7, )";
+  EXPECT_THAT(ReadCoordinatorFile(path), StatusIs(absl::StatusCode::kUnavailable));
+  std::ofstream(path) << R"({"address": "127.0.0.1:7", "pid": 3})";
+  EXPECT_THAT(ReadCoordinatorFile(path), IsOkAndHolds("127.0.0.1:7"));
+}
+
+// --- the rest -----------------------------------------------------------------------------------
+
+TEST(LeftoversTest, AStateDirectoryHasOneOwner) {
+  const TempDir directory;
+  const std::string path = (directory.path() / "state").string();
+  auto first = LockStateDirectory(path);
+  ASSERT_THAT(first, IsOk());
+  EXPECT_THAT(LockStateDirectory(path),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(path)));
+  first->Close();
+  EXPECT_THAT(LockStateDirectory(path), IsOk());
+}
+
+TEST(AgentMessagesTest, OrdersMustNameThisWorkerAndItsRanks) {
+  v1::StartMember start;
+  start.set_job("jobs/demo-1");
+  start.set_generation(4);
+  start.add_members()->set_worker("a");
+  start.mutable_members(0)->add_ranks()->set_rank(0);
+  start.add_members()->set_worker("b");
+  start.mutable_members(1)->add_ranks()->set_rank(2);
+  start.mutable_members(1)->add_ranks()->set_rank(1);
+  auto order = ToOrder(start, "b");
+  ASSERT_THAT(order, IsOk());
+  EXPECT_EQ(order->member_index, 1);
+  EXPECT_THAT(order->ranks, ElementsAre(1, 2));
+  EXPECT_THAT(ToOrder(start, "c"), StatusIs(absl::StatusCode::kInvalidArgument));
+  start.mutable_members(1)->mutable_ranks(0)->set_rank(1);
+  EXPECT_THAT(ToOrder(start, "b"), StatusIs(absl::StatusCode::kInvalidArgument));
+  start.set_job("jobs/../../etc");
+  EXPECT_THAT(ToOrder(start, "a"), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(BackoffTest, GrowsToItsLimitAndStartsAnew) {
+  Backoff backoff(absl::Milliseconds(100), absl::Seconds(5));
+  absl::Duration bound = absl::Milliseconds(100);
+  for (int i = 0; i < 12; ++i) {
+    const absl::Duration pause = backoff.Next();
+    EXPECT_LE(pause, bound);
+    EXPECT_GE(pause, bound / 2);
+    bound = std::min(2 * bound, absl::Seconds(5));
+  }
+  backoff.Reset();
+  EXPECT_LE(backoff.Next(), absl::Milliseconds(100));
+}
+
+TEST(StepBufferTest, KeepsTheNewestAndTakesBackWhatMayBeLost) {
+  StepBuffer buffer(/*limit=*/5);
+  const MemberKey key{"jobs/demo-1", Generation(1)};
+  const auto add = [&](int64_t step) {
+    v1::StepReport report;
+    report.set_step(step);
+    buffer.Add(key, report);
+  };
+  const auto take = [&] {
+    std::vector<int64_t> steps;
+    for (const v1::StepBatch& batch : buffer.Take(/*batch_steps=*/2)) {
+      EXPECT_LE(batch.steps_size(), 2);
+      for (const v1::StepReport& step : batch.steps()) steps.push_back(step.step());
+    }
+    return steps;
+  };
+  for (int step = 1; step <= 7; ++step) add(step);
+  EXPECT_THAT(take(), ElementsAre(3, 4, 5, 6, 7));
+  add(8);
+  buffer.TakeBack();
+  EXPECT_THAT(take(), ElementsAre(4, 5, 6, 7, 8)) << "in order, within the limit";
+  EXPECT_THAT(take(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace weft::worker
