@@ -66,7 +66,7 @@ class Run {
     WEFT_RETURN_IF_ERROR(context_.checkpoints.Fence(context_.membership.generation.value()));
     const absl::StatusOr<LatestCheckpoint> latest = context_.checkpoints.Latest();
     if (absl::IsNotFound(latest.status())) return absl::OkStatus();
-    WEFT_RETURN_IF_ERROR(latest.status());
+    if (!latest.ok()) return latest.status();
     for (const DamagedCheckpoint& damaged : latest->damaged) {
       context_.observer.OnNotice(absl::StrCat("checkpoint of step ", damaged.id.step,
                                               " is damaged and passed over: ", damaged.file, ": ",
