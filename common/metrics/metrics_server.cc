@@ -2,9 +2,13 @@
 
 #include <civetweb.h>
 
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "common/base/status_macros.h"
 #include "common/log/log.h"
 #include "common/net/listen_address.h"
@@ -62,6 +66,7 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   }
   mg_server_port ports[1] = {};
   if (mg_get_server_ports(server->context_, 1, ports) == 1) server->port_ = ports[0].port;
+  server->host_ = listen.host;
   server->address_ = absl::StrCat(listen.host, ":", server->port_);
   // The handlers only read.
   mg_set_request_handler(server->context_, "/metrics$", AnswerMetrics,
@@ -74,7 +79,21 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
 }
 
 MetricsServer::~MetricsServer() {
-  if (context_ != nullptr) mg_stop(context_);
+  if (context_ == nullptr) return;
+  // civetweb looks for its end only when its wait for connections is over, every two seconds. So
+  // there are connections, until it has noticed.
+  absl::Notification stopped;
+  std::thread stopper([this, &stopped] {
+    mg_stop(context_);
+    stopped.Notify();
+  });
+  const std::string host(absl::StripPrefix(absl::StripSuffix(host_, "]"), "["));
+  while (!stopped.WaitForNotificationWithTimeout(absl::Milliseconds(10))) {
+    char error[64];
+    mg_connection* const knock = mg_connect_client(host.c_str(), port_, 0, error, sizeof(error));
+    if (knock != nullptr) mg_close_connection(knock);
+  }
+  stopper.join();
 }
 
 }  // namespace weft

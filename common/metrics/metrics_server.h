@@ -45,6 +45,7 @@ class MetricsServer {
 
   const PrometheusMetrics& metrics_;
   const Options options_;
+  std::string host_;
   int port_ = 0;
   std::string address_;
   mg_context* context_ = nullptr;

@@ -101,6 +101,9 @@ absl::Status LogStore::Rotate(const std::string& job, Log& log) {
   if (log.current.header_bytes != 0) {
     WEFT_RETURN_IF_ERROR(RealFileSystem().Rename(path, path + ".1"));
     log.previous = log.current;
+  } else {
+    // A crash may have left a file without a whole header.
+    WEFT_RETURN_IF_ERROR(RealFileSystem().RemoveTree(path));
   }
   log.current = {.header_bytes = 0, .base = log.End(), .bytes = 0};
   WEFT_RETURN_IF_ERROR(AppendToFile(path, header));

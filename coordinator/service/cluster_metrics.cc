@@ -10,6 +10,10 @@ constexpr JobState kJobStates[] = {JobState::kQueued,    JobState::kStarting, Jo
                                    JobState::kPausing,   JobState::kPaused,   JobState::kCancelling,
                                    JobState::kSucceeded, JobState::kFailed,   JobState::kCancelled};
 
+// Where time goes: see kJobTime.
+constexpr const char* kCauses[] = {"compute",    "exchange", "data", "checkpoint",
+                                   "evaluation", "restore",  "redo", "wait"};
+
 double UnixSeconds(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
 bool HasSeries(const Job& job) { return job.generation.value() > 0 && !IsFinished(job.state); }
@@ -44,7 +48,10 @@ void ClusterMetrics::OnFact(const Fact& fact, const ClusterState& state) {
       placed != nullptr && job != nullptr && placed->generation.value() == 1) {
     const double waited = absl::ToDoubleSeconds(placed->at - job->created);
     metrics_.Observe(kQueueWait, {}, waited);
-    if (HasSeries(*job)) AddTime(*job, "wait", waited);
+    if (HasSeries(*job)) {
+      for (const char* const cause : kCauses) AddTime(*job, cause, 0);  // from the first scrape on
+      AddTime(*job, "wait", waited);
+    }
   } else if (const auto* released = std::get_if<GangReleased>(&fact);
              released != nullptr && released->state == JobState::kQueued) {
     const ReasonCode failure = released->last_failure.code;
@@ -67,7 +74,7 @@ void ClusterMetrics::Follow(const Job& job) {
 }
 
 void ClusterMetrics::AddTime(const Job& job, absl::string_view cause, double seconds) {
-  if (seconds > 0) metrics_.Add(kJobTime, {job.name, cause}, seconds);
+  if (seconds >= 0) metrics_.Add(kJobTime, {job.name, cause}, seconds);
 }
 
 void ClusterMetrics::OnStep(const Job& job, const v1::StepReport& step, bool repeated) {

@@ -30,6 +30,8 @@ void JobBoard::Begin(const Driver& driver, const std::map<JobId, StepHistory::Su
     if (driver.state().FindJob(job) != nullptr) progress_[job].summary = summary;
   }
   metrics_.Begin(driver.state(), loop_.clock().Now());
+  sink_.Set(kLoopLag, {}, 0);
+  sink_.Set(kPendingEvents, {}, 0);
   tick_due_ = loop_.clock().Now() + kTick;
   timer_ = loop_.RunAt(tick_due_, [this] { Tick(); });
 }

@@ -1,0 +1,89 @@
+#include "coordinator/service/config.h"
+
+#include <map>
+
+#include "tests/testing/status_matchers.h"
+
+namespace weft::coordinator {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
+
+ConfigSource Source(std::vector<std::pair<std::string, std::string>> values) {
+  return {.origin = "test", .values = std::move(values)};
+}
+
+const ConfigSource kState = Source({{"state_dir", "/state"}});
+
+TEST(ConfigTest, LaterSourcesOverrideEarlierOnes) {
+  ASSERT_OK_AND_ASSIGN(const ConfigSource file,
+                       ParseConfigFile("f.yaml",
+                                       "listen: 0.0.0.0:1\nheartbeat_timeout: 7s\n"
+                                       "max_queued_jobs: 5\n"));
+  const std::map<std::string, std::string> variables = {
+      {"WEFT_COORDINATOR_HEARTBEAT_TIMEOUT", "8s"},
+      {"WEFT_COORDINATOR_MAX_QUEUED_JOBS", "6"},
+      {"WEFT_LOG_LEVEL", "debug"},
+      {"HOME", "/home/ada"}};
+  const Environment environment = [&variables](const char* name) {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  };
+  ASSERT_OK_AND_ASSIGN(const CoordinatorConfig config,
+                       MakeConfig({DefaultsFor(environment), file, ReadEnvironment(environment),
+                                   Source({{"max_queued_jobs", "7"}})}));
+  EXPECT_EQ(config.listen, "0.0.0.0:1");
+  EXPECT_EQ(config.policy.heartbeat_timeout, absl::Seconds(8));
+  EXPECT_EQ(config.policy.max_queued_jobs, 7);
+  EXPECT_EQ(config.log_level, "debug");
+  EXPECT_EQ(config.state_dir, "/home/ada/.local/state/weft");
+  EXPECT_EQ(config.checkpoint_root, "/home/ada/.local/state/weft/checkpoints");
+}
+
+TEST(ConfigTest, AllProblemsAreToldAtOnceWithTheirOrigin) {
+  const auto config = MakeConfig({kState, Source({{"heartbeat_timout", "5s"},
+                                                  {"heartbeat_interval", "5"},
+                                                  {"listen", "nonsense"},
+                                                  {"log_level", "loud"},
+                                                  {"max_queued_jobs", "many"},
+                                                  {"log_megabytes_per_job", "0"}})});
+  EXPECT_THAT(config, StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("test: there is no setting 'heartbeat_timout'"),
+                                     HasSubstr("heartbeat_interval: '5'; allowed: a duration"),
+                                     HasSubstr("listen: 'nonsense'"), HasSubstr("'loud'"),
+                                     HasSubstr("max_queued_jobs: 'many'"),
+                                     HasSubstr("log_megabytes_per_job: allowed: 1"))));
+}
+
+TEST(ConfigTest, APolicyThatCannotWorkIsRefused) {
+  EXPECT_THAT(MakeConfig({kState, Source({{"heartbeat_timeout", "1s"}})}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("heartbeat_timeout")));
+}
+
+TEST(ConfigTest, FilesThatAreNoneAreRefusedWithTheLine) {
+  EXPECT_THAT(ParseConfigFile("f.yaml", "listen: a:1\nlisten: b:2\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("f.yaml, line 2: listen is given twice")));
+  EXPECT_THAT(ParseConfigFile("f.yaml", "listen:\n  - a:1\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("line 1: listen")));
+  EXPECT_THAT(ParseConfigFile("f.yaml", "just text"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(ParseConfigFile("f.yaml", "a: [1"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(ParseConfigFile("f.yaml", ""), IsOk());
+}
+
+TEST(ConfigTest, WhatIsPrintedCanBeRead) {
+  ASSERT_OK_AND_ASSIGN(
+      const CoordinatorConfig config,
+      MakeConfig({kState, Source({{"save_timeout", "90s"}, {"checkpoint_root", "/c: d"}})}));
+  ASSERT_OK_AND_ASSIGN(const ConfigSource printed, ParseConfigFile("printed", ToYaml(config)));
+  EXPECT_EQ(printed.values.size(), AllSettings().size());
+  ASSERT_OK_AND_ASSIGN(const CoordinatorConfig read, MakeConfig({printed}));
+  EXPECT_EQ(ToYaml(read), ToYaml(config));
+  EXPECT_EQ(read.policy.save_timeout, absl::Seconds(90));
+}
+
+}  // namespace
+}  // namespace weft::coordinator

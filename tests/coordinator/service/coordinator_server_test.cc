@@ -1,0 +1,178 @@
+#include "coordinator/service/coordinator_server.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "coordinator/service/announcement.h"
+#include "tests/common/metrics/http_get.h"
+#include "tests/coordinator/service/service_fixture.h"
+
+namespace weft::coordinator::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using weft::testing::HttpGet;
+using weft::testing::IsOk;
+using weft::testing::StatusIs;
+
+int PortOf(const std::string& address) {
+  const std::vector<std::string> parts = absl::StrSplit(address, ':');
+  int port = 0;
+  EXPECT_TRUE(absl::SimpleAtoi(parts.back(), &port));
+  return port;
+}
+
+class CoordinatorServerTest : public ServiceTest {
+ protected:
+  std::string Http(const std::string& path) {
+    return HttpGet(PortOf(server_->metrics_address()), path);
+  }
+  std::string FileText(const std::string& name) {
+    std::ifstream file(directory_.path() / name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  absl::Status TryStart(const std::string& listen, const std::string& metrics_listen) {
+    const std::string directory = directory_.path().string();
+    auto store = SqliteJobStore::Open(directory);
+    if (!store.ok()) return store.status();
+    CoordinatorServer::Options options;
+    options.state_directory = directory;
+    options.listen = listen;
+    options.metrics_listen = metrics_listen;
+    return CoordinatorServer::Start(options, *std::move(store)).status();
+  }
+};
+
+TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  worker->SendSteps(start, 1, 20);
+  worker->SendSteps(start, 15, 16);  // again, as after a restore
+  worker->SendCheckpoint(start, 1, 20);
+  ASSERT_TRUE(worker->Await(v1::CoordinatorMessage::kAcknowledged).has_value());
+  const std::string text = Http("/metrics");
+  for (const char* name : {
+           "weft_build_info{program=\"weft-coordinator\",version=\"0.1.0-test\"} 1",
+           "weft_queue_wait_seconds_count 1",
+           "weft_submissions_total{result=\"accepted\"} 1",
+           "weft_decide_seconds_bucket",
+           "weft_commit_seconds_bucket{result=\"OK\"",
+           "weft_loop_lag_seconds ",
+           "weft_workers{state=\"READY\"}",
+           "weft_jobs{state=\"QUEUED\",queue=\"default\"}",
+           "weft_job_loss{job=\"demo-1\"} 0.3125",
+           "weft_job_validation_loss{job=\"demo-1\"} 0.3",
+           "weft_job_step{job=\"demo-1\"} 16",
+           "weft_job_tokens_total{job=\"demo-1\"} 1408",
+           "weft_job_step_seconds_count{job=\"demo-1\"} 22",
+           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"compute\"} 5",
+           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"exchange\"} 5",
+           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"redo\"} 1",
+           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"wait\"}",
+           "weft_checkpoint_last_success_timestamp_seconds{job=\"demo-1\"}",
+           "weft_rpc_seconds_count{method=\"weft.v1.JobService/CreateJob\",code=\"OK\"} 1",
+       }) {
+    EXPECT_THAT(text, HasSubstr(name));
+  }
+  Finish(*worker, start, v1::MemberExit::OUTCOME_FAILED);
+  ASSERT_OK(Cancel(start.job()));
+  ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_CANCELLED));
+  EXPECT_THAT(Http("/metrics"), AllOf(Not(HasSubstr("job=\"demo-1\"")),
+                                      HasSubstr("weft_recoveries_total{cause=\"rank_failed\"} 1")));
+}
+
+TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {
+  EXPECT_THAT(Http("/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Http("/readyz"), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(CoordinatorServerTest, GarbageOnThePortDisturbsNobody) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_GE(fd, 0);
+  const absl::Cleanup close_fd = [fd] { close(fd); };
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(PortOf(server_->address())));
+  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const std::string garbage(100000, '\xff');
+  send(fd, garbage.data(), garbage.size(), MSG_NOSIGNAL);
+  char byte = 0;
+  while (recv(fd, &byte, 1, 0) > 0) {  // until the server hangs up
+  }
+  EXPECT_OK(Create(SpecOf("demo")));
+}
+
+TEST_F(CoordinatorServerTest, AHugeRequestIsRefusedWhileOthersAreServed) {
+  v1::JobSpec huge = SpecOf("huge");
+  huge.mutable_data()->mutable_text()->add_paths(std::string(100 << 20, 'x'));
+  EXPECT_THAT(Create(huge), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_OK(Create(SpecOf("demo")));
+}
+
+TEST_F(CoordinatorServerTest, APortInUseIsNamed) {
+  const std::string grpc = server_->address();
+  const std::string http = server_->metrics_address();
+  const weft::testing::TempDir other;
+  const auto start = [&other](const std::string& listen, const std::string& metrics_listen) {
+    CoordinatorServer::Options options;
+    options.state_directory = other.path().string();
+    options.listen = listen;
+    options.metrics_listen = metrics_listen;
+    auto store = SqliteJobStore::Open(options.state_directory);
+    return store.ok() ? CoordinatorServer::Start(options, *std::move(store)).status()
+                      : store.status();
+  };
+  EXPECT_THAT(start(grpc, "127.0.0.1:0"),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr(grpc + ": the port is in use")));
+  EXPECT_THAT(start("127.0.0.1:0", http),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr(http + ": the port is in use")));
+}
+
+TEST_F(CoordinatorServerTest, ADamagedDatabaseIsNamedAndLeftAsItIs) {
+  server_.reset();
+  for (const std::string name : {"history.db", "weft.db"}) {
+    for (const char* suffix : {"", "-wal", "-shm"}) {
+      std::filesystem::remove(directory_.path() / (name + suffix));
+    }
+    const std::string damage(5000, 'x');
+    std::ofstream(directory_.path() / name, std::ios::binary) << damage;
+    EXPECT_THAT(TryStart("127.0.0.1:0", "127.0.0.1:0"),
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr(name)));
+    EXPECT_EQ(FileText(name), damage);
+    std::filesystem::remove(directory_.path() / name);
+  }
+}
+
+TEST_F(CoordinatorServerTest, StoppingTwiceIsStoppingOnce) {
+  server_->Stop();
+  server_->Stop();
+}
+
+TEST(AnnouncementTest, TheFileIsThereWhileTheObjectIs) {
+  const weft::testing::TempDir directory;
+  const auto path = directory.path() / "coordinator.json";
+  {
+    ASSERT_OK_AND_ASSIGN(
+        const Announcement announcement,
+        Announcement::Write(directory.path().string(), "127.0.0.1:1", "127.0.0.1:2", "0.1.0"));
+    std::ifstream file(path);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_THAT(text, AllOf(HasSubstr("\"address\": \"127.0.0.1:1\""),
+                            HasSubstr("\"metrics_address\": \"127.0.0.1:2\""),
+                            HasSubstr(absl::StrCat("\"pid\": ", getpid()))));
+  }
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+}  // namespace
+}  // namespace weft::coordinator::testing

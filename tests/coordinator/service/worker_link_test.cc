@@ -1,0 +1,235 @@
+#include "coordinator/service/worker_link_service.h"
+#include "tests/coordinator/service/service_fixture.h"
+
+namespace weft::coordinator::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using weft::testing::IsOk;
+using weft::testing::StatusIs;
+
+class WorkerLinkTest : public ServiceTest {
+ protected:
+  // What the coordinator says to a first message.
+  absl::Status Refusal(const v1::Hello& hello) {
+    FakeWorker worker(server_->address());
+    worker.SendHello(hello);
+    return worker.AwaitEnd();
+  }
+  absl::StatusOr<v1::Worker> GetWorker(const std::string& name) {
+    v1::GetWorkerRequest request;
+    request.set_name(name);
+    return Call(&v1::WorkerService::Stub::GetWorker, *workers_, request);
+  }
+};
+
+TEST_F(WorkerLinkTest, AWorkerJoinsAndIsShown) {
+  FakeWorker worker(server_->address());
+  worker.SendHello(FakeWorker::HelloOf("w1"));
+  const auto welcome = worker.Await(v1::CoordinatorMessage::kWelcome);
+  ASSERT_TRUE(welcome.has_value());
+  EXPECT_EQ(welcome->welcome().heartbeat_milliseconds(), 1000);
+  EXPECT_FALSE(welcome->welcome().coordinator_incarnation().empty());
+  ASSERT_OK_AND_ASSIGN(const v1::Worker shown, GetWorker("workers/w1"));
+  EXPECT_EQ(shown.state(), v1::Worker::STATE_READY);
+  EXPECT_EQ(shown.version(), "0.1.0-test");
+  EXPECT_EQ(shown.address(), "127.0.0.1:1");
+  ASSERT_EQ(shown.devices_size(), 1);
+  EXPECT_EQ(shown.devices(0).device_class(), "cpu-test");
+}
+
+TEST_F(WorkerLinkTest, AWrongProtocolVersionIsRefusedWithBothVersions) {
+  v1::Hello hello = FakeWorker::HelloOf("w1");
+  hello.set_protocol_version(2);
+  hello.set_version("9.9.9");
+  EXPECT_THAT(Refusal(hello), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                       AllOf(HasSubstr("w1 (version 9.9.9) speaks link protocol 2"),
+                                             HasSubstr("(version 0.1.0-test) speaks 1"),
+                                             HasSubstr("update the coordinator"))));
+  hello.set_protocol_version(0);
+  EXPECT_THAT(Refusal(hello).message(), HasSubstr("update the worker"));
+}
+
+TEST_F(WorkerLinkTest, AHelloThatMakesNoSenseIsRefused) {
+  const auto spoiled = [](auto spoil) {
+    v1::Hello hello = FakeWorker::HelloOf("w1");
+    spoil(hello);
+    return hello;
+  };
+  const std::pair<v1::Hello, const char*> cases[] = {
+      {spoiled([](v1::Hello& hello) { hello.set_worker("No Name"); }), "hello.worker"},
+      {spoiled([](v1::Hello& hello) { hello.clear_incarnation(); }), "hello.incarnation"},
+      {spoiled([](v1::Hello& hello) { hello.clear_devices(); }), "hello.devices"},
+      {spoiled([](v1::Hello& hello) { hello.mutable_devices(0)->set_index(3); }), "index"},
+      {spoiled([](v1::Hello& hello) { hello.mutable_devices(0)->clear_kind(); }), "kind"},
+      {spoiled([](v1::Hello& hello) {
+         *hello.add_devices() = hello.devices(0);
+         hello.mutable_devices(1)->set_index(1);
+         hello.mutable_devices(1)->set_device_class("other");
+       }),
+       "one kind and class"},
+      {spoiled([](v1::Hello& hello) { hello.add_running()->set_job("nonsense"); }), "running.job"},
+  };
+  for (const auto& [hello, expected] : cases) {
+    EXPECT_THAT(Refusal(hello), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(expected)));
+  }
+  FakeWorker silent(server_->address());
+  silent.SendEmptyHeartbeat();
+  EXPECT_THAT(silent.AwaitEnd(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("must be hello")));
+}
+
+TEST_F(WorkerLinkTest, ANameThatIsTakenByALiveWorkerIsRefused) {
+  const auto first = Join("w1", "1");
+  EXPECT_THAT(Refusal(FakeWorker::HelloOf("w1", "2")),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("w1")));
+  ASSERT_OK_AND_ASSIGN(const v1::Worker shown, GetWorker("workers/w1"));
+  EXPECT_EQ(shown.state(), v1::Worker::STATE_READY);
+}
+
+TEST_F(WorkerLinkTest, TheNewestStreamOfAnAgentCounts) {
+  const auto first = Join("w1", "1");
+  const auto second = Join("w1", "1");
+  EXPECT_THAT(first->AwaitEnd(), StatusIs(absl::StatusCode::kAborted));
+  // Commands go to the second, and the end of the first did not count as the worker's.
+  ASSERT_OK(Create(SpecOf("demo")));
+  EXPECT_TRUE(second->AwaitStart().has_value());
+}
+
+TEST_F(WorkerLinkTest, ExitsAndCheckpointsAreAcknowledgedOnceDurable) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  worker->SendCheckpoint(start, 41, 10);
+  auto acknowledged = worker->Await(v1::CoordinatorMessage::kAcknowledged);
+  ASSERT_TRUE(acknowledged.has_value());
+  EXPECT_THAT(acknowledged->acknowledged().ids(), ElementsAre(41));
+  worker->SendExit(start, 42, v1::MemberExit::OUTCOME_SUCCEEDED);
+  acknowledged = worker->Await(v1::CoordinatorMessage::kAcknowledged);
+  ASSERT_TRUE(acknowledged.has_value());
+  EXPECT_THAT(acknowledged->acknowledged().ids(), ElementsAre(42));
+  RestartServer();
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, Get(start.job()));
+  EXPECT_EQ(job.state(), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(job.checkpoint_step(), 10);
+}
+
+TEST_F(WorkerLinkTest, NewsOfJobsThatAreGoneAreAcknowledgedToo) {
+  const auto worker = Join("w1");
+  v1::StartMember unknown;
+  unknown.set_job("jobs/gone-77");
+  unknown.set_generation(3);
+  worker->SendExit(unknown, 5, v1::MemberExit::OUTCOME_FAILED);
+  auto answer = worker->Await(v1::CoordinatorMessage::kAcknowledged);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_THAT(answer->acknowledged().ids(), ElementsAre(5));
+  worker->SendLogs("jobs/gone-77", 10, {"nobody", "reads this"});
+  answer = worker->Await(v1::CoordinatorMessage::kLogsStored);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->logs_stored().next(), 12);
+  // A member of such a job is told to stop, by the name under which it was heard of.
+  worker->SendHeartbeat(unknown, v1::MemberStatus::PHASE_TRAINING, 9);
+  answer = worker->Await(v1::CoordinatorMessage::kStop);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->stop().job(), "jobs/gone-77");
+  EXPECT_EQ(answer->stop().generation(), 3);
+}
+
+TEST_F(WorkerLinkTest, ARunningJobIsAdoptedAfterARestart) {
+  auto worker = Join("w1", "1");
+  const v1::StartMember start = Run(*worker, "demo");
+  RestartServer();
+  v1::Hello hello = FakeWorker::HelloOf("w1", "1");
+  v1::MemberStatus& running = *hello.add_running();
+  running.set_job(start.job());
+  running.set_generation(start.generation());
+  running.set_phase(v1::MemberStatus::PHASE_TRAINING);
+  running.set_step(5);
+  worker = std::make_unique<FakeWorker>(server_->address());
+  worker->SendHello(hello);
+  ASSERT_TRUE(worker->Await(v1::CoordinatorMessage::kWelcome).has_value());
+  worker->SendSteps(start, 6, 7);
+  Finish(*worker, start);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, AwaitState(start.job(), v1::Job::STATE_SUCCEEDED));
+  EXPECT_EQ(job.generation(), 1);
+  EXPECT_EQ(job.last_step().step(), 7);
+}
+
+TEST_F(WorkerLinkTest, AFailureIsRetriedAndCountsAsARecovery) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  Finish(*worker, start, v1::MemberExit::OUTCOME_FAILED);
+  const auto again = worker->AwaitStart();  // after a back-off of a second
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->generation(), 2);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, Get(start.job()));
+  EXPECT_EQ(job.recoveries(), 1);
+}
+
+TEST_F(WorkerLinkTest, AUserErrorFailsTheJobWithItsSentence) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  Finish(*worker, start, v1::MemberExit::OUTCOME_USER_ERROR);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, AwaitState(start.job(), v1::Job::STATE_FAILED));
+  EXPECT_THAT(job.reason(), HasSubstr("as the test wants it"));
+}
+
+TEST_F(WorkerLinkTest, StepsOfAnOlderGenerationAreIgnored) {
+  const auto worker = Join("w1");
+  v1::StartMember start = Run(*worker, "demo");
+  start.set_generation(7);
+  worker->SendSteps(start, 1, 5);
+  start.set_generation(1);
+  worker->SendSteps(start, 1, 2);
+  Finish(*worker, start);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, AwaitState(start.job(), v1::Job::STATE_SUCCEEDED));
+  EXPECT_EQ(job.last_step().step(), 2);
+}
+
+TEST_F(WorkerLinkTest, ADrainedWorkerGivesUpItsJobAndTakesNoOther) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  v1::DrainWorkerRequest drain;
+  drain.set_name("workers/w1");
+  drain.set_reason("new kernel");
+  ASSERT_OK_AND_ASSIGN(v1::Worker shown,
+                       Call(&v1::WorkerService::Stub::DrainWorker, *workers_, drain));
+  EXPECT_EQ(shown.state(), v1::Worker::STATE_DRAINING);
+  EXPECT_EQ(shown.reason(), "new kernel");
+  EXPECT_THAT(shown.jobs(), ElementsAre(start.job()));
+  const auto stop = worker->Await(v1::CoordinatorMessage::kStop);
+  ASSERT_TRUE(stop.has_value());
+  EXPECT_EQ(stop->stop().mode(), v1::StopMember::MODE_SAVE);
+  Finish(*worker, start, v1::MemberExit::OUTCOME_SAVED);
+  ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_QUEUED));
+  ASSERT_OK_AND_ASSIGN(shown, GetWorker("workers/w1"));
+  EXPECT_EQ(shown.state(), v1::Worker::STATE_DRAINED);
+  EXPECT_THAT(shown.jobs(), IsEmpty());
+  v1::UndrainWorkerRequest undrain;
+  undrain.set_name("workers/w1");
+  ASSERT_OK(Call(&v1::WorkerService::Stub::UndrainWorker, *workers_, undrain));
+  EXPECT_TRUE(worker->AwaitStart().has_value());
+}
+
+TEST_F(WorkerLinkTest, WorkersAreListedInPages) {
+  const auto b = Join("b");
+  const auto a = Join("a");
+  v1::ListWorkersRequest request;
+  request.set_page_size(1);
+  ASSERT_OK_AND_ASSIGN(v1::ListWorkersResponse page,
+                       Call(&v1::WorkerService::Stub::ListWorkers, *workers_, request));
+  ASSERT_EQ(page.workers_size(), 1);
+  EXPECT_EQ(page.workers(0).name(), "workers/a");
+  request.set_page_token(page.next_page_token());
+  ASSERT_OK_AND_ASSIGN(page, Call(&v1::WorkerService::Stub::ListWorkers, *workers_, request));
+  ASSERT_EQ(page.workers_size(), 1);
+  EXPECT_EQ(page.workers(0).name(), "workers/b");
+  EXPECT_THAT(page.next_page_token(), IsEmpty());
+  EXPECT_THAT(GetWorker("workers/c"), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(GetWorker("c"), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace weft::coordinator::testing
