@@ -11,7 +11,6 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "common/log/log.h"
-#include "common/rpc/grpc_channel.h"
 #include "worker/agent/agent_messages.h"
 #include "worker/agent/agent_metrics.h"
 #include "worker/agent/leftovers.h"
@@ -19,9 +18,6 @@
 namespace weft::worker {
 namespace {
 
-constexpr absl::Duration kFirstPause = absl::Milliseconds(100);
-constexpr absl::Duration kLongestPause = absl::Seconds(5);
-constexpr absl::Duration kWelcomeTimeout = absl::Seconds(5);
 constexpr size_t kKeptSteps = 10000;
 constexpr size_t kBatchSteps = 200;
 // Step reports that come within this time travel together.
@@ -77,8 +73,8 @@ const char* NameOf(MemberOutcome outcome) {
 Agent::Agent(AgentOptions options, MetricsSink& metrics)
     : options_(std::move(options)),
       metrics_(metrics),
+      process_metrics_(metrics),
       core_(options_.policy),
-      backoff_(kFirstPause, kLongestPause),
       steps_(kKeptSteps) {}
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(AgentOptions options, MetricsSink& metrics) {
@@ -87,7 +83,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(AgentOptions options, Metric
   WEFT_RETURN_IF_ERROR(agent->MakeParts());
   Agent* self = agent.get();
   self->loop_->Post([self] {
-    self->Connect();
+    self->link_->Open();
     self->Measure();
   });
   self->disk_loop_->Post([self] { self->SweepSpool(); });
@@ -121,27 +117,39 @@ absl::Status Agent::MakeParts() {
   environment.push_back(absl::StrCat(kOwnerVariable, "=", state));
 
   WEFT_ASSIGN_OR_RETURN(spool_, LogSpool::Open(absl::StrCat(state, "/logs"), options_.spool));
+  output_ = std::make_unique<OutputLog>(*spool_);
   loop_ = std::make_unique<RealEventLoop>();
   disk_loop_ = std::make_unique<RealEventLoop>();
+  link_ = std::make_unique<LinkKeeper>(*loop_, LinkCallbacks());
   WEFT_ASSIGN_OR_RETURN(supervisor_, ProcessSupervisor::Create());
-
   RelayDaemons::Options daemons{options_.listen, ShellSocketPath(state), environment};
-  WEFT_ASSIGN_OR_RETURN(daemons_,
-                        RelayDaemons::Start(daemons, *loop_, *supervisor_,
-                                            {[this](AgentEvent event) { Feed(std::move(event)); },
-                                             [this](const MemberKey& key, absl::string_view text) {
-                                               OnOutput(key, -1, OutputStream::kStderr, text);
-                                             }}));
+  WEFT_ASSIGN_OR_RETURN(
+      daemons_, RelayDaemons::Start(daemons, *loop_, *supervisor_,
+                                    {[this](AgentEvent event) { Feed(std::move(event)); },
+                                     [this](const MemberKey& key, absl::string_view text) {
+                                       output_->Append(key, -1, OutputStream::kStderr, text);
+                                     }}));
   peer_address_ = options_.advertise.empty() ? daemons_->address() : options_.advertise;
+  MakeProcessParts(environment);
+  const auto send_logs = [this](v1::LogBatch batch) {
+    v1::WorkerMessage message;
+    *message.mutable_logs() = std::move(batch);
+    loop_->Post(
+        [this, message = std::move(message)]() mutable { link_->Send(std::move(message)); });
+  };
+  shipper_ = std::make_unique<LogShipper>(options_.name, *disk_loop_, *spool_, send_logs);
+  return absl::OkStatus();
+}
 
+void Agent::MakeProcessParts(const std::vector<std::string>& environment) {
+  const std::string rank_program = absl::StrCat(options_.program_directory, "/weft-rank");
   MemberProcesses::Options members;
-  members.worker = options_.name;
   members.devices = options_.devices;
-  members.rank_program = absl::StrCat(options_.program_directory, "/weft-rank");
+  members.rank_program = rank_program;
   members.relay_programs = relay_programs_;
   members.environment = environment;
-  members.shell_socket = daemons.shell_socket;
-  members.scratch = absl::StrCat(state, "/run");
+  members.shell_socket = ShellSocketPath(options_.state_directory);
+  members.scratch = absl::StrCat(options_.state_directory, "/run");
   members.data_root = options_.data_root;
   members.interfaces = options_.interfaces;
   MemberProcesses::Callbacks callbacks;
@@ -150,47 +158,29 @@ absl::Status Agent::MakeParts() {
     OnStep(key, step);
   };
   callbacks.on_output = [this](const MemberKey& key, int rank, OutputStream stream,
-                               absl::string_view text) { OnOutput(key, rank, stream, text); };
-  callbacks.on_output_end = [this](const MemberKey& key, int rank) { OnOutputEnd(key, rank); };
+                               absl::string_view text) {
+    output_->Append(key, rank, stream, text);
+  };
+  callbacks.on_output_end = [this](const MemberKey& key, int rank) { output_->Finish(key, rank); };
   members_ = std::make_unique<MemberProcesses>(std::move(members), *loop_, *supervisor_, *daemons_,
                                                std::move(callbacks));
-
   SamplerProcesses::Options samplers;
-  samplers.rank_program = absl::StrCat(options_.program_directory, "/weft-rank");
+  samplers.rank_program = rank_program;
   samplers.environment = environment;
   samplers.threads = options_.devices.front().threads();
-  samplers_ = std::make_unique<SamplerProcesses>(std::move(samplers), *loop_, *supervisor_,
-                                                 [this](v1::SampleChunk chunk) {
-                                                   v1::WorkerMessage message;
-                                                   *message.mutable_sample() = std::move(chunk);
-                                                   Send(std::move(message));
-                                                 });
-
-  shipper_ =
-      std::make_unique<LogShipper>(options_.name, *disk_loop_, *spool_, [this](v1::LogBatch batch) {
-        loop_->Post([this, batch = std::move(batch)]() mutable {
-          v1::WorkerMessage message;
-          *message.mutable_logs() = std::move(batch);
-          Send(std::move(message));
-        });
-      });
-  return absl::OkStatus();
+  const auto send_chunk = [this](v1::SampleChunk chunk) {
+    v1::WorkerMessage message;
+    *message.mutable_sample() = std::move(chunk);
+    link_->Send(std::move(message));
+  };
+  samplers_ =
+      std::make_unique<SamplerProcesses>(std::move(samplers), *loop_, *supervisor_, send_chunk);
 }
 
 Agent::~Agent() {
-  if (loop_ != nullptr) {
-    loop_->Post([this] {
-      ending_ = true;
-      link_.reset();
-    });
-    {
-      // What gRPC still has to say, it says to a loop that is there.
-      const absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(
-          +[](int* open) { return *open == 0; }, &open_streams_));
-    }
-    loop_->Stop();  // from here on nothing happens any more; what is left is taken down
-  }
+  if (link_ != nullptr) link_->Close();
+  // From here on nothing happens any more; what is left is taken down.
+  if (loop_ != nullptr) loop_->Stop();
   if (daemons_ != nullptr) daemons_->Shutdown();
   supervisor_.reset();  // kills and reaps the children
   if (disk_loop_ != nullptr) disk_loop_->Stop();
@@ -217,13 +207,13 @@ absl::Status Agent::Live() const {
 }
 
 absl::Status Agent::Ready() const {
-  if (ready_) return absl::OkStatus();
+  if (link_->up()) return absl::OkStatus();
   return absl::UnavailableError("the coordinator is not connected");
 }
 
 void Agent::End(absl::Status result) {
   if (std::exchange(ending_, true)) return;
-  if (link_ != nullptr) link_->Finish();
+  link_->Finish();
   const absl::MutexLock lock(&mutex_);
   result_ = std::move(result);
   done_.Notify();
@@ -231,7 +221,7 @@ void Agent::End(absl::Status result) {
 
 void Agent::EndWhenLogsAreSent(absl::Time deadline) {
   const absl::Time now = loop_->clock().Now();
-  if (!welcomed_ || now >= deadline || (shipper_->idle() && link_->queued_bytes() == 0)) {
+  if (!link_->up() || now >= deadline || (shipper_->idle() && link_->queued_bytes() == 0)) {
     return End(absl::OkStatus());
   }
   loop_->RunAt(now + absl::Milliseconds(20), [this, deadline] { EndWhenLogsAreSent(deadline); });
@@ -291,14 +281,14 @@ void Agent::Do(const SpawnMember& action) {
            {"generation", key.generation.value()},
            {"ranks", action.order.ranks.size()},
            {"workers", action.order.members}});
-  starting_[key] = loop_->clock().Now();
+  starting_[key] = Starting{loop_->clock().Now(), action.order.has_relays()};
   members_->Do(action);
 }
 
 void Agent::Do(const SendReport& action) {
   const Report& report = action.report;
   FlushSteps();  // what was done before it ended is told before
-  Send(ToMessage(report));
+  link_->Send(ToMessage(report));
   const auto* exit = std::get_if<ExitReport>(&report.content);
   if (exit == nullptr || report.id <= last_counted_) return;
   last_counted_ = report.id;
@@ -317,115 +307,66 @@ void Agent::Do(const SendHeartbeat& /*action*/) {
     if (member.phase == MemberPhase::kStarting) continue;
     const auto started = starting_.find(member.key);
     if (started == starting_.end()) continue;
-    metrics_.Observe(kStartSeconds, {"any"},
-                     absl::ToDoubleSeconds(loop_->clock().Now() - started->second));
+    metrics_.Observe(kStartSeconds, {started->second.with_relays ? "yes" : "no"},
+                     absl::ToDoubleSeconds(loop_->clock().Now() - started->second.since));
     starting_.erase(started);
   }
-  SendBeat();
+  link_->SendHeartbeat();
 }
 
 void Agent::Do(const Quit& /*action*/) { EndWhenLogsAreSent(loop_->clock().Now() + kLogFarewell); }
 
 // --- the link -----------------------------------------------------------------------------------
 
-void Agent::Connect() {
-  if (ending_) return;
-  const absl::StatusOr<std::string> address = options_.coordinator();
-  if (!address.ok()) return ConnectLater(address.status());
-  if (channel_ == nullptr || channel_address_ != *address) {
-    ChannelOptions channel;
-    channel.max_reconnect_pause = absl::Milliseconds(500);  // the pauses that count are ours
-    channel_ = NewChannel(*address, channel);
-    channel_address_ = *address;
-  }
-  const int64_t attempt = ++attempt_;
-  {
-    const absl::MutexLock lock(&mutex_);
-    ++open_streams_;
-  }
-  CoordinatorLink::Callbacks callbacks;
-  callbacks.on_message = [this, attempt](v1::CoordinatorMessage message) {
-    loop_->Post([this, attempt, message = std::move(message)]() mutable {
-      OnLinkMessage(attempt, std::move(message));
-    });
-  };
-  callbacks.on_end = [this, attempt](const absl::Status& status) {
-    loop_->Post([this, attempt, status] { OnLinkEnd(attempt, status); });
-    const absl::MutexLock lock(&mutex_);
-    --open_streams_;
-  };
-  link_ = std::make_unique<CoordinatorLink>(channel_, MakeHello(), std::move(callbacks));
-  loop_->RunAt(loop_->clock().Now() + kWelcomeTimeout, [this, attempt] {
-    if (attempt == attempt_ && !welcomed_ && link_ != nullptr) link_->Cancel();
-  });
+LinkKeeper::Callbacks Agent::LinkCallbacks() {
+  LinkKeeper::Callbacks callbacks;
+  callbacks.address = options_.coordinator;
+  callbacks.hello = [this] { return MakeHello(); };
+  callbacks.heartbeat = [this] { return MakeHeartbeat(); };
+  callbacks.on_up = [this] { OnLinkUp(); };
+  callbacks.on_down = [this] { OnLinkDown(); };
+  callbacks.on_message = [this](const v1::CoordinatorMessage& message) { Handle(message); };
+  callbacks.on_refused = [this](const absl::Status& status) { End(status); };
+  return callbacks;
 }
 
-void Agent::ConnectLater(const absl::Status& why) {
-  // One line for a change, not one for each attempt.
-  const std::string trouble = absl::StatusCodeToString(why.code());
-  if (trouble != last_trouble_) {
-    LogWarning("agent", "no connection to the coordinator; trying on",
-               {{"address", channel_address_}, {"why", why.message()}});
-    last_trouble_ = trouble;
-  }
-  loop_->RunAt(loop_->clock().Now() + backoff_.Next(), [this] { Connect(); });
-}
-
-v1::WorkerMessage Agent::MakeHello() const {
-  v1::WorkerMessage message;
-  v1::Hello& hello = *message.mutable_hello();
+v1::Hello Agent::MakeHello() const {
+  v1::Hello hello;
   hello.set_protocol_version(options_.protocol_version);
   hello.set_worker(options_.name);
   hello.set_incarnation(options_.incarnation);
   for (const v1::Device& device : options_.devices) *hello.add_devices() = device;
   hello.set_peer_address(peer_address_);
   hello.set_version(options_.version);
-  for (const MemberSnapshot& member : core_.Running()) *hello.add_running() = ToMessage(member);
+  v1::Heartbeat state = MakeHeartbeat();
+  hello.mutable_running()->Swap(state.mutable_running());
+  hello.mutable_ended()->Swap(state.mutable_ended());
+  return hello;
+}
+
+v1::Heartbeat Agent::MakeHeartbeat() const {
+  v1::Heartbeat heartbeat;
+  for (const MemberSnapshot& member : core_.Running()) *heartbeat.add_running() = ToMessage(member);
   for (const Report& report : core_.UnacknowledgedExits()) {
-    *hello.add_ended() = ToMessage(report.id, std::get<ExitReport>(report.content));
+    *heartbeat.add_ended() = ToMessage(report.id, std::get<ExitReport>(report.content));
   }
-  return message;
+  return heartbeat;
 }
 
-void Agent::OnLinkMessage(int64_t attempt, v1::CoordinatorMessage message) {
-  if (attempt != attempt_ || link_ == nullptr) return;
-  if (message.has_welcome()) return OnWelcome(message.welcome());
-  if (welcomed_) Handle(message);
-}
-
-void Agent::OnWelcome(const v1::Welcome& welcome) {
-  if (std::exchange(welcomed_, true)) return;
-  ready_ = true;
-  backoff_.Reset();
-  last_trouble_.clear();
-  heartbeat_interval_ = std::clamp(absl::Milliseconds(welcome.heartbeat_milliseconds()),
-                                   absl::Milliseconds(10), absl::Minutes(1));
-  LogInfo("agent", "connected to the coordinator",
-          {{"address", channel_address_}, {"worker", options_.name}});
+void Agent::OnLinkUp() {
   metrics_.Set(kLinkUp, {}, 1);
   Feed(LinkRestored{});
   FlushSteps();
-  BeatAgain();
   shipper_->OnConnected();
 }
 
-void Agent::OnLinkEnd(int64_t attempt, const absl::Status& status) {
-  if (attempt != attempt_ || link_ == nullptr) return;
-  link_.reset();
-  ready_ = false;
+void Agent::OnLinkDown() {
   metrics_.Set(kLinkUp, {}, 0);
-  if (std::exchange(welcomed_, false)) {
-    metrics_.Add(kLinkLosses, {}, 1);
-    shipper_->OnDisconnected();
-    samplers_->CancelAll();  // nobody reads their text any more
-    steps_.TakeBack();
-    Feed(LinkLost{});
-  } else if (absl::IsFailedPrecondition(status)) {
-    return End(status);
-  }
-  if (ending_) return;
-  ConnectLater(status.ok() ? absl::UnavailableError("the coordinator closed the connection")
-                           : status);
+  metrics_.Add(kLinkLosses, {}, 1);
+  shipper_->OnDisconnected();
+  samplers_->CancelAll();  // nobody reads their text any more
+  steps_.TakeBack();
+  Feed(LinkLost{});
 }
 
 void Agent::Handle(const v1::CoordinatorMessage& message) {
@@ -463,31 +404,6 @@ void Agent::Handle(const v1::CoordinatorMessage& message) {
   }
 }
 
-void Agent::Send(v1::WorkerMessage message) {
-  if (welcomed_ && link_ != nullptr) link_->Send(std::move(message));
-}
-
-void Agent::BeatAgain() {
-  if (!welcomed_) return;
-  SendBeat();
-  loop_->RunAt(loop_->clock().Now() + heartbeat_interval_, [this, attempt = attempt_] {
-    if (attempt == attempt_) BeatAgain();
-  });
-}
-
-void Agent::SendBeat() {
-  if (!welcomed_ || link_ == nullptr) return;
-  v1::WorkerMessage message;
-  v1::Heartbeat& heartbeat = *message.mutable_heartbeat();
-  heartbeat.set_sequence(++heartbeat_sequence_);
-  for (const MemberSnapshot& member : core_.Running()) *heartbeat.add_running() = ToMessage(member);
-  for (const Report& report : core_.UnacknowledgedExits()) {
-    *heartbeat.add_ended() = ToMessage(report.id, std::get<ExitReport>(report.content));
-  }
-  Send(std::move(message));
-  last_heartbeat_ = loop_->clock().Now();
-}
-
 // --- steps, logs, measurements ------------------------------------------------------------------
 
 void Agent::OnStep(const MemberKey& key, const v1::StepReport& step) {
@@ -500,32 +416,11 @@ void Agent::OnStep(const MemberKey& key, const v1::StepReport& step) {
 }
 
 void Agent::FlushSteps() {
-  if (!welcomed_ || link_ == nullptr || link_->queued_bytes() > kQueueLimitBytes) return;
+  if (!link_->up() || link_->queued_bytes() > kQueueLimitBytes) return;
   for (v1::StepBatch& batch : steps_.Take(kBatchSteps)) {
     v1::WorkerMessage message;
     *message.mutable_steps() = std::move(batch);
-    Send(std::move(message));
-  }
-}
-
-void Agent::OnOutput(const MemberKey& key, int rank, OutputStream stream, absl::string_view text) {
-  const absl::StatusOr<std::string> id = JobIdOf(key.job);
-  if (!id.ok()) return;
-  const absl::Time now = absl::Now();
-  for (std::string& line : splitters_[OutputKey{key, rank, stream}].Append(text)) {
-    spool_->Append(*id, SpooledLine{now, rank, key.generation.value(), std::move(line)});
-  }
-}
-
-void Agent::OnOutputEnd(const MemberKey& key, int rank) {
-  const absl::StatusOr<std::string> id = JobIdOf(key.job);
-  for (const OutputStream stream : {OutputStream::kStdout, OutputStream::kStderr}) {
-    const auto found = splitters_.find(OutputKey{key, rank, stream});
-    if (found == splitters_.end()) continue;
-    for (std::string& line : found->second.Finish()) {
-      spool_->Append(*id, SpooledLine{absl::Now(), rank, key.generation.value(), std::move(line)});
-    }
-    splitters_.erase(found);
+    link_->Send(std::move(message));
   }
 }
 
@@ -545,11 +440,12 @@ void Agent::Measure() {
   const absl::Time now = loop_->clock().Now();
   metrics_.Set(kRanksRunning, {}, members_->running_ranks());
   metrics_.Set(kMembersRunning, {}, static_cast<double>(core_.Running().size()));
-  if (last_heartbeat_ != absl::InfinitePast()) {
-    metrics_.Set(kHeartbeatAge, {}, absl::ToDoubleSeconds(now - last_heartbeat_));
+  if (link_->last_heartbeat() != absl::InfinitePast()) {
+    metrics_.Set(kLinkHeartbeatAge, {}, absl::ToDoubleSeconds(now - link_->last_heartbeat()));
   }
   metrics_.Set(kSpoolBytes, {}, static_cast<double>(spool_->bytes()));
   metrics_.Set(kLogLinesDropped, {}, static_cast<double>(spool_->dropped_lines()));
+  process_metrics_.Measure();
   metrics_.Set(kLoopLag, {}, absl::ToDoubleSeconds(loop_->Lag()));
   loop_->RunAt(now + kMeasureInterval, [this] { Measure(); });
 }

@@ -6,7 +6,6 @@
 // log spool; a second loop reads the spool and sends it; gRPC's threads only post.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,15 +20,15 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "common/metrics/metrics_sink.h"
+#include "common/metrics/process_metrics.h"
 #include "common/process/process_supervisor.h"
 #include "common/time/real_event_loop.h"
 #include "worker/agent/agent_core.h"
-#include "worker/agent/backoff.h"
-#include "worker/agent/coordinator_link.h"
-#include "worker/agent/line_splitter.h"
+#include "worker/agent/link_keeper.h"
 #include "worker/agent/log_shipper.h"
 #include "worker/agent/log_spool.h"
 #include "worker/agent/member_processes.h"
+#include "worker/agent/output_log.h"
 #include "worker/agent/relay_daemons.h"
 #include "worker/agent/sampler_processes.h"
 #include "worker/agent/step_buffer.h"
@@ -84,6 +83,7 @@ class Agent {
   Agent(AgentOptions options, MetricsSink& metrics);
   absl::Status Prepare();
   absl::Status MakeParts();
+  void MakeProcessParts(const std::vector<std::string>& environment);
 
   // --- the core ---
   void Feed(AgentEvent event);
@@ -95,22 +95,16 @@ class Agent {
   void SetWakeup();
 
   // --- the link ---
-  void Connect();
-  void ConnectLater(const absl::Status& why);
-  void OnLinkMessage(int64_t attempt, v1::CoordinatorMessage message);
-  void OnLinkEnd(int64_t attempt, const absl::Status& status);
-  void OnWelcome(const v1::Welcome& welcome);
+  LinkKeeper::Callbacks LinkCallbacks();
+  v1::Hello MakeHello() const;
+  v1::Heartbeat MakeHeartbeat() const;
+  void OnLinkUp();
+  void OnLinkDown();
   void Handle(const v1::CoordinatorMessage& message);
-  v1::WorkerMessage MakeHello() const;
-  void Send(v1::WorkerMessage message);
-  void BeatAgain();
-  void SendBeat();
   void FlushSteps();
 
   // --- the rest ---
   void OnStep(const MemberKey& key, const v1::StepReport& step);
-  void OnOutput(const MemberKey& key, int rank, OutputStream stream, absl::string_view text);
-  void OnOutputEnd(const MemberKey& key, int rank);
   void SweepSpool();
   void Measure();
   void End(absl::Status result);
@@ -118,49 +112,36 @@ class Agent {
 
   const AgentOptions options_;
   MetricsSink& metrics_;
+  ProcessMetrics process_metrics_;  // the loop's
   std::string peer_address_;
   absl::StatusOr<RelayPrograms> relay_programs_ = absl::UnavailableError("not looked for");
 
   std::unique_ptr<LogSpool> spool_;
-  // Output of a child, cut into lines: on the supervisor's thread only.
-  struct OutputKey {
-    MemberKey member;
-    int rank;
-    OutputStream stream;
-    friend auto operator<=>(const OutputKey&, const OutputKey&) = default;
-  };
-  std::map<OutputKey, LineSplitter> splitters_;
+  std::unique_ptr<OutputLog> output_;
 
   // The loop's.
   AgentCore core_;
   std::vector<AgentEvent> waiting_events_;
   bool stepping_ = false;
   std::optional<TimerId> wakeup_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::string channel_address_;
-  std::unique_ptr<CoordinatorLink> link_;
-  int64_t attempt_ = 0;  // numbers the streams: what an old one says is ignored
-  bool welcomed_ = false;
-  std::string last_trouble_;  // that was logged about the link
-  Backoff backoff_;
-  absl::Duration heartbeat_interval_ = absl::Seconds(1);
-  int64_t heartbeat_sequence_ = 0;
-  absl::Time last_heartbeat_ = absl::InfinitePast();
   StepBuffer steps_;
   bool flush_pending_ = false;
-  std::map<MemberKey, absl::Time> starting_;  // members that have not begun to train
+  struct Starting {
+    absl::Time since;
+    bool with_relays = false;
+  };
+  std::map<MemberKey, Starting> starting_;  // members that have not begun to train
   ReportId last_counted_;
   bool ending_ = false;
 
-  std::atomic<bool> ready_ = false;
   mutable absl::Mutex mutex_;
-  int open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status result_ ABSL_GUARDED_BY(mutex_);
   absl::Notification done_;
 
   // Threads end in the order of the destructor.
   std::unique_ptr<RealEventLoop> loop_;
   std::unique_ptr<RealEventLoop> disk_loop_;
+  std::unique_ptr<LinkKeeper> link_;
   std::unique_ptr<ProcessSupervisor> supervisor_;
   std::unique_ptr<RelayDaemons> daemons_;
   std::unique_ptr<MemberProcesses> members_;

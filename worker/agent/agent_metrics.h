@@ -11,8 +11,8 @@ inline constexpr Metric kMembersRunning = {.name = "weft_worker_members",
                                            .help = "Jobs that this worker takes part in."};
 inline constexpr Metric kLinkUp = {.name = "weft_worker_link_up",
                                    .help = "1 while the coordinator is connected."};
-inline constexpr Metric kHeartbeatAge = {
-    .name = "weft_worker_heartbeat_age_seconds",
+inline constexpr Metric kLinkHeartbeatAge = {
+    .name = "weft_worker_link_heartbeat_age_seconds",
     .help = "Time since the last heartbeat was sent over a working link."};
 inline constexpr Metric kLinkLosses = {.name = "weft_worker_link_losses_total",
                                        .help = "Connections to the coordinator that were lost.",

@@ -30,7 +30,6 @@ namespace weft::worker {
 class MemberProcesses {
  public:
   struct Options {
-    std::string worker;               // our name
     std::vector<v1::Device> devices;  // by index
     std::string rank_program;         // weft-rank
     absl::StatusOr<RelayPrograms> relay_programs = absl::UnavailableError("not looked for");

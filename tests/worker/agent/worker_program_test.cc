@@ -81,9 +81,15 @@ class WorkerProgramTest : public AgentHarness {
   [[nodiscard]] std::string StateOf(const std::string& worker) const {
     return (home_.path() / worker).string();
   }
-  [[nodiscard]] nlohmann::json Announcement(const std::string& worker) const {
-    std::ifstream file(absl::StrCat(StateOf(worker), "/worker.json"));
-    return nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  // Waits for it: it is written when everything else serves.
+  [[nodiscard]] nlohmann::json AwaitAnnouncement(const std::string& worker) const {
+    const absl::Time deadline = absl::Now() + FakeCoordinator::kPatience;
+    while (true) {
+      std::ifstream file(absl::StrCat(StateOf(worker), "/worker.json"));
+      nlohmann::json content = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+      if (content.is_object() || absl::Now() > deadline) return content;
+      absl::SleepFor(absl::Milliseconds(10));
+    }
   }
 
   // Processes other than the agents that carry this test's folder in their environment.
@@ -143,7 +149,7 @@ class WorkerProgramTest : public AgentHarness {
 TEST_F(WorkerProgramTest, AnnouncesItselfAndEndsInOrder) {
   Program& program = Start("a");
   ASSERT_TRUE(AwaitConnected("a"));
-  const nlohmann::json announcement = Announcement("a");
+  const nlohmann::json announcement = AwaitAnnouncement("a");
   ASSERT_TRUE(announcement.is_object());
   EXPECT_EQ(announcement["pid"], supervisor_->PidOf(program.child));
   supervisor_->Signal(program.child, SIGTERM);

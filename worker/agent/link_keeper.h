@@ -1,0 +1,91 @@
+// LinkKeeper: keeps a line to the coordinator open. It connects, and connects again with growing
+// pauses for as long as it lives, says Hello, waits for the welcome, and sends heartbeats. A stream
+// that is over, or was never welcomed, is not seen from outside.
+//
+// Loop thread only, except where noted.
+#pragma once
+
+#include <grpcpp/channel.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/time/event_loop.h"
+#include "weft/v1/worker_link.pb.h"
+#include "worker/agent/backoff.h"
+#include "worker/agent/coordinator_link.h"
+
+namespace weft::worker {
+
+class LinkKeeper {
+ public:
+  struct Callbacks {
+    // host:port of the coordinator, asked before each attempt.
+    std::function<absl::StatusOr<std::string>()> address;
+    std::function<v1::Hello()> hello;
+    std::function<v1::Heartbeat()> heartbeat;  // without its sequence number
+    std::function<void()> on_up;
+    std::function<void()> on_down;
+    std::function<void(const v1::CoordinatorMessage&)> on_message;  // between up and down
+    // The coordinator will have nothing to do with us; no further attempt is made.
+    std::function<void(const absl::Status&)> on_refused;
+  };
+
+  // Callbacks come on `loop`, which outlives the keeper.
+  LinkKeeper(EventLoop& loop, Callbacks callbacks);
+  // No stream may be open: Close.
+  ~LinkKeeper();
+  LinkKeeper(const LinkKeeper&) = delete;
+  LinkKeeper& operator=(const LinkKeeper&) = delete;
+
+  // Begins to connect. Once.
+  void Open();
+  // Sends what is queued, then ends the stream; no further attempt, no callback.
+  void Finish();
+  // Ends all at once and waits until gRPC lets go of every stream. From any thread but the loop's,
+  // while the loop runs.
+  void Close();
+
+  // Drops the message while the line is down.
+  void Send(v1::WorkerMessage message);
+  void SendHeartbeat();
+
+  [[nodiscard]] bool up() const { return up_; }  // any thread
+  // Bytes that gRPC has not taken yet; 0 while the line is down.
+  [[nodiscard]] int64_t queued_bytes() const;
+  [[nodiscard]] absl::Time last_heartbeat() const { return last_heartbeat_; }
+
+ private:
+  void Connect();
+  void ConnectLater(const absl::Status& why);
+  void OnMessage(int64_t attempt, const v1::CoordinatorMessage& message);
+  void OnEnd(int64_t attempt, const absl::Status& status);
+  void OnWelcome(const v1::Welcome& welcome);
+  void BeatAgain();
+
+  EventLoop& loop_;
+  const Callbacks callbacks_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::string address_;
+  std::unique_ptr<CoordinatorLink> link_;
+  int64_t attempt_ = 0;  // numbers the streams: what an old one says is ignored
+  std::atomic<bool> up_ = false;
+  bool closed_ = false;
+  std::string last_trouble_;  // that was logged
+  Backoff backoff_;
+  absl::Duration heartbeat_interval_;
+  int64_t heartbeat_sequence_ = 0;
+  absl::Time last_heartbeat_ = absl::InfinitePast();
+
+  absl::Mutex mutex_;
+  int open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace weft::worker
