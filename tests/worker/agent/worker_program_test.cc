@@ -269,6 +269,7 @@ TEST_F(WorkerProgramTest, AKilledWorkerOfAGangLeavesNothingBehind) {
   EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_PEER_LOST, "b"));
   EXPECT_LT(AwaitNoDescendants(), absl::Seconds(10));
   // What a killed process cannot remove itself goes when its successor starts.
+  coordinator_.Clear();
   Start("a");
   ASSERT_TRUE(AwaitConnected("a"));
   supervisor_->Signal(b.child, SIGTERM);
