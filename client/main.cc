@@ -19,7 +19,6 @@ int Run(int argc, char** argv) {
   CLI::App app("Train language models with efficient attention on many machines.", "weft");
   app.footer(kFooter);
   app.set_version_flag("--version", "weft 0.1.0");
-  app.require_subcommand(1);
   app.fallthrough();  // global flags may also stand behind the command
   app.add_option("--address", session.address_flag,
                  "host:port of the coordinator; default: $WEFT_ADDRESS, else the local cluster");
@@ -42,6 +41,10 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  if (app.get_subcommands().empty()) {
+    std::cerr << app.help();
+    return kExitUsage;
   }
   return session.exit_code;
 }

@@ -43,7 +43,7 @@ absl::Status CheckpointService::ListPage(const v1::ListCheckpointsRequest& reque
                         ParsePage(request.page_size(), request.page_token(), arguments));
   std::vector<std::pair<std::string, Entry>> entries;
   const auto add = [&](const Job& job) {
-    for (const Checkpoint& checkpoint : job.checkpoints) {
+    for (const Checkpoint& checkpoint : KeptCheckpoints(job)) {
       const Entry entry = {&checkpoint, &job};
       std::string key = entry.Key();
       if (page.after.empty() || key < page.after) entries.emplace_back(std::move(key), entry);

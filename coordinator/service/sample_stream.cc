@@ -8,6 +8,7 @@
 #include "common/base/status_macros.h"
 #include "common/rpc/field_violations.h"
 #include "coordinator/service/resource_names.h"
+#include "coordinator/service/wire.h"
 
 namespace weft::coordinator {
 namespace {
@@ -74,7 +75,7 @@ absl::Status SampleStream::Start() {
                         ParseCheckpointResource("name", request_.name()));
   WEFT_ASSIGN_OR_RETURN(const Job* const job, context_.FindJob("name", JobResource(name.job.name)));
   const Checkpoint* checkpoint = nullptr;
-  for (const Checkpoint& candidate : job->checkpoints) {
+  for (const Checkpoint& candidate : KeptCheckpoints(*job)) {
     if (!name.step.has_value() || candidate.step == *name.step) checkpoint = &candidate;
   }
   if (checkpoint == nullptr) {

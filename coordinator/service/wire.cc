@@ -1,5 +1,6 @@
 #include "coordinator/service/wire.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -153,6 +154,14 @@ google::protobuf::Duration ToWire(absl::Duration duration) {
 
 absl::Duration FromWire(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+absl::Span<const Checkpoint> KeptCheckpoints(const Job& job) {
+  v1::JobSpec spec;
+  spec.ParseFromString(job.request.spec.str());  // ours, so it parses
+  const auto keep = static_cast<size_t>(std::max(1, spec.checkpoint().keep()));
+  const absl::Span<const Checkpoint> all = job.checkpoints;
+  return all.subspan(all.size() > keep ? all.size() - keep : 0);
 }
 
 JobRequest RequestOf(const v1::JobSpec& spec, const std::string& request_id) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "coordinator/core/commands.h"
 #include "coordinator/core/events.h"
 #include "coordinator/core/explain.h"
@@ -33,6 +34,9 @@ v1::Job::State ToWire(JobState state);
 v1::Worker ToWire(const Worker& worker, const ClusterState& state);
 v1::Queue ToWire(const Queue& queue);
 v1::Checkpoint ToWire(const Checkpoint& checkpoint, const std::string& job_name);
+// The checkpoints that are still on disk, oldest first: ranks keep as many as the spec says, by
+// generation and step.
+absl::Span<const Checkpoint> KeptCheckpoints(const Job& job);
 v1::Explanation ToWire(const Explanation& explanation, const Job& job);
 
 // --- the link to the workers

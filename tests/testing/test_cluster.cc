@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -112,8 +114,9 @@ TestCluster::TestCluster() {
 
 TestCluster::~TestCluster() {
   if (::testing::Test::HasFailure()) std::cerr << Output();
-  // Kills and reaps whatever still runs.
+  // Kills and reaps whatever still runs; nobody is left then to remove their shared memory.
   supervisor_.reset();
+  for (const std::string& name : SharedMemory()) std::filesystem::remove("/dev/shm/" + name);
 }
 
 std::string TestCluster::Output() {
@@ -202,6 +205,7 @@ absl::Status TestCluster::StartWorker(const std::string& name,
                                         "--metrics-listen", "127.0.0.1:0"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   WEFT_RETURN_IF_ERROR(Spawn(name, "weft-worker", arguments, {}));
+  worker_pids_.push_back(PidOf(name));
   auto stub = v1::WorkerService::NewStub(channel());
   const bool joined = Poll(kStartLimit, [&] {
     grpc::ClientContext context;
@@ -259,6 +263,29 @@ std::vector<pid_t> TestCluster::Descendants(const std::string& name, const std::
       const auto path =
           std::filesystem::read_symlink(absl::StrCat("/proc/", it->second, "/exe"), error);
       if (path.filename() == program) found.push_back(it->second);
+    }
+  }
+  return found;
+}
+
+bool TestCluster::AwaitMetric(const std::string& text) {
+  return Poll(absl::Seconds(10), [&] {
+    const auto metrics = HttpGet(metrics_address_, "/metrics");
+    return metrics.ok() && absl::StrContains(*metrics, text);
+  });
+}
+
+std::vector<std::string> TestCluster::SharedMemory() {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", error)) {
+    const std::string name = entry.path().filename();
+    // weft-relay.<pid namespace>.<pid of the agent>.<...>: worker/relay names them.
+    const std::vector<std::string> parts = absl::StrSplit(name, '.');
+    pid_t pid = 0;
+    if (parts.size() > 3 && parts[0] == "weft-relay" && absl::SimpleAtoi(parts[2], &pid) &&
+        std::count(worker_pids_.begin(), worker_pids_.end(), pid) > 0) {
+      found.push_back(name);
     }
   }
   return found;

@@ -79,6 +79,11 @@ class TestCluster {
   absl::StatusOr<v1::Job> AwaitStep(const std::string& name, int64_t step,
                                     absl::Duration limit = absl::Seconds(60));
 
+  // Whether the coordinator's metrics come to hold this text within some seconds.
+  bool AwaitMetric(const std::string& text);
+  // The shared memory that this cluster's workers have made so far, by name.
+  std::vector<std::string> SharedMemory();
+
   [[nodiscard]] const std::string& address() const { return address_; }
   [[nodiscard]] const std::string& coordinator_metrics() const { return metrics_address_; }
   [[nodiscard]] std::string state_directory() const {
@@ -112,6 +117,7 @@ class TestCluster {
   std::string metrics_address_;
   std::shared_ptr<grpc::Channel> channel_;
   int programs_run_ = 0;
+  std::vector<pid_t> worker_pids_;  // of all that were started
   absl::Mutex mutex_;
   std::map<std::string, Process> processes_;
   std::unique_ptr<ProcessSupervisor> supervisor_;  // last: its callbacks use what stands above
