@@ -13,7 +13,7 @@ namespace weft::client {
 namespace {
 
 void Print(const v1::Explanation& explanation) {
-  std::cout << StateName(explanation.state()) << ": " << explanation.summary() << '\n';
+  std::cout << explanation.summary() << '\n';
   for (const v1::Blocker& blocker : explanation.blockers()) {
     std::cout << "  " << blocker.rule() << ": needs " << blocker.needed() << ' '
               << blocker.resource() << ", " << blocker.available() << " available, "

@@ -3,13 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_cluster.h"
 
@@ -33,12 +34,8 @@ v1::JobSpec EndlessOn(const std::string& text, int workers) {
 bool Exists(pid_t pid) { return kill(pid, 0) == 0; }
 
 bool SoonGone(const std::vector<pid_t>& pids) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(5);
-  while (absl::Now() < deadline) {
-    if (std::none_of(pids.begin(), pids.end(), Exists)) return true;
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  return false;
+  return weft::testing::Await([&] { return std::none_of(pids.begin(), pids.end(), Exists); },
+                              absl::Seconds(5));
 }
 
 TEST(Coordinator, LosesNoAcceptedJobWhenKilled) {

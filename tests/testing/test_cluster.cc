@@ -26,13 +26,13 @@
 #include "common/process/file_descriptor.h"
 #include "common/rpc/grpc_channel.h"
 #include "common/rpc/grpc_status.h"
+#include "tests/testing/await.h"
 
 extern char** environ;  // NOLINT(readability-identifier-naming): POSIX names it so
 
 namespace weft::testing {
 namespace {
 
-constexpr absl::Duration kPoll = absl::Milliseconds(10);
 constexpr absl::Duration kStartLimit = absl::Seconds(30);
 
 std::vector<std::string> EnvironmentWith(const std::map<std::string, std::string>& extra) {
@@ -67,6 +67,10 @@ std::multimap<pid_t, pid_t> ProcessTree() {
     }
   }
   return tree;
+}
+
+bool AwaitWithin(absl::Duration limit, const std::function<bool()>& condition) {
+  return Await(condition, limit);
 }
 
 void Deadline(grpc::ClientContext& context) { SetTimeout(context, absl::Seconds(20)); }
@@ -128,15 +132,6 @@ std::string TestCluster::Output() {
   return all;
 }
 
-bool TestCluster::Poll(absl::Duration limit, const std::function<bool()>& condition) {
-  const absl::Time deadline = absl::Now() + limit;
-  while (!condition()) {
-    if (absl::Now() >= deadline) return false;
-    absl::SleepFor(kPoll);
-  }
-  return true;
-}
-
 absl::Status TestCluster::Spawn(const std::string& name, const std::string& program,
                                 std::vector<std::string> arguments,
                                 const std::map<std::string, std::string>& environment) {
@@ -181,7 +176,7 @@ absl::Status TestCluster::StartCoordinator(const std::vector<std::string>& flags
   std::filesystem::create_directories(state_directory());
   WEFT_RETURN_IF_ERROR(Spawn("coordinator", "weft-coordinator", arguments, {}));
   const pid_t pid = PidOf("coordinator");
-  const bool serves = Poll(kStartLimit, [&] {
+  const bool serves = AwaitWithin(kStartLimit, [&] {
     std::ifstream file(absl::StrCat(state_directory(), "/coordinator.json"));
     const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || json.value("pid", 0) != pid) return !IsRunning("coordinator");
@@ -207,7 +202,7 @@ absl::Status TestCluster::StartWorker(const std::string& name,
   WEFT_RETURN_IF_ERROR(Spawn(name, "weft-worker", arguments, {}));
   worker_pids_.push_back(PidOf(name));
   auto stub = v1::WorkerService::NewStub(channel());
-  const bool joined = Poll(kStartLimit, [&] {
+  const bool joined = AwaitWithin(kStartLimit, [&] {
     grpc::ClientContext context;
     Deadline(context);
     v1::GetWorkerRequest request;
@@ -235,7 +230,7 @@ void TestCluster::Kill(const std::string& name, int signal) {
 }
 
 int TestCluster::AwaitExit(const std::string& name, absl::Duration limit) {
-  if (!Poll(limit, [&] { return !IsRunning(name); })) return -1;
+  if (!AwaitWithin(limit, [&] { return !IsRunning(name); })) return -1;
   const absl::MutexLock lock(&mutex_);
   return processes_[name].exit.ShellCode();
 }
@@ -269,7 +264,7 @@ std::vector<pid_t> TestCluster::Descendants(const std::string& name, const std::
 }
 
 bool TestCluster::AwaitMetric(const std::string& text) {
-  return Poll(absl::Seconds(10), [&] {
+  return AwaitWithin(absl::Seconds(10), [&] {
     const auto metrics = HttpGet(metrics_address_, "/metrics");
     return metrics.ok() && absl::StrContains(*metrics, text);
   });
@@ -343,7 +338,7 @@ absl::StatusOr<v1::Job> TestCluster::AwaitJob(const std::string& name,
                                               const std::function<bool(const v1::Job&)>& condition,
                                               absl::Duration limit) {
   absl::StatusOr<v1::Job> job;
-  if (Poll(limit, [&] {
+  if (AwaitWithin(limit, [&] {
         job = GetJob(name);
         return job.ok() && condition(*job);
       })) {

@@ -109,8 +109,6 @@ class TestCluster {
                      std::vector<std::string> arguments,
                      const std::map<std::string, std::string>& environment);
   bool IsRunning(const std::string& name);
-  // Polls until `condition` holds or the deadline has passed; whether it held.
-  static bool Poll(absl::Duration limit, const std::function<bool()>& condition);
 
   const TempDir directory_;
   std::string address_;

@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/process/framed_socket.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -104,9 +105,7 @@ bool IsAlive(pid_t pid) {
 }
 
 bool AwaitGone(pid_t pid) {
-  const absl::Time deadline = absl::Now() + kPatience;
-  while (IsAlive(pid) && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
-  return !IsAlive(pid);
+  return weft::testing::Await([pid] { return !IsAlive(pid); }, kPatience);
 }
 
 class ProcessSupervisorTest : public ::testing::Test {

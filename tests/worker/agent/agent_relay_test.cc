@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "tests/testing/await.h"
 #include "tests/worker/agent/agent_harness.h"
 
 namespace weft::worker {
@@ -60,11 +61,10 @@ class AgentRelayTest : public AgentHarness {
     return found;
   }
   bool AwaitNoProcesses() const {
-    const absl::Time deadline = absl::Now() + FakeCoordinator::kPatience;
     for (const char* program : {"orted", "mpirun", "weft-relay", "weft-rsh", "weft-rank"}) {
-      while (!Processes(program).empty()) {
-        if (absl::Now() > deadline) return false;
-        absl::SleepFor(absl::Milliseconds(10));
+      if (!weft::testing::Await([&] { return Processes(program).empty(); },
+                                FakeCoordinator::kPatience)) {
+        return false;
       }
     }
     return true;

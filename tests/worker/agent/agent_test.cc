@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/agent/agent_harness.h"
 
@@ -337,7 +338,7 @@ TEST_F(AgentTest, WithoutACoordinatorItTriesOnAndStillEndsWhenAsked) {
   };
   auto agent = Agent::Start(std::move(options), metrics_);
   ASSERT_THAT(agent, IsOk());
-  while (attempts < 3) absl::SleepFor(absl::Milliseconds(10));
+  ASSERT_TRUE(weft::testing::Await([&] { return attempts >= 3; }));
   EXPECT_THAT((*agent)->Ready(), StatusIs(absl::StatusCode::kUnavailable));
   (*agent)->RequestShutdown(StopMode::kSave, absl::Seconds(30));
   EXPECT_THAT((*agent)->Wait(), IsOk());

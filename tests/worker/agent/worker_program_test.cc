@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "common/base/exit_codes.h"
 #include "common/process/process_supervisor.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/agent/agent_harness.h"
 
@@ -83,13 +84,15 @@ class WorkerProgramTest : public AgentHarness {
   }
   // Waits for it: it is written when everything else serves.
   [[nodiscard]] nlohmann::json AwaitAnnouncement(const std::string& worker) const {
-    const absl::Time deadline = absl::Now() + FakeCoordinator::kPatience;
-    while (true) {
-      std::ifstream file(absl::StrCat(StateOf(worker), "/worker.json"));
-      nlohmann::json content = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-      if (content.is_object() || absl::Now() > deadline) return content;
-      absl::SleepFor(absl::Milliseconds(10));
-    }
+    nlohmann::json content;
+    weft::testing::Await(
+        [&] {
+          std::ifstream file(absl::StrCat(StateOf(worker), "/worker.json"));
+          content = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+          return content.is_object();
+        },
+        FakeCoordinator::kPatience);
+    return content;
   }
 
   // Processes other than the agents that carry this test's folder in their environment.
@@ -113,9 +116,7 @@ class WorkerProgramTest : public AgentHarness {
   // Waits until none is left; returns how long that took.
   absl::Duration AwaitNoDescendants() const {
     const absl::Time begin = absl::Now();
-    while (!Descendants().empty() && absl::Now() < begin + FakeCoordinator::kPatience) {
-      absl::SleepFor(absl::Milliseconds(10));
-    }
+    weft::testing::Await([&] { return Descendants().empty(); }, FakeCoordinator::kPatience);
     EXPECT_THAT(Descendants(), IsEmpty());
     return absl::Now() - begin;
   }
@@ -192,10 +193,9 @@ TEST_F(WorkerProgramTest, APortInUseIsNamed) {
 TEST_F(WorkerProgramTest, WithoutACoordinatorItSaysSoOnceAndWaits) {
   coordinator_.Disconnect(/*keep_away=*/true);
   Program& program = Start("a");
-  const absl::Time deadline = absl::Now() + FakeCoordinator::kPatience;
-  while (!absl::StrContains(OutputOf(program), "trying on") && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(10));
-  }
+  EXPECT_TRUE(
+      weft::testing::Await([&] { return absl::StrContains(OutputOf(program), "trying on"); },
+                           FakeCoordinator::kPatience));
   coordinator_.Disconnect(/*keep_away=*/false);
   ASSERT_TRUE(AwaitConnected("a"));
   const std::string output = OutputOf(program);

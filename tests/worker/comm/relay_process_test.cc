@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/comm/exchange_contract.h"
 #include "tests/worker/comm/host_tensor.h"
@@ -44,10 +45,7 @@ INSTANTIATE_TEST_SUITE_P(RelayProcesses, ExchangeGangContract, ::testing::Values
 
 // Polls until nothing of the gang runs any more.
 std::vector<pid_t> ProcessesLeft(const RelayProcessGang& gang) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(10);
-  while (!gang.Processes().empty() && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(10));
-  }
+  weft::testing::Await([&] { return gang.Processes().empty(); });
   return gang.Processes();
 }
 
@@ -182,8 +180,7 @@ TEST(KilledAgent, TakesItsGangAlong) {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };
-  const absl::Time deadline = absl::Now() + absl::Seconds(10);
-  while (!left().empty() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(10));
+  weft::testing::Await([&] { return left().empty(); });
   EXPECT_THAT(left(), IsEmpty());
 
   // Files are the next agent's to remove.

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Runs the benchmarks and writes docs/benchmarks.md.
+#   deploy/dev/bench.sh [BUILD_DIR]      default: build/ci
+# Run it on an idle machine. Ratios are what counts; absolute times belong to the machine that the page names.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+build=$(realpath "${1:-build/ci}")
+page=docs/benchmarks.md
+state=$(mktemp -d)
+trap 'kill %1 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$state"' EXIT
+
+table() { # the lines of a Google Benchmark run, without its banner
+  printf '\n```\n'
+  sed -n '/^Benchmark /,$p' | cut -c1-170
+  printf '```\n'
+}
+
+first_step_seconds() { # $1: a job; from its acceptance to the log line of its first step
+  local created stepped
+  created=$("$build/bin/weft" get job "$1" -o json | sed -n 's/.*"create_time": "\(.*\)".*/\1/p')
+  stepped=$("$build/bin/weft" logs "$1" -o json | tr -d '\n' | sed 's/}{/}\n{/g' |
+    grep -m1 'step 1/' | sed 's/.*"time": *"\([^"]*\)".*/\1/')
+  awk -v a="$(date -d "$created" +%s.%N)" -v b="$(date -d "$stepped" +%s.%N)" 'BEGIN { printf "%.2f", b - a }'
+}
+
+{
+  echo "# Benchmarks"
+  echo
+  echo "Made by \`deploy/dev/bench.sh\` on $(nproc) cores of $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1)."
+  echo
+  echo "## Whole training steps"
+  echo
+  echo "\`gemm_share\` is the step's rate of matrix arithmetic as a share of the library's own rate on the same threads."
+  "$build/bench/training_bench" --benchmark_min_time=3 2>/dev/null | table
+  echo
+  echo "## Durable submits over gRPC"
+  "$build/bench/submit_bench" 2>/dev/null | table
+  echo
+  echo "## From submit to the first step"
+  echo
+  export WEFT_STATE_DIR="$state"
+  "$build/bin/weft" up --any-port --workers 2 >"$state/up.log" 2>&1 &
+  until grep -q '^coordinator at' "$state/up.log"; do sleep 0.1; done
+  sed 's/steps: 150/steps: 25/' docs/examples/demo.yaml >"$state/job.yaml"
+  for _ in 1 2 3; do
+    job=$("$build/bin/weft" submit "$state/job.yaml" -o name)
+    "$build/bin/weft" watch "$job" >/dev/null
+    echo "- $(first_step_seconds "$job") s, the demo's model on two workers that exchange over MPI, its first step included"
+  done
+  echo
+  echo "Resident memory when idle:"
+  echo
+  for program in weft-coordinator weft-worker; do
+    echo "- \`$program\`: $(($(ps -C $program -o rss= | sort -n | tail -n 1) / 1024)) MiB"
+  done
+  echo
+  echo "## Attention on CPU"
+  "$build/bench/attention_bench" --benchmark_min_time=0.2 2>/dev/null | table
+} >"$page.new"
+mv "$page.new" "$page"
+echo "wrote $page"
