@@ -118,7 +118,8 @@ function(weft_test)
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   set_tests_properties(${arg_NAME} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
     ENVIRONMENT "WEFT_BIN_DIR=${CMAKE_BINARY_DIR}/bin;WEFT_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
-  if(arg_SERIAL)
+  # Tests of processes look at what the whole machine runs and keeps in shared memory.
+  if(arg_SERIAL OR "process" IN_LIST arg_LABELS)
     set_tests_properties(${arg_NAME} PROPERTIES RUN_SERIAL TRUE)
   endif()
 endfunction()
