@@ -17,6 +17,8 @@ namespace {
 
 constexpr int kFirstFreeDescriptor = 10;
 constexpr int kExecFailedStatus = 127;
+// Of -1000 (never) to 1000 (first): well before us, who have 0 like everybody.
+constexpr char kVictimScore[] = "500";
 
 // Everything the child needs, allocated before the fork: afterwards only async-signal-safe calls
 // are allowed, because other threads may have held locks.
@@ -44,7 +46,7 @@ void ResetSignals() {
   for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &standard, nullptr);
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
 bool PlaceDescriptors(const ChildDescriptors& descriptors) {
@@ -65,8 +67,7 @@ bool PlaceDescriptors(const ChildDescriptors& descriptors) {
 void PreferAsVictim() {
   const int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (file < 0) return;
-  constexpr char kScore[] = "500";
-  [[maybe_unused]] const ssize_t ignored = write(file, kScore, sizeof(kScore) - 1);
+  [[maybe_unused]] const ssize_t ignored = write(file, kVictimScore, sizeof(kVictimScore) - 1);
   close(file);
 }
 

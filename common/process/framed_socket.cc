@@ -14,9 +14,11 @@
 namespace weft {
 namespace {
 
+// poll counts milliseconds in an int.
+constexpr absl::Duration kLongestPoll = absl::Hours(1);
+
 // Waits until the socket is ready for `events` (or broken). kDeadlineExceeded at the deadline.
 absl::Status WaitReady(int socket, int16_t events, absl::Time deadline) {
-  constexpr absl::Duration kLongestPoll = absl::Hours(1);
   while (true) {
     pollfd entry{socket, events, 0};
     const absl::Duration left = std::min(deadline - absl::Now(), kLongestPoll);

@@ -24,7 +24,8 @@ using DaemonRequestId = StrongInt<struct DaemonRequestIdTag>;
 struct MemberKey {
   std::string job;
   Generation generation;
-  friend auto operator<=>(const MemberKey&, const MemberKey&) = default;
+  friend auto operator<=>(const MemberKey&,
+                          const MemberKey&) = default;  // NOLINT(modernize-use-nullptr)
 };
 
 enum class MemberPhase : uint8_t { kStarting, kRestoring, kTraining, kSaving, kStopping };

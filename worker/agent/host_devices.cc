@@ -17,6 +17,9 @@
 namespace weft::worker {
 namespace {
 
+// More than the fixed set of the C library holds: there are machines with more cores.
+constexpr int kMaxCores = 8192;
+
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;
@@ -83,8 +86,6 @@ double CoreLimitV1(const std::string& root) {
 }
 
 int CoresByAffinity() {
-  // Larger than the fixed set of the C library: there are machines with more cores.
-  constexpr int kMaxCores = 8192;
   cpu_set_t* set = CPU_ALLOC(kMaxCores);
   const size_t bytes = CPU_ALLOC_SIZE(kMaxCores);
   CPU_ZERO_S(bytes, set);

@@ -26,7 +26,8 @@ class OutputLog {
     MemberKey member;
     int rank = 0;
     OutputStream stream = OutputStream::kStdout;
-    friend auto operator<=>(const Source&, const Source&) = default;
+    friend auto operator<=>(const Source&,
+                            const Source&) = default;  // NOLINT(modernize-use-nullptr)
   };
   void Spool(const Source& source, std::vector<std::string> lines);
 
