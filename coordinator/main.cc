@@ -38,7 +38,10 @@ sigset_t EndSignals() {
 
 // Defaults < file < environment < flags.
 absl::StatusOr<CoordinatorConfig> Configure(const std::string& file, ConfigSource flags) {
-  const Environment environment = [](const char* name) { return std::getenv(name); };
+  // Read once, before any other thread exists.
+  const Environment environment = [](const char* name) {
+    return std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  };
   std::vector<ConfigSource> sources = {DefaultsFor(environment)};
   if (!file.empty()) {
     WEFT_ASSIGN_OR_RETURN(const std::string text, ReadFile(RealFileSystem(), file, 1 << 20));
@@ -130,7 +133,7 @@ absl::Status Serve(const CoordinatorConfig& config) {
 int Main(int argc, char** argv) {
   // A thread's own heap costs megabytes and gains nothing here: the loop does nearly all the work.
   mallopt(M_ARENA_MAX, 2);
-  signal(SIGPIPE, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
   const sigset_t signals = EndSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::variant<CoordinatorConfig, int> read = ReadCommandLine(argc, argv);

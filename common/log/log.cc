@@ -12,6 +12,11 @@
 namespace weft {
 namespace {
 
+constexpr std::pair<const char*, LogLevel> kLevels[] = {{"debug", LogLevel::kDebug},
+                                                        {"info", LogLevel::kInfo},
+                                                        {"warning", LogLevel::kWarning},
+                                                        {"error", LogLevel::kError}};
+
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug:
@@ -68,10 +73,6 @@ void Log(LogLevel level, absl::string_view component, absl::string_view text,
 void SetLogLevel(LogLevel level) { Logger().set_level(ToSpdlog(level)); }
 
 absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view text) {
-  static constexpr std::pair<const char*, LogLevel> kLevels[] = {{"debug", LogLevel::kDebug},
-                                                                 {"info", LogLevel::kInfo},
-                                                                 {"warning", LogLevel::kWarning},
-                                                                 {"error", LogLevel::kError}};
   for (const auto& [name, level] : kLevels) {
     if (text == name) return level;
   }

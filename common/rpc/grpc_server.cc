@@ -94,6 +94,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen));
   }
   state->address = absl::StrCat(listen->host, ":", state->port);
+  state->service_names = options.service_names;
   std::unique_ptr<GrpcServer> result(new GrpcServer(std::move(state)));
   result->SetServing(false);
   return result;
@@ -104,10 +105,9 @@ const std::string& GrpcServer::address() const { return state_->address; }
 int GrpcServer::port() const { return state_->port; }
 
 void GrpcServer::SetServing(bool serving) {
-  // Sets the server's own entry, named "", and every service that was ever asked for.
   if (auto* health = state_->server->GetHealthCheckService(); health != nullptr) {
     health->SetServingStatus("", serving);
-    health->SetServingStatus(serving);
+    for (const std::string& name : state_->service_names) health->SetServingStatus(name, serving);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/utf8.h"
 #include "common/rpc/error_details.pb.h"
 
 namespace weft {
@@ -17,8 +18,8 @@ std::string Shortened(absl::string_view message) {
   for (size_t i = 0; i < message.size(); ++i) {
     encoded += message[i] >= ' ' && message[i] < '\x7f' && message[i] != '%' ? 1 : 3;
     if (encoded > kMaxMessageBytes) {
-      while (i > 0 && (message[i] & 0xC0) == 0x80) --i;  // not within a character of UTF-8
-      return absl::StrCat(message.substr(0, i), " ... (", message.size() - i, " more bytes)");
+      const absl::string_view begin = Utf8Prefix(message, i);
+      return absl::StrCat(begin, " ... (", message.size() - begin.size(), " more bytes)");
     }
   }
   return std::string(message);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "common/base/utf8.h"
 
 namespace weft::coordinator {
 namespace {
@@ -30,7 +31,7 @@ int64_t MicrosOf(const google::protobuf::Timestamp& time) {
 
 std::string FormatLogLine(const v1::LogLine& line, absl::string_view worker, int64_t number) {
   const absl::Time time = absl::FromUnixMicros(MicrosOf(line.time()));
-  std::string text = line.text().substr(0, kMaxTextBytes);
+  std::string text(Utf8Prefix(line.text(), kMaxTextBytes));
   std::replace_if(
       text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   const std::string rank = line.rank() < 0 ? std::string(kAgent) : absl::StrCat(line.rank());

@@ -147,6 +147,10 @@ absl::Status CoordinatorServer::Parts::Serve() {
   GrpcServer::Options grpc;
   grpc.listen = options_.listen;
   grpc.metrics = &metrics_;
+  grpc.service_names = {v1::JobService::service_full_name(), v1::WorkerService::service_full_name(),
+                        v1::QueueService::service_full_name(),
+                        v1::CheckpointService::service_full_name(),
+                        v1::WorkerLinkService::service_full_name()};
   WEFT_ASSIGN_OR_RETURN(
       grpc_,
       GrpcServer::Start(grpc, {job_service_.get(), worker_service_.get(), queue_service_.get(),

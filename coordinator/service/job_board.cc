@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/log/log.h"
 #include "coordinator/core/explain.h"
 #include "coordinator/service/metric_names.h"
@@ -14,6 +15,25 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(1);
 
+// A worker, a queue, or the number of a job that is gone.
+std::string SubjectOf(const Fact& fact) {
+  return std::visit(
+      [](const auto& of_kind) -> std::string {
+        if constexpr (requires { of_kind.job; }) {
+          return absl::StrCat(of_kind.job.value());
+        } else if constexpr (requires { of_kind.worker; }) {
+          return of_kind.worker;
+        } else if constexpr (requires { of_kind.settings; }) {
+          return of_kind.settings.name;
+        } else if constexpr (requires { of_kind.name; }) {
+          return of_kind.name;
+        } else {
+          return "";
+        }
+      },
+      fact);
+}
+
 }  // namespace
 
 JobBoard::JobBoard(EventLoop& loop, Archive& archive, MetricsSink& metrics,
@@ -22,14 +42,20 @@ JobBoard::JobBoard(EventLoop& loop, Archive& archive, MetricsSink& metrics,
       archive_(archive),
       sink_(metrics),
       metrics_(metrics),
+      process_(metrics),
       stepped_down_(std::move(stepped_down)) {}
 
 void JobBoard::Begin(const Driver& driver, const std::map<JobId, StepHistory::Summary>& summaries) {
   driver_ = &driver;
   for (const auto& [job, summary] : summaries) {
-    if (driver.state().FindJob(job) != nullptr) progress_[job].summary = summary;
+    if (driver.state().FindJob(job) != nullptr) {
+      progress_[job].summary = summary;
+    } else {
+      leftovers_.insert(job);
+    }
   }
   metrics_.Begin(driver.state(), loop_.clock().Now());
+  process_.Measure();
   sink_.Set(kLoopLag, {}, 0);
   sink_.Set(kPendingEvents, {}, 0);
   tick_due_ = loop_.clock().Now() + kTick;
@@ -46,6 +72,7 @@ void JobBoard::Tick() {
   sink_.Set(kLoopLag, {}, std::max(0.0, absl::ToDoubleSeconds(now - tick_due_)));
   sink_.Set(kPendingEvents, {}, static_cast<double>(driver_->pending()));
   metrics_.Tick(driver_->state(), now);
+  process_.Measure();
   tick_due_ = now + kTick;
   timer_ = loop_.RunAt(tick_due_, [this] { Tick(); });
 }
@@ -57,10 +84,34 @@ void JobBoard::ForEachWatcher(JobId job, Call call) {
   for (JobWatcher* const watcher : found->second) call(*watcher);
 }
 
+// What the operator reads: each change that lasts, as one line. And the archive of an earlier job
+// with this number goes.
+void JobBoard::OnFact(const Fact& fact, const ClusterState& state) {
+  const JobId id = JobOf(fact);
+  const Job* const job = state.FindJob(id);
+  if (job != nullptr && std::holds_alternative<JobAdded>(fact) && leftovers_.erase(id) > 0) {
+    archive_.Delete(id, job->name);
+  }
+  if (const auto* lost = std::get_if<WorkerLost>(&fact); lost != nullptr) {
+    LogWarning("cluster", "WorkerLost", {{"worker", lost->worker}, {"why", lost->why}});
+  } else if (!IsDurable(fact)) {
+    return;
+  } else if (job != nullptr) {
+    LogInfo("cluster", FactName(fact),
+            {{"job", job->name},
+             {"generation", job->generation.value()},
+             {"state", ToString(job->state)},
+             {"reason", job->reason.text}});
+  } else {
+    LogInfo("cluster", FactName(fact), {{"about", SubjectOf(fact)}});
+  }
+}
+
 void JobBoard::OnFacts(absl::Span<const Fact> facts, const ClusterState& state) {
   metrics_.OnFacts(facts, state);
   std::set<JobId> changed;
   for (const Fact& fact : facts) {
+    OnFact(fact, state);
     if (const JobId job = JobOf(fact); job.value() > 0) changed.insert(job);
   }
   for (const JobId job : changed) {

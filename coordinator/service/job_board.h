@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/metrics/process_metrics.h"
 #include "common/time/event_loop.h"
 #include "coordinator/archive/archive.h"
 #include "coordinator/archive/step_history.h"
@@ -62,6 +63,7 @@ class JobBoard final : public DriverObserver {
   };
 
   void Tick();
+  void OnFact(const Fact& fact, const ClusterState& state);
   template <class Call>
   void ForEachWatcher(JobId job, Call call);
 
@@ -69,9 +71,12 @@ class JobBoard final : public DriverObserver {
   Archive& archive_;
   MetricsSink& sink_;
   ClusterMetrics metrics_;
+  ProcessMetrics process_;
   SteppedDown stepped_down_;
   const Driver* driver_ = nullptr;
   std::map<JobId, Progress> progress_;
+  // Jobs of the archive that the store does not know: their numbers may be given again.
+  std::set<JobId> leftovers_;
   std::map<JobId, std::set<JobWatcher*>> watchers_;
   std::optional<TimerId> timer_;
   absl::Time tick_due_;

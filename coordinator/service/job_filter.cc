@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "common/rpc/field_violations.h"
 
 namespace weft::coordinator {
@@ -16,7 +17,7 @@ constexpr JobState kStates[] = {JobState::kQueued,    JobState::kStarting, JobSt
                                 JobState::kSucceeded, JobState::kFailed,   JobState::kCancelled};
 
 absl::Status BadTerm(absl::string_view term, absl::string_view allowed) {
-  return InvalidField("filter", absl::StrCat("'", term.substr(0, 100), "': allowed: ", allowed));
+  return InvalidField("filter", absl::StrCat("'", Utf8Prefix(term, 100), "': allowed: ", allowed));
 }
 
 absl::StatusOr<JobState> ParseState(absl::string_view term, absl::string_view value) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/utf8.h"
 #include "common/log/log.h"
 #include "coordinator/service/resource_names.h"
 #include "coordinator/service/wire.h"
@@ -20,7 +21,7 @@ absl::Status CheckProtocol(const v1::Hello& hello, const std::string& version) {
   if (hello.protocol_version() == kProtocolVersion) return absl::OkStatus();
   const bool worker_is_older = hello.protocol_version() < kProtocolVersion;
   return absl::FailedPreconditionError(absl::StrCat(
-      "worker ", hello.worker().substr(0, 100), " (version ", hello.version().substr(0, 100),
+      "worker ", Utf8Prefix(hello.worker(), 100), " (version ", Utf8Prefix(hello.version(), 100),
       ") speaks link protocol ", hello.protocol_version(), ", this coordinator (version ", version,
       ") speaks ", kProtocolVersion, ": update the ", worker_is_older ? "worker" : "coordinator"));
 }
@@ -93,7 +94,7 @@ void LinkStream::OnHello(const v1::Hello& hello) {
   slots_ = joined->offer.slots;
   Remember(hello.running());
   links_.Add(this);  // before the event: its commands may come at once
-  context_.Handle(*std::move(joined),
+  context_.Handle(*joined,
                   WhileAlive([this](const absl::StatusOr<JobId>& reply) { OnJoined(reply); }));
 }
 
@@ -139,17 +140,16 @@ void LinkStream::OnExit(const v1::MemberExit& exit) {
            {"generation", exit.generation()},
            {"outcome", v1::MemberExit::Outcome_Name(exit.outcome())},
            {"message", exited->message}});
-  context_.Handle(*std::move(exited),
-                  WhileAlive([this, id = exit.id()](const absl::StatusOr<JobId>& reply) {
-                    Acknowledge(id, reply.status());
-                  }));
+  context_.Handle(*exited, WhileAlive([this, id = exit.id()](const absl::StatusOr<JobId>& reply) {
+    Acknowledge(id, reply.status());
+  }));
 }
 
 void LinkStream::OnCheckpoint(const v1::CheckpointPublished& published) {
   absl::StatusOr<CheckpointPublished> event =
       FromWire(published, device_class_, loop().clock().Now());
   if (!event.ok()) return End(event.status());
-  context_.Handle(*std::move(event),
+  context_.Handle(*event,
                   WhileAlive([this, id = published.id()](const absl::StatusOr<JobId>& reply) {
                     Acknowledge(id, reply.status());
                   }));

@@ -38,9 +38,10 @@ absl::Status QueueService::Show(const QueueName& name, v1::Queue* response) cons
   return absl::OkStatus();
 }
 
-void QueueService::Change(Event event, const QueueName& name, Reply reply, v1::Queue* response) {
-  context_.Handle(std::move(event), [this, name, response, reply = std::move(reply)](
-                                        const absl::StatusOr<JobId>& done) mutable {
+void QueueService::Change(const Event& event, const QueueName& name, Reply reply,
+                          v1::Queue* response) {
+  context_.Handle(event, [this, name, response,
+                          reply = std::move(reply)](const absl::StatusOr<JobId>& done) mutable {
     reply.Finish(done.ok() ? Show(name, response) : done.status());
   });
 }

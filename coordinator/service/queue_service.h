@@ -30,7 +30,7 @@ class QueueService final : public v1::QueueService::CallbackService {
 
  private:
   // Asks the core for `event` and answers with the queue as it is then.
-  void Change(Event event, const QueueName& name, Reply reply, v1::Queue* response);
+  void Change(const Event& event, const QueueName& name, Reply reply, v1::Queue* response);
   [[nodiscard]] absl::Status Show(const QueueName& name, v1::Queue* response) const;
 
   const ServiceContext& context_;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "common/rpc/field_violations.h"
 #include "proto/spec/resolve.h"
 
@@ -16,7 +17,7 @@ constexpr absl::string_view kCheckpoints = "/checkpoints/";
 absl::Status BadName(absl::string_view field, absl::string_view resource,
                      absl::string_view allowed) {
   return InvalidField(
-      field, absl::StrCat("'", resource.substr(0, 200), "' is no name; allowed: ", allowed));
+      field, absl::StrCat("'", Utf8Prefix(resource, 200), "' is no name; allowed: ", allowed));
 }
 
 // A positive number without sign or leading zeros: every name has one spelling.

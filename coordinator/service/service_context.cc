@@ -9,9 +9,9 @@
 
 namespace weft::coordinator {
 
-void ServiceContext::Handle(Event event, Driver::Done done) const {
+void ServiceContext::Handle(const Event& event, Driver::Done done) const {
   const absl::Time begin = loop.clock().Now();
-  driver.Handle(std::move(event), std::move(done));
+  driver.Handle(event, std::move(done));
   metrics.Observe(kDecideSeconds, {}, absl::ToDoubleSeconds(loop.clock().Now() - begin));
 }
 

@@ -24,7 +24,7 @@ struct ServiceContext {
   std::string checkpoint_root;  // folder of all jobs' checkpoints, as the workers see it
 
   // Hands an event to the driver and takes the time. Loop thread.
-  void Handle(Event event, Driver::Done done = nullptr) const;
+  void Handle(const Event& event, Driver::Done done = nullptr) const;
   // kNotFound, with the resource's name. Loop thread.
   [[nodiscard]] absl::StatusOr<const Job*> FindJob(absl::string_view field,
                                                    const std::string& resource) const;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "coordinator/service/resource_names.h"
 #include "proto/spec/resolve.h"
 
@@ -13,7 +14,9 @@ namespace {
 
 constexpr size_t kMaxMessageBytes = 4096;  // of a text that an agent sends for people
 
-std::string Bounded(const std::string& text) { return text.substr(0, kMaxMessageBytes); }
+std::string Bounded(const std::string& text, size_t max_bytes = kMaxMessageBytes) {
+  return std::string(Utf8Prefix(text, max_bytes));
+}
 
 // "cpu": also how the spec writes it.
 std::string DeviceKindName(v1::DeviceKind kind) {
@@ -74,7 +77,7 @@ absl::StatusOr<WorkerOffer> OfferOf(const v1::Hello& hello) {
   }
   v1::Worker shown;
   *shown.mutable_devices() = hello.devices();
-  shown.set_version(hello.version().substr(0, 100));
+  shown.set_version(Bounded(hello.version(), 100));
   return WorkerOffer{.device_kind = DeviceKindName(first.kind()),
                      .device_class = first.device_class(),
                      .slots = hello.devices_size(),
@@ -288,7 +291,8 @@ absl::StatusOr<std::vector<MemberReport>> FromWire(
 
 absl::StatusOr<WorkerJoined> FromWire(const v1::Hello& hello) {
   if (!spec::IsName(hello.worker())) {
-    return absl::InvalidArgumentError(absl::StrCat("hello.worker: '", hello.worker().substr(0, 100),
+    return absl::InvalidArgumentError(absl::StrCat("hello.worker: '",
+                                                   Utf8Prefix(hello.worker(), 100),
                                                    "' is no name; allowed: ", spec::NameRule()));
   }
   if (hello.incarnation().empty() || hello.incarnation().size() > 100) {
@@ -313,7 +317,7 @@ absl::StatusOr<MemberExited> FromWire(const v1::MemberExit& exit) {
   exited.outcome = OutcomeOf(exit.outcome());
   exited.message = Bounded(exit.message());
   exited.step = StepIndex(exit.step());
-  exited.weights_hash = exit.weights_hash().substr(0, 64);
+  exited.weights_hash = Bounded(exit.weights_hash(), 64);
   return exited;
 }
 
@@ -326,7 +330,7 @@ absl::StatusOr<CheckpointPublished> FromWire(const v1::CheckpointPublished& publ
   event.checkpoint = {.step = StepIndex(checkpoint.step()),
                       .generation = Generation(checkpoint.generation()),
                       .location = Bounded(checkpoint.path()),
-                      .weights_hash = checkpoint.weights_hash().substr(0, 64),
+                      .weights_hash = Bounded(checkpoint.weights_hash(), 64),
                       .bytes = checkpoint.bytes(),
                       .device_class = device_class,
                       .published = now};

@@ -27,9 +27,10 @@ absl::Status WorkerService::Show(const WorkerName& name, v1::Worker* response) c
   return absl::OkStatus();
 }
 
-void WorkerService::Change(Event event, const WorkerName& name, Reply reply, v1::Worker* response) {
-  context_.Handle(std::move(event), [this, name, response, reply = std::move(reply)](
-                                        const absl::StatusOr<JobId>& done) mutable {
+void WorkerService::Change(const Event& event, const WorkerName& name, Reply reply,
+                           v1::Worker* response) {
+  context_.Handle(event, [this, name, response,
+                          reply = std::move(reply)](const absl::StatusOr<JobId>& done) mutable {
     reply.Finish(done.ok() ? Show(name, response) : done.status());
   });
 }

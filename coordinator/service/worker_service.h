@@ -28,7 +28,7 @@ class WorkerService final : public v1::WorkerService::CallbackService {
  private:
   [[nodiscard]] absl::Status Show(const WorkerName& name, v1::Worker* response) const;
   // Asks the core for `event` and answers with the worker as it is then.
-  void Change(Event event, const WorkerName& name, Reply reply, v1::Worker* response);
+  void Change(const Event& event, const WorkerName& name, Reply reply, v1::Worker* response);
 
   const ServiceContext& context_;
 };

@@ -81,6 +81,7 @@ TEST(PrometheusMetricsTest, AFloodOfLabelValuesIsBoundedAndCounted) {
 TEST(PrometheusMetricsTest, CountsFromManyThreads) {
   PrometheusMetrics metrics;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&metrics] {
       for (int n = 0; n < 1000; ++n) metrics.Add(kDone, {"a"}, 1);

@@ -56,6 +56,7 @@ TEST(GrpcStatusTest, OtherStatusesCarryNoViolations) {
 
 TEST(GrpcStatusTest, ErrorsFitIntoTrailers) {
   std::vector<FieldViolation> violations;
+  violations.reserve(1000);
   for (int i = 0; i < 1000; ++i) violations.push_back({absl::StrCat("field", i), "is wrong"});
   const grpc::Status status = ToGrpc(InvalidFields(violations));
   EXPECT_LE(status.error_message().size() + status.error_details().size() * 4 / 3, 7500U);

@@ -8,9 +8,6 @@
 namespace weft::coordinator {
 namespace {
 
-using testing::IsOk;
-using testing::StatusIs;
-
 class ArchiveTest : public ::testing::Test {
  protected:
   ArchiveTest() {

@@ -127,6 +127,7 @@ TEST_F(LogStoreTest, OldLinesGoWhenTheLogIsFullAndPositionsStayValid) {
 
 TEST_F(LogStoreTest, FindsTheLastLinesOfARank) {
   std::vector<v1::LogLine> lines;
+  lines.reserve(20000);
   for (int i = 0; i < 20000; ++i) lines.push_back(Line(absl::StrCat("line ", i), i, i % 2));
   Open(int64_t{64} << 20);
   ASSERT_OK(store_->Append("demo-1", "w1", 0, lines));

@@ -8,7 +8,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 class CheckpointServiceTest : public ServiceTest {

@@ -21,7 +21,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 using weft::testing::HttpGet;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 int PortOf(const std::string& address) {
@@ -67,6 +66,7 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
            "weft_decide_seconds_bucket",
            "weft_commit_seconds_bucket{result=\"OK\"",
            "weft_loop_lag_seconds ",
+           "process_resident_memory_bytes ",
            "weft_workers{state=\"READY\"}",
            "weft_jobs{state=\"QUEUED\",queue=\"default\"}",
            "weft_job_loss{job=\"demo-1\"} 0.3125",

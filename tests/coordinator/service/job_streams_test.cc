@@ -13,7 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 class JobStreamsTest : public ServiceTest {
@@ -197,13 +196,15 @@ TEST_F(JobStreamsTest, TheStreamsEndSoonWhenTheServerStops) {
   grpc::ClientContext context;
   SetTimeout(context, absl::Seconds(30));
   const auto logs = jobs_->TailLogs(&context, request);
+  worker->SendLogs(start.job(), 0, {"a line"});
+  v1::LogLine line;
+  ASSERT_TRUE(logs->Read(&line));
   const absl::Time before = absl::Now();
   server_->Stop();
   EXPECT_LT(absl::Now() - before,
             absl::Seconds(2));  // less than the grace: nothing had to be cancelled
   EXPECT_THAT(ReadToTheEnd(*watch).status,
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("stopping")));
-  v1::LogLine line;
   EXPECT_FALSE(logs->Read(&line));
   EXPECT_THAT(FromGrpc(logs->Finish()), StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_THAT(worker->AwaitEnd(), StatusIs(absl::StatusCode::kUnavailable));

@@ -7,7 +7,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 class QueueServiceTest : public ServiceTest {

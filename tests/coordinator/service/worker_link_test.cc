@@ -8,7 +8,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using weft::testing::IsOk;
 using weft::testing::StatusIs;
 
 class WorkerLinkTest : public ServiceTest {

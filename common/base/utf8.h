@@ -1,0 +1,19 @@
+// Cuts text to a number of bytes without cutting a character: protobuf refuses strings that are not
+// valid UTF-8.
+#pragma once
+
+#include <cstddef>
+
+#include "absl/strings/string_view.h"
+
+namespace weft {
+
+// The longest beginning of `text`, which is valid UTF-8, of at most max_bytes bytes and whole
+// characters.
+inline absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return text;
+  while (max_bytes > 0 && (static_cast<unsigned char>(text[max_bytes]) & 0xC0) == 0x80) --max_bytes;
+  return text.substr(0, max_bytes);
+}
+
+}  // namespace weft
