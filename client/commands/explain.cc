@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "client/commands.h"
 #include "client/text.h"
@@ -13,7 +14,10 @@ namespace weft::client {
 namespace {
 
 void Print(const v1::Explanation& explanation) {
-  std::cout << explanation.summary() << '\n';
+  const std::string state = StateName(explanation.state());
+  // The reason of a job that rests names its state already.
+  const bool named = absl::StartsWith(explanation.summary(), state);
+  std::cout << (named ? "" : state + ": ") << explanation.summary() << '\n';
   for (const v1::Blocker& blocker : explanation.blockers()) {
     std::cout << "  " << blocker.rule() << ": needs " << blocker.needed() << ' '
               << blocker.resource() << ", " << blocker.available() << " available, "
@@ -32,7 +36,7 @@ void Print(const v1::Explanation& explanation) {
               << ShortDuration(FromProto(explanation.retry_time()) - absl::Now()) << '\n';
   }
   if (!explanation.counter_offer().empty()) {
-    std::cout << "  would start now: " << explanation.counter_offer() << '\n';
+    std::cout << "  " << explanation.counter_offer() << '\n';
   }
 }
 
