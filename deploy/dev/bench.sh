@@ -31,7 +31,7 @@ first_step_seconds() { # $1: a job; from its acceptance to the log line of its f
   echo "## Whole training steps"
   echo
   echo "\`gemm_share\` is the step's rate of matrix arithmetic as a share of the library's own rate on the same threads."
-  "$build/bench/training_bench" --benchmark_min_time=3 2>/dev/null | table
+  "$build/bench/training_bench" --benchmark_min_time=1 2>/dev/null | table
   echo
   echo "## Durable submits over gRPC"
   "$build/bench/submit_bench" 2>/dev/null | table
@@ -55,7 +55,7 @@ first_step_seconds() { # $1: a job; from its acceptance to the log line of its f
   done
   echo
   echo "## Attention on CPU"
-  "$build/bench/attention_bench" --benchmark_min_time=0.2 2>/dev/null | table
+  "$build/bench/attention_bench" --benchmark_min_time=0.05 2>/dev/null | table
 } >"$page.new"
 mv "$page.new" "$page"
 echo "wrote $page"
