@@ -1,62 +1,64 @@
-// SampleSource: a token stream cut into samples. Sample i of a split is a window of sequence + 1
-// tokens: the first `sequence` are the input, the last `sequence` the targets. Windows of a split
-// lie side by side and share one token with their neighbour, so every token is a target once.
-// The training split is the front of the stream, the validation split its end; no token is in both.
-// Threads: const methods may run at the same time. Everything here is a pure function of the data.
+// SampleSource: a data set as numbered samples of one shape, whatever it is made of: windows of a
+// text, examples with a label, pairs of texts, generated tasks.
+// Threads: const methods may run at the same time. A sample is a pure function of the data, the
+// split and its number: it never depends on what was read before.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "worker/data/token_stream.h"
 
 namespace weft::worker {
 
 enum class Split : uint8_t { kTrain, kValidation };
 
-struct SampleOptions {
-  int64_t sequence = 0;  // tokens of input in a sample
-  // Share of the stream held out for validation, in [0, 0.5]; 0: no validation split. A share
-  // greater than 0 gives at least one sample.
-  double validation_fraction = 0.0;
+enum class TargetKind : uint8_t {
+  kEachPosition,  // a target a position, -1 where there is none: language models, tagging
+  kSample,        // one label for the whole sample: classification
+};
+
+// All samples of a source have this one shape.
+struct SampleShape {
+  int64_t sequence = 0;    // positions of a row of tokens
+  int64_t rows = 1;        // rows of tokens: 2 for a pair that shares one label
+  int32_t vocabulary = 0;  // tokens are in [0, vocabulary)
+  TargetKind target_kind = TargetKind::kEachPosition;
+  int32_t classes = 0;  // targets are in [0, classes); of a language model this is the vocabulary
+  // Rows may have positions that hold nothing, at the end (texts of different lengths) or anywhere
+  // (black pixels). Their token is 0 and their target is -1.
+  bool padded = false;
+
+  [[nodiscard]] int64_t token_count() const { return rows * sequence; }
+  [[nodiscard]] int64_t target_count() const {
+    return target_kind == TargetKind::kSample ? 1 : sequence;
+  }
+  friend bool operator==(const SampleShape&, const SampleShape&) = default;
+};
+
+// Where one sample is written to, on the host.
+struct SampleBuffers {
+  absl::Span<int32_t> tokens;      // [rows, sequence]
+  absl::Span<int32_t> targets;     // [sequence] or [1]
+  absl::Span<int32_t> valid = {};  // [rows, sequence]: 0 if padded there, else 1; empty if !padded
 };
 
 class SampleSource {
  public:
-  // kInvalidArgument when an option is out of range, or the data is too short for one sample in
-  // each split: the message says what the data is and how many tokens are needed.
-  static absl::StatusOr<std::unique_ptr<SampleSource>> Create(std::unique_ptr<TokenStream> stream,
-                                                              const SampleOptions& options);
+  virtual ~SampleSource() = default;
 
-  [[nodiscard]] int64_t sequence() const { return sequence_; }
-  [[nodiscard]] int32_t vocabulary() const { return stream_->vocabulary(); }
-  [[nodiscard]] int64_t sample_count(Split split) const {
-    return split == Split::kTrain ? train_samples_ : validation_samples_;
-  }
-  // Of the data and of how it is cut: a resumed run must find the same one.
-  [[nodiscard]] const std::string& fingerprint() const { return fingerprint_; }
-  [[nodiscard]] std::string Describe() const;
-
-  // The tokens of one sample; `into` has sequence + 1 elements.
-  absl::Status Read(Split split, int64_t sample, absl::Span<int32_t> into) const;
-  // The same, as a row of inputs[sequence] and a row of targets[sequence].
-  absl::Status Read(Split split, int64_t sample, absl::Span<int32_t> inputs,
-                    absl::Span<int32_t> targets) const;
-
- private:
-  SampleSource(std::unique_ptr<TokenStream> stream, int64_t sequence, int64_t train_tokens,
-               int64_t validation_tokens);
-
-  std::unique_ptr<TokenStream> stream_;
-  int64_t sequence_;
-  int64_t validation_first_;  // first token of the validation split
-  int64_t train_samples_;
-  int64_t validation_samples_;
-  std::string fingerprint_;
+  [[nodiscard]] virtual const SampleShape& shape() const = 0;
+  // At least 1 for training; 0 when nothing is held out for validation.
+  [[nodiscard]] virtual int64_t sample_count(Split split) const = 0;
+  // Writes all of `into`, whose spans are as long as the shape says. kDataLoss, naming the file and
+  // the place, when what is stored turns out to be damaged.
+  virtual absl::Status Read(Split split, int64_t sample, const SampleBuffers& into) const = 0;
+  // Of the data and of how it is cut: a resumed run must find the same one. Equal for equal data,
+  // wherever it is kept.
+  [[nodiscard]] virtual const std::string& fingerprint() const = 0;
+  // For messages: what it is and how many samples each split has.
+  [[nodiscard]] virtual std::string Describe() const = 0;
 };
 
 }  // namespace weft::worker

@@ -14,6 +14,7 @@
 #include "proto/spec/print.h"
 #include "worker/comm/local_exchange.h"
 #include "worker/comm/relay_exchange.h"
+#include "worker/data/token_windows.h"
 #include "worker/rank/agent_link.h"
 #include "worker/rank/config_from_spec.h"
 #include "worker/rank/rank_reporter.h"
@@ -38,9 +39,9 @@ absl::StatusOr<std::unique_ptr<SampleSource>> OpenData(const TrainConfig& config
     WEFT_ASSIGN_OR_RETURN(
         stream, OpenTokenFiles(tokens.paths, static_cast<int32_t>(config.model.vocabulary)));
   }
-  return SampleSource::Create(std::move(stream),
-                              {.sequence = config.batch.sequence_length,
-                               .validation_fraction = config.data.validation_fraction});
+  return NewTokenWindows(std::move(stream),
+                         {.sequence = config.batch.sequence_length,
+                          .validation_fraction = config.data.validation_fraction});
 }
 
 std::unique_ptr<Exchange> NewExchange(const v1::RankAssignment& assignment) {

@@ -9,7 +9,9 @@ namespace weft::worker {
 
 absl::StatusOr<BatchLoader> BatchLoader::Create(kernels::Device& device, const SampleSource& source,
                                                 PassShape shape) {
-  WEFT_CHECK(shape.tokens == source.sequence());
+  const SampleShape& sample = source.shape();
+  WEFT_CHECK(sample.sequence == shape.tokens && sample.rows == 1 && !sample.padded);
+  WEFT_CHECK(sample.target_kind == TargetKind::kEachPosition);
   BatchLoader loader(source, shape);
   for (kernels::Tensor* tensor : {&loader.batch_.tokens, &loader.batch_.targets}) {
     WEFT_ASSIGN_OR_RETURN(
@@ -31,9 +33,10 @@ absl::Status BatchLoader::Load(kernels::Stream& stream, Split split,
   std::fill(targets_.begin(), targets_.end(), -1);
   const auto length = static_cast<size_t>(shape_.tokens);
   for (size_t row = 0; row < samples.size(); ++row) {
-    WEFT_RETURN_IF_ERROR(source_->Read(split, samples[row],
-                                       absl::MakeSpan(tokens_).subspan(row * length, length),
-                                       absl::MakeSpan(targets_).subspan(row * length, length)));
+    WEFT_RETURN_IF_ERROR(
+        source_->Read(split, samples[row],
+                      {.tokens = absl::MakeSpan(tokens_).subspan(row * length, length),
+                       .targets = absl::MakeSpan(targets_).subspan(row * length, length)}));
   }
   kernels::Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(device.CopyFromHost(batch_.tokens, tokens_.data(), stream));

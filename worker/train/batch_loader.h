@@ -15,7 +15,8 @@ namespace weft::worker {
 
 class BatchLoader {
  public:
-  // The source outlives the loader; shape.tokens is the source's sequence.
+  // The source outlives the loader; its samples are rows of shape.tokens tokens, each with a
+  // target.
   static absl::StatusOr<BatchLoader> Create(kernels::Device& device, const SampleSource& source,
                                             PassShape shape);
 

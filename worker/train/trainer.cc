@@ -18,15 +18,21 @@ absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const
                                                    ": a step has ", config.batch.shards,
                                                    " shards and every rank needs one"));
   }
-  if (data.sequence() != config.batch.sequence_length) {
+  const SampleShape& sample = data.shape();
+  if (sample.target_kind != TargetKind::kEachPosition || sample.rows != 1 || sample.padded) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a language model needs a target at each position of one unpadded row; ",
+                     data.Describe(), " is not of that kind"));
+  }
+  if (sample.sequence != config.batch.sequence_length) {
     return absl::InvalidArgumentError(absl::StrCat("the data is cut into sequences of ",
-                                                   data.sequence(), ", not of ",
+                                                   sample.sequence, ", not of ",
                                                    config.batch.sequence_length));
   }
-  if (data.vocabulary() > config.model.vocabulary) {
-    return absl::InvalidArgumentError(absl::StrCat("the data has a vocabulary of ",
-                                                   data.vocabulary(), ", the model only of ",
-                                                   config.model.vocabulary));
+  if (const int32_t needed = std::max(sample.vocabulary, sample.classes);
+      needed > config.model.vocabulary) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the data has a vocabulary of ", needed, ", the model only of ", config.model.vocabulary));
   }
   return absl::OkStatus();
 }

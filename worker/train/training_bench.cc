@@ -20,6 +20,7 @@
 #include "kernels/device/cpu/gemm.h"
 #include "kernels/ops/register.h"
 #include "worker/comm/local_exchange.h"
+#include "worker/data/token_windows.h"
 #include "worker/train/trainer.h"
 
 namespace weft::worker {
@@ -92,8 +93,8 @@ void TrainingStep(benchmark::State& state, std::vector<MixerConfig> (*layers)())
   kernels::RegisterCpuKernels();
   kernels::RegisterCpuAttention();
   const TrainConfig config = DemoConfig(layers());
-  const auto data = Must(
-      SampleSource::Create(std::make_unique<Noise>(), {.sequence = config.batch.sequence_length}));
+  const auto data =
+      Must(NewTokenWindows(std::make_unique<Noise>(), {.sequence = config.batch.sequence_length}));
   const auto device = Must(kernels::NewCpuDevice({.threads = static_cast<int>(state.range(0))}));
   LocalExchange exchange;
   const RealClock clock;

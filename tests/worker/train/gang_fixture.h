@@ -17,6 +17,7 @@
 #include "tests/testing/status_matchers.h"
 #include "worker/checkpoint/training_checkpoint.h"
 #include "worker/comm/in_process_exchange.h"
+#include "worker/data/token_windows.h"
 #include "worker/train/training_run.h"
 
 namespace weft::worker::testing {
@@ -62,8 +63,8 @@ inline TrainConfig TinyRun(int64_t steps) {
 }
 
 inline std::unique_ptr<SampleSource> RuleSource(int64_t sequence, int64_t tokens) {
-  auto source = SampleSource::Create(std::make_unique<RuleTokens>(tokens),
-                                     {.sequence = sequence, .validation_fraction = 0.1});
+  auto source = NewTokenWindows(std::make_unique<RuleTokens>(tokens),
+                                {.sequence = sequence, .validation_fraction = 0.1});
   WEFT_CHECK_MSG(source.ok(), source.status().ToString());
   return *std::move(source);
 }

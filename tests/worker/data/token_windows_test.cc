@@ -1,8 +1,9 @@
-#include "worker/data/sample_source.h"
+#include "worker/data/token_windows.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -42,17 +43,23 @@ class Counting : public TokenStream {
 };
 
 absl::StatusOr<std::unique_ptr<SampleSource>> Cut(int64_t size, int64_t sequence, double fraction) {
-  return SampleSource::Create(std::make_unique<Counting>(size),
-                              {.sequence = sequence, .validation_fraction = fraction});
+  return NewTokenWindows(std::make_unique<Counting>(size),
+                         {.sequence = sequence, .validation_fraction = fraction});
 }
 
 std::vector<int32_t> Sample(const SampleSource& source, Split split, int64_t index) {
-  std::vector<int32_t> tokens(static_cast<size_t>(source.sequence() + 1));
-  EXPECT_OK(source.Read(split, index, absl::MakeSpan(tokens)));
-  return tokens;
+  const auto sequence = static_cast<size_t>(source.shape().sequence);
+  std::vector<int32_t> window(sequence + 1);
+  std::vector<int32_t> targets(sequence);
+  EXPECT_OK(source.Read(
+      split, index,
+      {.tokens = absl::MakeSpan(window).first(sequence), .targets = absl::MakeSpan(targets)}));
+  EXPECT_TRUE(std::equal(window.begin() + 1, window.end() - 1, targets.begin()));
+  window.back() = targets.back();
+  return window;
 }
 
-TEST(SampleSourceTest, NeighboursShareOneToken) {
+TEST(TokenWindowsTest, NeighboursShareOneToken) {
   ASSERT_OK_AND_ASSIGN(const auto source, Cut(11, 3, 0.0));
   EXPECT_EQ(source->sample_count(Split::kTrain), 3);
   EXPECT_EQ(source->sample_count(Split::kValidation), 0);
@@ -61,16 +68,25 @@ TEST(SampleSourceTest, NeighboursShareOneToken) {
   EXPECT_THAT(Sample(*source, Split::kTrain, 2), ElementsAre(6, 7, 8, 9));
 }
 
-TEST(SampleSourceTest, TargetsAreTheInputsOnePlaceOn) {
+TEST(TokenWindowsTest, TargetsAreTheInputsOnePlaceOn) {
   ASSERT_OK_AND_ASSIGN(const auto source, Cut(11, 3, 0.0));
   std::vector<int32_t> inputs(3);
   std::vector<int32_t> targets(3);
-  ASSERT_OK(source->Read(Split::kTrain, 1, absl::MakeSpan(inputs), absl::MakeSpan(targets)));
+  ASSERT_OK(source->Read(Split::kTrain, 1,
+                         {.tokens = absl::MakeSpan(inputs), .targets = absl::MakeSpan(targets)}));
   EXPECT_THAT(inputs, ElementsAre(3, 4, 5));
   EXPECT_THAT(targets, ElementsAre(4, 5, 6));
 }
 
-TEST(SampleSourceTest, NoTokenIsInBothSplitsAndNoneIsBeyondTheEnd) {
+TEST(TokenWindowsTest, TheShapeIsThatOfALanguageModel) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Cut(11, 3, 0.0));
+  EXPECT_EQ(source->shape(),
+            (SampleShape{.sequence = 3, .vocabulary = 1 << 20, .classes = 1 << 20}));
+  EXPECT_EQ(source->shape().token_count(), 3);
+  EXPECT_EQ(source->shape().target_count(), 3);
+}
+
+TEST(TokenWindowsTest, NoTokenIsInBothSplitsAndNoneIsBeyondTheEnd) {
   for (int64_t sequence : {1, 2, 3, 7}) {
     for (int64_t size = 2 * (sequence + 1); size < 80; ++size) {
       for (double fraction : {1e-9, 0.1, 0.25, 0.5}) {
@@ -87,21 +103,21 @@ TEST(SampleSourceTest, NoTokenIsInBothSplitsAndNoneIsBeyondTheEnd) {
   }
 }
 
-TEST(SampleSourceTest, TheValidationSplitHasTheShareAskedFor) {
+TEST(TokenWindowsTest, TheValidationSplitHasTheShareAskedFor) {
   ASSERT_OK_AND_ASSIGN(const auto source, Cut(10'001, 10, 0.1));
   EXPECT_EQ(source->sample_count(Split::kTrain), 900);
   EXPECT_EQ(source->sample_count(Split::kValidation), 99);  // 1000 tokens, one only ever a target
   EXPECT_EQ(Sample(*source, Split::kValidation, 0).front(), 9001);
 }
 
-TEST(SampleSourceTest, TheShortestPossibleDataIsAccepted) {
+TEST(TokenWindowsTest, TheShortestPossibleDataIsAccepted) {
   ASSERT_OK(Cut(5, 4, 0.0));
   ASSERT_OK_AND_ASSIGN(const auto source, Cut(10, 4, 0.5));
   EXPECT_EQ(source->sample_count(Split::kTrain), 1);
   EXPECT_EQ(source->sample_count(Split::kValidation), 1);
 }
 
-TEST(SampleSourceTest, DataThatIsTooShortIsRefusedWithTheNumbers) {
+TEST(TokenWindowsTest, DataThatIsTooShortIsRefusedWithTheNumbers) {
   EXPECT_THAT(Cut(4, 4, 0.0), StatusIs(absl::StatusCode::kInvalidArgument,
                                        AllOf(HasSubstr("the numbers"), HasSubstr("5 are needed"))));
   EXPECT_THAT(Cut(9, 4, 0.1),
@@ -109,7 +125,7 @@ TEST(SampleSourceTest, DataThatIsTooShortIsRefusedWithTheNumbers) {
   EXPECT_THAT(Cut(0, 4, 0.0), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
-TEST(SampleSourceTest, ImpossibleOptionsAreRefused) {
+TEST(TokenWindowsTest, ImpossibleOptionsAreRefused) {
   for (int64_t sequence : {int64_t{0}, int64_t{-5}, int64_t{1} << 31}) {
     EXPECT_THAT(Cut(100, sequence, 0.0),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("sequence")));
@@ -120,7 +136,7 @@ TEST(SampleSourceTest, ImpossibleOptionsAreRefused) {
   }
 }
 
-TEST(SampleSourceTest, TheFingerprintCoversHowTheDataIsCut) {
+TEST(TokenWindowsTest, TheFingerprintCoversHowTheDataIsCut) {
   ASSERT_OK_AND_ASSIGN(const auto base, Cut(100, 4, 0.1));
   ASSERT_OK_AND_ASSIGN(const auto same, Cut(100, 4, 0.1));
   ASSERT_OK_AND_ASSIGN(const auto longer, Cut(100, 5, 0.1));
