@@ -14,14 +14,15 @@ using kernels::Device;
 using kernels::NewTensor;
 using kernels::Tensor;
 
-Block::Block(const ModelConfig& config, const MixerConfig& mixer, absl::string_view prefix,
+Block::Block(const ModelConfig& config, size_t layer, absl::string_view prefix,
              ParameterLayout& layout)
     : width_(config.width),
       hidden_(config.hidden),
       norm_epsilon_(config.norm_epsilon),
       first_element_(layout.block_count()),
       mixer_norm_(layout.AddNorm(absl::StrCat(prefix, ".mixer_norm.weight"), width_)),
-      mixer_(NewMixer(mixer, width_, norm_epsilon_, absl::StrCat(prefix, ".mixer"), layout)),
+      mixer_(NewMixer(config.layers[layer], PlaceOf(config, layer), absl::StrCat(prefix, ".mixer"),
+                      layout)),
       mlp_norm_(layout.AddNorm(absl::StrCat(prefix, ".mlp_norm.weight"), width_)),
       gate_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.gate.weight"), {hidden_, width_})),
       up_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.up.weight"), {hidden_, width_})),

@@ -6,7 +6,8 @@
 
 #include <memory>
 
-#include "worker/model/mixer.h"
+#include "worker/model/mixers/mixer.h"
+#include "worker/model/model_config.h"
 
 namespace weft::worker {
 
@@ -31,8 +32,7 @@ struct BlockState {
 class Block {
  public:
   // Adds the block's parameters to `layout` under "<prefix>.<name>".
-  Block(const ModelConfig& config, const MixerConfig& mixer, absl::string_view prefix,
-        ParameterLayout& layout);
+  Block(const ModelConfig& config, size_t layer, absl::string_view prefix, ParameterLayout& layout);
 
   [[nodiscard]] const Mixer& mixer() const { return *mixer_; }
   [[nodiscard]] absl::StatusOr<BlockActivations> NewActivations(kernels::Device& device,

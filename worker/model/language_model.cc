@@ -26,8 +26,8 @@ absl::StatusOr<std::unique_ptr<const LanguageModel>> LanguageModel::Create(
 LanguageModel::LanguageModel(ModelConfig config) : config_(std::move(config)) {
   embedding_weight_ = layout_.AddWeight("embedding.weight", {config_.vocabulary, config_.width});
   for (size_t i = 0; i < config_.layers.size(); ++i) {
-    blocks_.push_back(std::make_unique<const Block>(config_, config_.layers[i],
-                                                    absl::StrCat("layers.", i), layout_));
+    blocks_.push_back(
+        std::make_unique<const Block>(config_, i, absl::StrCat("layers.", i), layout_));
   }
   final_norm_offset_ = layout_.block_count();
   final_norm_weight_ = layout_.AddNorm("final_norm.weight", config_.width);

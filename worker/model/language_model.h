@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/model/block.h"
-#include "worker/model/mixer.h"
+#include "worker/model/mixers/mixer.h"
 #include "worker/model/model_config.h"
 #include "worker/model/parameter_layout.h"
 

@@ -3,61 +3,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "absl/strings/str_format.h"
+#include "worker/model/problems.h"
 
 namespace weft::worker {
-namespace {
-
-constexpr int64_t kMaxConvolutionTaps = 16;
-
-// Adds sentences to a list; each names the field and what is allowed.
-class Problems {
- public:
-  void Require(bool condition, absl::string_view sentence) {
-    if (!condition) sentences_.emplace_back(sentence);
-  }
-  [[nodiscard]] absl::Status ToStatus() const {
-    if (sentences_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrJoin(sentences_, "; "));
-  }
-
- private:
-  std::vector<std::string> sentences_;
-};
-
-void CheckMixer(const DeltaMixerConfig& mixer, int64_t width, absl::string_view layer,
-                Problems& problems) {
-  problems.Require(
-      mixer.heads >= 1 && width % mixer.heads == 0,
-      absl::StrCat(layer, ".heads is ", mixer.heads, " and must divide the width ", width));
-  problems.Require(mixer.convolution_taps >= 0 && mixer.convolution_taps <= kMaxConvolutionTaps,
-                   absl::StrCat(layer, ".convolution_taps is ", mixer.convolution_taps,
-                                " and must be 0 (none) to ", kMaxConvolutionTaps));
-}
-
-void CheckMixer(const SoftmaxMixerConfig& mixer, int64_t width, absl::string_view layer,
-                Problems& problems) {
-  const bool heads_divide = mixer.heads >= 1 && width % mixer.heads == 0;
-  problems.Require(heads_divide, absl::StrCat(layer, ".heads is ", mixer.heads,
-                                              " and must divide the width ", width));
-  problems.Require(!heads_divide || (width / mixer.heads) % 2 == 0,
-                   absl::StrCat(layer, ": the head width ", width, "/", mixer.heads,
-                                " must be even for rotary positions"));
-  problems.Require(mixer.kv_heads >= 1 && mixer.heads >= 1 && mixer.heads % mixer.kv_heads == 0,
-                   absl::StrCat(layer, ".kv_heads is ", mixer.kv_heads,
-                                " and must divide the heads ", mixer.heads));
-  problems.Require(mixer.window >= 0, absl::StrCat(layer, ".window is ", mixer.window,
-                                                   " and must be 0 (all) or positive"));
-  problems.Require(
-      mixer.rotary_base > 1.0,
-      absl::StrCat(layer, ".rotary_base is ", mixer.rotary_base, " and must be above 1"));
-}
-
-}  // namespace
-
-absl::string_view NameOf(const MixerConfig& mixer) {
-  return std::holds_alternative<DeltaMixerConfig>(mixer) ? "delta" : "softmax";
-}
 
 int64_t DefaultHidden(int64_t width) {
   constexpr int64_t multiple = 256;
@@ -77,11 +26,28 @@ absl::Status Validate(const ModelConfig& config) {
                    absl::StrCat("norm_epsilon is ", config.norm_epsilon, " and must be positive"));
   problems.Require(!config.layers.empty(), "layers is empty; at least one mixer is needed");
   for (size_t i = 0; i < config.layers.size(); ++i) {
-    const std::string layer = absl::StrCat("layers[", i, "]");
-    std::visit([&](const auto& mixer) { CheckMixer(mixer, config.width, layer, problems); },
-               config.layers[i]);
+    Check(config.layers[i], PlaceOf(config, i), absl::StrCat("layers[", i, "]"), problems);
   }
   return problems.ToStatus();
+}
+
+MixerPlace PlaceOf(const ModelConfig& config, size_t layer) {
+  return {.width = config.width,
+          .norm_epsilon = config.norm_epsilon,
+          .causal = true,
+          .layer = static_cast<int64_t>(layer),
+          .layers = static_cast<int64_t>(config.layers.size())};
+}
+
+std::string Canonical(const ModelConfig& config) {
+  // Doubles as hexadecimal: exact.
+  std::string text =
+      absl::StrFormat("model vocabulary=%d width=%d hidden=%d epsilon=%a\n", config.vocabulary,
+                      config.width, config.hidden, config.norm_epsilon);
+  for (const MixerConfig& layer : config.layers) {
+    absl::StrAppend(&text, "layer ", Canonical(layer), "\n");
+  }
+  return text;
 }
 
 }  // namespace weft::worker

@@ -3,38 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <variant>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
+#include "worker/model/mixers/mixer_config.h"
 
 namespace weft::worker {
-
-// The delta rule: a fixed-size state per head that every token corrects towards its own value.
-struct DeltaMixerConfig {
-  int64_t heads = 1;
-  // Causal depthwise convolution of this many taps on q, k and v, followed by SiLU; 0 leaves SiLU
-  // alone.
-  int64_t convolution_taps = 4;
-  // beta in (0, 2) instead of (0, 1): lets the state transition reflect.
-  bool negative_eigenvalues = false;
-  // Multiplies the normalised output by SiLU of one more projection.
-  bool output_gate = false;
-};
-
-// Causal softmax attention with rotary positions.
-struct SoftmaxMixerConfig {
-  int64_t heads = 1;
-  int64_t kv_heads = 1;  // divides heads
-  int64_t window = 0;    // tokens each token sees, itself included; 0 sees all
-  double rotary_base = 10000.0;
-};
-
-using MixerConfig = std::variant<DeltaMixerConfig, SoftmaxMixerConfig>;
-
-// The mechanism's name in specs, metrics and reports: "delta" or "softmax".
-absl::string_view NameOf(const MixerConfig& mixer);
 
 struct ModelConfig {
   int64_t vocabulary = 256;
@@ -49,5 +24,11 @@ int64_t DefaultHidden(int64_t width);
 
 // kInvalidArgument that lists every problem, separated by "; ".
 absl::Status Validate(const ModelConfig& config);
+
+// What the layer's mixer is told of the model.
+MixerPlace PlaceOf(const ModelConfig& config, size_t layer);
+
+// Everything that decides what the model computes, one line a part, exactly.
+std::string Canonical(const ModelConfig& config);
 
 }  // namespace weft::worker

@@ -1,20 +1,70 @@
 #include "worker/model/parameter_layout.h"
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 
 namespace weft::worker {
+namespace {
+
+// The standard deviation of a standard normal that is cut at two.
+constexpr double kCutDeviation = 0.87962566103423978;
+
+Initialisation ByScheme(WeightScheme scheme, double in, double out) {
+  using Kind = Initialisation::Kind;
+  switch (scheme) {
+    case WeightScheme::kNormal:
+      return {.kind = Kind::kNormal, .scale = 0.02};
+    case WeightScheme::kTorch:
+      return {.kind = Kind::kUniform, .scale = 1.0 / std::sqrt(in)};
+    case WeightScheme::kLecun:
+      return {.kind = Kind::kTruncatedNormal, .scale = 1.0 / (std::sqrt(in) * kCutDeviation)};
+    case WeightScheme::kXavierUniform:
+      return {.kind = Kind::kUniform, .scale = std::sqrt(6.0 / (in + out))};
+  }
+  return {};
+}
+
+}  // namespace
 
 ParameterIndex ParameterLayout::AddWeight(absl::string_view name, const kernels::Shape& shape) {
-  return Add({.name = std::string(name), .shape = shape});
+  const auto out = static_cast<double>(shape.dim(0));
+  const double in = static_cast<double>(shape.count()) / out;
+  return AddWeight(name, shape, ByScheme(scheme_, in, out));
+}
+
+ParameterIndex ParameterLayout::AddWeight(absl::string_view name, const kernels::Shape& shape,
+                                          Initialisation initialisation) {
+  return Add(
+      {.name = std::string(name), .shape = shape, .initialisation = std::move(initialisation)});
+}
+
+ParameterIndex ParameterLayout::AddBias(absl::string_view name, int64_t width, int64_t in) {
+  Initialisation initialisation{.kind = Initialisation::Kind::kFill, .scale = 0.0};
+  if (scheme_ == WeightScheme::kTorch) {
+    initialisation = ByScheme(scheme_, static_cast<double>(in), static_cast<double>(width));
+  }
+  return Add({.name = std::string(name),
+              .shape = {width},
+              .initialisation = std::move(initialisation),
+              .weight_decay = false});
+}
+
+ParameterIndex ParameterLayout::AddConstant(absl::string_view name, const kernels::Shape& shape,
+                                            GivenValues values) {
+  return Add({.name = std::string(name),
+              .shape = shape,
+              .initialisation = {.kind = Initialisation::Kind::kGiven, .given = std::move(values)},
+              .weight_decay = false,
+              .trained = false});
 }
 
 ParameterIndex ParameterLayout::AddNorm(absl::string_view name, int64_t width) {
   return Add({.name = std::string(name),
               .shape = {width},
-              .initialisation = Initialisation::kOne,
+              .initialisation = {.kind = Initialisation::Kind::kFill, .scale = 1.0},
               .weight_decay = false});
 }
 
@@ -35,7 +85,9 @@ const Parameter& ParameterLayout::operator[](ParameterIndex index) const {
 
 int64_t ParameterLayout::parameter_count() const {
   int64_t count = 0;
-  for (const Parameter& parameter : parameters_) count += parameter.shape.count();
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.trained) count += parameter.shape.count();
+  }
   return count;
 }
 

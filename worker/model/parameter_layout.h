@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,14 +17,39 @@ namespace weft::worker {
 
 using ParameterIndex = StrongInt<struct ParameterIndexTag>;
 
-enum class Initialisation : uint8_t { kNormal, kOne };
+// Values that follow from the job's seed alone: `into` has the parameter's elements, row-major.
+using GivenValues = std::function<void(uint64_t seed, absl::Span<double> into)>;
+
+// What a parameter is before the first step.
+struct Initialisation {
+  enum class Kind : uint8_t {
+    kFill,             // every element is `scale`
+    kNormal,           // standard deviation `scale`
+    kTruncatedNormal,  // standard deviation `scale` before cutting at two of them
+    kUniform,          // in (-scale, scale)
+    kGiven,            // what `given` writes
+  };
+  Kind kind = Kind::kNormal;
+  double scale = 0.02;
+  GivenValues given = nullptr;
+};
+
+// How the weights of linear maps begin; papers differ. In and out are the map's widths.
+enum class WeightScheme : uint8_t {
+  kNormal,         // standard deviation 0.02
+  kTorch,          // uniform within 1/sqrt(in), biases too: what PyTorch's linear layers do
+  kLecun,          // normal, cut at two deviations, variance 1/in after the cut: Flax's layers
+  kXavierUniform,  // uniform within sqrt(6 / (in + out))
+};
 
 struct Parameter {
   std::string name;  // unique; the name in checkpoints, for example "layers.0.mixer.q.weight"
   kernels::Shape shape;
   int64_t offset = 0;  // of the first element in the flat block
-  Initialisation initialisation = Initialisation::kNormal;
-  bool weight_decay = true;  // norm weights are not decayed
+  Initialisation initialisation = {};
+  bool weight_decay = true;  // norm weights and biases are not decayed
+  // A constant is kept and saved with the weights, but its gradient is always zero.
+  bool trained = true;
 };
 
 class ParameterLayout {
@@ -32,21 +58,32 @@ class ParameterLayout {
   // between two parameters are zero for ever: their gradient is zero.
   static constexpr int64_t kAlignment = 16;
 
-  // A matrix of a projection, a convolution or an embedding: Normal initialisation, decayed.
+  explicit ParameterLayout(WeightScheme scheme = WeightScheme::kNormal) : scheme_(scheme) {}
+
+  // The weight [out, in] of a linear map or a convolution, initialised by the scheme; decayed.
   ParameterIndex AddWeight(absl::string_view name, const kernels::Shape& shape);
+  // A weight with an initialisation of its own; decayed.
+  ParameterIndex AddWeight(absl::string_view name, const kernels::Shape& shape,
+                           Initialisation initialisation);
+  // The bias of a linear map with `in` inputs: zeros (in scheme kTorch as the weight); not decayed.
+  ParameterIndex AddBias(absl::string_view name, int64_t width, int64_t in);
   // The weight of a norm: ones, not decayed.
   ParameterIndex AddNorm(absl::string_view name, int64_t width);
+  // Values that are drawn once and kept: random features, sketches.
+  ParameterIndex AddConstant(absl::string_view name, const kernels::Shape& shape,
+                             GivenValues values);
 
   [[nodiscard]] absl::Span<const Parameter> parameters() const { return parameters_; }
   [[nodiscard]] const Parameter& operator[](ParameterIndex index) const;
   // Elements of the flat block, gaps included.
   [[nodiscard]] int64_t block_count() const { return block_count_; }
-  // Elements that are trained.
+  // Elements that are trained: gaps and constants are not.
   [[nodiscard]] int64_t parameter_count() const;
 
  private:
   ParameterIndex Add(Parameter parameter);
 
+  const WeightScheme scheme_;
   std::vector<Parameter> parameters_;
   int64_t block_count_ = 0;
 };

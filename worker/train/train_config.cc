@@ -8,16 +8,6 @@
 namespace weft::worker {
 namespace {
 
-std::string Canonical(const DeltaMixerConfig& mixer) {
-  return absl::StrCat("delta heads=", mixer.heads, " taps=", mixer.convolution_taps,
-                      " negative=", mixer.negative_eigenvalues, " gate=", mixer.output_gate);
-}
-
-std::string Canonical(const SoftmaxMixerConfig& mixer) {
-  return absl::StrFormat("softmax heads=%d kv_heads=%d window=%d base=%a", mixer.heads,
-                         mixer.kv_heads, mixer.window, mixer.rotary_base);
-}
-
 void CheckBatch(const BatchConfig& batch, std::vector<std::string>& problems) {
   if (batch.sequences < 1 || batch.sequence_length < 1) {
     problems.push_back(absl::StrCat("a batch of ", batch.sequences, " sequences of ",
@@ -72,17 +62,10 @@ absl::Status Validate(const TrainConfig& config) {
 }
 
 std::string Fingerprint(const TrainConfig& config) {
-  const ModelConfig& model = config.model;
   const LearningRateConfig& rate = config.learning_rate;
   const AdamWConfig& adamw = config.optimizer;
   // Doubles as hexadecimal: exact.
-  std::string text =
-      absl::StrFormat("model vocabulary=%d width=%d hidden=%d epsilon=%a\n", model.vocabulary,
-                      model.width, model.hidden, model.norm_epsilon);
-  for (const MixerConfig& layer : model.layers) {
-    absl::StrAppend(&text, "layer ",
-                    std::visit([](const auto& mixer) { return Canonical(mixer); }, layer), "\n");
-  }
+  std::string text = Canonical(config.model);
   absl::StrAppendFormat(&text, "batch sequences=%d length=%d shards=%d micro=%d\n",
                         config.batch.sequences, config.batch.sequence_length, config.batch.shards,
                         config.batch.micro_batch);

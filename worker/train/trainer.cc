@@ -121,7 +121,11 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
 absl::StatusOr<double> Trainer::RunShard(int64_t shard) {
   const BatchConfig& batch = config_.batch;
   const ParameterBlock gradients(model_->layout(), reducer_->shard_gradient(shard - shards_.first));
-  const Pass pass{.stream = *stream_, .scratch = scratch_, .weights = *weights_};
+  Pass pass{.stream = *stream_,
+            .scratch = scratch_,
+            .weights = *weights_,
+            .draws = {.seed = config_.seed, .step = step_, .training = true},
+            .step_sequences = batch.sequences};
   const double gradient_scale = 1.0 / static_cast<double>(batch.tokens());
   std::vector<int64_t> samples(static_cast<size_t>(batch.micro_batch));
   double loss = 0;
@@ -132,6 +136,7 @@ absl::StatusOr<double> Trainer::RunShard(int64_t shard) {
     }
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kTrain, samples));
     place_.time.Switch(TimeCause::kCompute);
+    pass.draws.first_sequence = shard * batch.sequences_per_shard() + row;
     const bool is_last =
         shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
     WEFT_RETURN_IF_ERROR(model_->LossesAndGradients(pass, loader_->batch(), gradient_scale,
@@ -162,7 +167,12 @@ absl::StatusOr<std::optional<double>> Trainer::Evaluate() {
 
 absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) {
   const SampleRange range = ValidationSamples(sequences, config_.batch.shards, shard);
-  const Pass pass{.stream = *stream_, .scratch = scratch_, .weights = *weights_};
+  // Every evaluation makes the same draws: losses differ by the weights alone.
+  Pass pass{.stream = *stream_,
+            .scratch = scratch_,
+            .weights = *weights_,
+            .draws = {.seed = config_.seed},
+            .step_sequences = sequences};
   std::vector<int64_t> samples;
   double loss = 0;
   for (int64_t first = range.first; first < range.last; first += config_.batch.micro_batch) {
@@ -170,6 +180,7 @@ absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) 
     const int64_t last = std::min(first + config_.batch.micro_batch, range.last);
     for (int64_t sample = first; sample < last; ++sample) samples.push_back(sample);
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kValidation, samples));
+    pass.draws.first_sequence = first;
     WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, losses_));
     WEFT_ASSIGN_OR_RETURN(const double part, SumOfLosses());
     loss += part;

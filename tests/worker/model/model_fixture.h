@@ -94,10 +94,11 @@ class ModelFixture {
     for (const Parameter& parameter : model_->layout().parameters()) {
       for (int64_t i = 0; i < parameter.shape.count(); ++i) {
         double& value = values[static_cast<size_t>(parameter.offset + i)];
-        if (parameter.initialisation == Initialisation::kNormal) {
-          value *= 25.0;
-        } else {
+        if (!parameter.trained) continue;
+        if (parameter.initialisation.kind == Initialisation::Kind::kFill) {
           value += 0.1 * static_cast<double>(i % 5);
+        } else {
+          value *= 25.0;
         }
       }
     }

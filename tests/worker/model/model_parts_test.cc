@@ -1,5 +1,6 @@
 // The small parts of a model: configuration, layout of the parameters, initial weights, scratch,
 // sampling.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -89,7 +90,7 @@ TEST(InitialWeightsTest, MatricesAreNormalWithDeviation002AndNormsAreOne) {
       sum += value;
       squares += value * value;
     }
-    if (parameter.initialisation == Initialisation::kOne) {
+    if (parameter.initialisation.kind == Initialisation::Kind::kFill) {
       EXPECT_EQ(sum, count) << parameter.name;
       EXPECT_EQ(squares, count) << parameter.name;
     } else {
@@ -98,6 +99,76 @@ TEST(InitialWeightsTest, MatricesAreNormalWithDeviation002AndNormsAreOne) {
       EXPECT_NEAR(squares / count / 4e-4, 1, 5 * std::sqrt(2 / count)) << parameter.name;
     }
   }
+}
+
+struct Moments {
+  double mean = 0;
+  double variance = 0;
+  double largest = 0;
+};
+
+// Of the only parameter of a layout of its own.
+Moments MomentsOf(const ParameterLayout& layout) {
+  const auto device = NewReference();
+  const auto stream = testing::Must(device->NewStream());
+  ParameterBlock block(layout, testing::Must(kernels::NewTensor(*device, kernels::DType::kF64,
+                                                                {layout.block_count()})));
+  EXPECT_OK(InitialiseWeights(/*seed=*/3, *stream, block));
+  const std::vector<double> values = ToHost(block[ParameterIndex(0)], *stream);
+  const auto count = static_cast<double>(values.size());
+  Moments moments;
+  for (const double value : values) {
+    moments.mean += value / count;
+    moments.variance += value * value / count;
+    moments.largest = std::max(moments.largest, std::abs(value));
+  }
+  return moments;
+}
+
+TEST(InitialWeightsTest, SchemesHaveTheSpreadThatTheyName) {
+  constexpr double in = 40;
+  constexpr double out = 100;
+  constexpr double count = in * out;
+  const auto of = [](WeightScheme scheme) {
+    ParameterLayout layout(scheme);
+    layout.AddWeight("w", {100, 40});
+    return MomentsOf(layout);
+  };
+  // A uniform variable within +-b has the variance b^2 / 3, and its square a relative standard
+  // error of sqrt(4 / 5 / count); five of them are allowed. The cut normal's tails are thinner than
+  // a normal's, whose bound sqrt(2 / count) is used.
+  const Moments torch = of(WeightScheme::kTorch);
+  EXPECT_LT(torch.largest, 1 / std::sqrt(in));
+  EXPECT_NEAR(torch.variance * 3 * in, 1, 5 * std::sqrt(0.8 / count));
+  const Moments xavier = of(WeightScheme::kXavierUniform);
+  EXPECT_LT(xavier.largest, std::sqrt(6 / (in + out)));
+  EXPECT_NEAR(xavier.variance * (in + out) / 2, 1, 5 * std::sqrt(0.8 / count));
+  const Moments lecun = of(WeightScheme::kLecun);
+  EXPECT_LE(lecun.largest, 2 / 0.8796 / std::sqrt(in));
+  EXPECT_NEAR(lecun.variance * in, 1, 5 * std::sqrt(2 / count));
+  EXPECT_NEAR(lecun.mean, 0, 5 / std::sqrt(in * count));
+}
+
+TEST(InitialWeightsTest, BiasesAreZeroExceptInTheSchemeThatDrawsThem) {
+  ParameterLayout normal;
+  normal.AddBias("b", 1000, /*in=*/25);
+  EXPECT_EQ(MomentsOf(normal).largest, 0);
+  ParameterLayout torch(WeightScheme::kTorch);
+  torch.AddBias("b", 1000, /*in=*/25);
+  const Moments moments = MomentsOf(torch);
+  EXPECT_LT(moments.largest, 0.2);
+  EXPECT_NEAR(moments.variance * 75, 1, 5 * std::sqrt(0.8 / 1000));
+}
+
+TEST(InitialWeightsTest, ConstantsFollowFromTheSeedAndAreNotTrained) {
+  ParameterLayout layout;
+  const ParameterIndex c =
+      layout.AddConstant("c", {2, 3}, [](uint64_t seed, absl::Span<double> into) {
+        for (size_t i = 0; i < into.size(); ++i) into[i] = static_cast<double>(seed + i);
+      });
+  EXPECT_EQ(layout.parameter_count(), 0);
+  EXPECT_FALSE(layout[c].weight_decay);
+  EXPECT_EQ(MomentsOf(layout).mean, 3 + 2.5);  // seed 3, elements 0 to 5
 }
 
 // Computed by another program from the definition (Philox block i / 4 of ordinal p, Box and Muller,

@@ -8,14 +8,14 @@
 #include <optional>
 #include <string>
 
-#include "worker/model/mixer.h"
+#include "worker/model/mixers/mixer.h"
 
 namespace weft::worker {
 
 class DeltaMixer final : public Mixer {
  public:
-  DeltaMixer(const DeltaMixerConfig& config, int64_t width, double norm_epsilon,
-             absl::string_view prefix, ParameterLayout& layout);
+  DeltaMixer(const DeltaMixerConfig& config, const MixerPlace& place, absl::string_view prefix,
+             ParameterLayout& layout);
 
   [[nodiscard]] absl::Status Supports(const kernels::Device& device,
                                       PassShape shape) const override;

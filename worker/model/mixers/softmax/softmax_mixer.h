@@ -1,18 +1,18 @@
-// Causal softmax attention as a mixer: projections, rotary positions on queries and keys, attention
-// over all earlier tokens or a sliding window of them, output projection. Several query heads may
-// share a key-value head.
+// Softmax attention as a mixer: projections, rotary positions on queries and keys, attention over
+// all (in a causal model: all earlier) tokens or a sliding window of them, output projection.
+// Several query heads may share a key-value head.
 #pragma once
 
 #include <memory>
 
 #include "kernels/attention/softmax/softmax.h"
-#include "worker/model/mixer.h"
+#include "worker/model/mixers/mixer.h"
 
 namespace weft::worker {
 
 class SoftmaxMixer final : public Mixer {
  public:
-  SoftmaxMixer(const SoftmaxMixerConfig& config, int64_t width, absl::string_view prefix,
+  SoftmaxMixer(const SoftmaxMixerConfig& config, const MixerPlace& place, absl::string_view prefix,
                ParameterLayout& layout);
 
   [[nodiscard]] absl::Status Supports(const kernels::Device& device,
@@ -47,6 +47,7 @@ class SoftmaxMixer final : public Mixer {
   const SoftmaxMixerConfig config_;
   const int64_t width_;
   const int64_t head_dim_;
+  const bool causal_;
   ParameterIndex q_weight_, k_weight_, v_weight_, output_weight_;
 };
 

@@ -1,4 +1,4 @@
-#include "worker/model/delta_mixer.h"
+#include "worker/model/mixers/delta/delta_mixer.h"
 
 #include <cmath>
 
@@ -50,9 +50,12 @@ struct DeltaMixer::State final : MixerState {
   Tensor memory;        // S [1, H, D, D]
 };
 
-DeltaMixer::DeltaMixer(const DeltaMixerConfig& config, int64_t width, double norm_epsilon,
+DeltaMixer::DeltaMixer(const DeltaMixerConfig& config, const MixerPlace& place,
                        absl::string_view prefix, ParameterLayout& layout)
-    : config_(config), width_(width), head_dim_(width / config.heads), norm_epsilon_(norm_epsilon) {
+    : config_(config),
+      width_(place.width),
+      head_dim_(place.width / config.heads),
+      norm_epsilon_(place.norm_epsilon) {
   const std::string name(prefix);
   q_ = AddBranch(name, "q", layout);
   k_ = AddBranch(name, "k", layout);

@@ -10,24 +10,11 @@
 #include "absl/strings/string_view.h"
 #include "kernels/device/device.h"
 #include "kernels/tensor/tensor.h"
-#include "worker/model/model_config.h"
+#include "worker/model/mixers/mixer_config.h"
 #include "worker/model/parameter_layout.h"
-#include "worker/model/scratch.h"
+#include "worker/model/pass.h"
 
 namespace weft::worker {
-
-// What every call of a model part needs: where it runs and with which weights.
-struct Pass {
-  kernels::Stream& stream;
-  Scratch& scratch;
-  const ParameterBlock& weights;
-};
-
-// The extents of one pass; activations are allocated for exactly one of these.
-struct PassShape {
-  int64_t batch = 1;
-  int64_t tokens = 1;
-};
 
 // What a forward pass leaves for its backward pass. Made by the mixer that uses it.
 class MixerActivations {
@@ -74,8 +61,8 @@ class Mixer {
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
 };
 
-// Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was validated.
-std::unique_ptr<const Mixer> NewMixer(const MixerConfig& config, int64_t width, double norm_epsilon,
+// Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was checked.
+std::unique_ptr<const Mixer> NewMixer(const MixerConfig& config, const MixerPlace& place,
                                       absl::string_view prefix, ParameterLayout& layout);
 
 }  // namespace weft::worker

@@ -1,4 +1,4 @@
-#include "worker/model/softmax_mixer.h"
+#include "worker/model/mixers/softmax/softmax_mixer.h"
 
 #include <cmath>
 #include <string>
@@ -31,14 +31,17 @@ struct SoftmaxMixer::State final : MixerState {
   Tensor lse;   // [1, H, 1]
 };
 
-SoftmaxMixer::SoftmaxMixer(const SoftmaxMixerConfig& config, int64_t width,
+SoftmaxMixer::SoftmaxMixer(const SoftmaxMixerConfig& config, const MixerPlace& place,
                            absl::string_view prefix, ParameterLayout& layout)
-    : config_(config), width_(width), head_dim_(width / config.heads) {
-  const int64_t kv_width = config.kv_heads * head_dim_;
-  q_weight_ = layout.AddWeight(absl::StrCat(prefix, ".q.weight"), {width, width});
-  k_weight_ = layout.AddWeight(absl::StrCat(prefix, ".k.weight"), {kv_width, width});
-  v_weight_ = layout.AddWeight(absl::StrCat(prefix, ".v.weight"), {kv_width, width});
-  output_weight_ = layout.AddWeight(absl::StrCat(prefix, ".output.weight"), {width, width});
+    : config_(config),
+      width_(place.width),
+      head_dim_(place.width / config.heads),
+      causal_(place.causal) {
+  const int64_t kv_width = config_.kv_heads * head_dim_;
+  q_weight_ = layout.AddWeight(absl::StrCat(prefix, ".q.weight"), {width_, width_});
+  k_weight_ = layout.AddWeight(absl::StrCat(prefix, ".k.weight"), {kv_width, width_});
+  v_weight_ = layout.AddWeight(absl::StrCat(prefix, ".v.weight"), {kv_width, width_});
+  output_weight_ = layout.AddWeight(absl::StrCat(prefix, ".output.weight"), {width_, width_});
 }
 
 int64_t SoftmaxMixer::MatmulFlopsPerToken() const {
@@ -54,7 +57,7 @@ kernels::SoftmaxProblem SoftmaxMixer::Problem(int64_t batch, int64_t queries, in
           .kv_heads = config_.kv_heads,
           .head_dim = head_dim_,
           .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_)),
-          .causal = true,
+          .causal = causal_,
           .window = config_.window};
 }
 

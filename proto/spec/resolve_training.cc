@@ -1,0 +1,95 @@
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "proto/spec/sections.h"
+
+namespace weft::spec {
+namespace {
+
+constexpr int32_t kMaxShards = 4096;
+
+int32_t DefaultShards(int32_t batch_size) {
+  int32_t shards = std::min(8, batch_size);
+  while (batch_size % shards != 0) --shards;
+  return shards;
+}
+
+void ResolveBatch(Rules& rules, v1::TrainingSpec& training) {
+  if (training.batch_size() % training.shards() != 0) {
+    rules.Report("training.batch_size",
+                 absl::StrCat("must be divisible by training.shards (", training.shards(), "), is ",
+                              training.batch_size()));
+    return;
+  }
+  const int32_t shard = training.batch_size() / training.shards();
+  if (!training.has_micro_batch_size()) training.set_micro_batch_size(shard);
+  if (training.micro_batch_size() < 1 || shard % training.micro_batch_size() != 0) {
+    rules.Report(
+        "training.micro_batch_size",
+        absl::StrCat("must divide the ", shard, " sequences of a shard (batch_size / shards), is ",
+                     training.micro_batch_size()));
+  }
+}
+
+void ResolveOptimizer(Rules& rules, v1::OptimizerSpec& optimizer) {
+  if (!optimizer.has_beta1()) optimizer.set_beta1(0.9);
+  if (!optimizer.has_beta2()) optimizer.set_beta2(0.95);
+  if (!optimizer.has_epsilon()) optimizer.set_epsilon(1e-8);
+  if (!optimizer.has_weight_decay()) optimizer.set_weight_decay(0.1);
+  const auto beta = [&](absl::string_view field, double value) {
+    if (!(value >= 0 && value < 1)) {
+      rules.Report(field, absl::StrCat("must be at least 0 and below 1, is ", value));
+    }
+  };
+  beta("training.optimizer.beta1", optimizer.beta1());
+  beta("training.optimizer.beta2", optimizer.beta2());
+  rules.Positive("training.optimizer.epsilon", optimizer.epsilon());
+  rules.InRange("training.optimizer.weight_decay", optimizer.weight_decay(), 0.0, 100.0);
+}
+
+void ResolveLearningRate(Rules& rules, v1::LearningRateSpec& rate, int64_t steps) {
+  if (!rate.has_peak()) rate.set_peak(3e-4);
+  if (!rate.has_schedule()) rate.set_schedule(v1::LearningRateSpec::SCHEDULE_COSINE);
+  if (!rate.has_warmup_steps()) rate.set_warmup_steps(0);
+  if (!rate.has_final_ratio()) rate.set_final_ratio(0.1);
+  rules.Positive("training.learning_rate.peak", rate.peak());
+  rules.InRange("training.learning_rate.final_ratio", rate.final_ratio(), 0.0, 1.0);
+  if (!v1::LearningRateSpec::Schedule_IsValid(rate.schedule()) ||
+      rate.schedule() == v1::LearningRateSpec::SCHEDULE_UNSPECIFIED) {
+    rules.Report("training.learning_rate.schedule",
+                 "must be one of constant, cosine, linear, inverse_sqrt, one_cycle");
+  }
+  if (rate.warmup_steps() < 0 || (steps > 0 && rate.warmup_steps() >= steps)) {
+    rules.Report("training.learning_rate.warmup_steps",
+                 absl::StrCat("must be 0 to training.steps - 1 (", steps - 1, "), is ",
+                              rate.warmup_steps()));
+  }
+}
+
+}  // namespace
+
+void ResolveTraining(Rules& rules, v1::TrainingSpec& training) {
+  rules.Positive("training.steps", training.steps());
+  const bool batch = rules.Positive("training.batch_size", training.batch_size());
+  rules.InRange<int64_t>("training.sequence_length", training.sequence_length(), 1, kMaxSequence);
+  if (!training.has_shards()) training.set_shards(batch ? DefaultShards(training.batch_size()) : 1);
+  if (rules.InRange("training.shards", training.shards(), 1, kMaxShards) && batch) {
+    ResolveBatch(rules, training);
+  }
+  if (!training.has_seed()) training.set_seed(0);
+  ResolveOptimizer(rules, *training.mutable_optimizer());
+  ResolveLearningRate(rules, *training.mutable_learning_rate(), training.steps());
+  if (!training.has_clip_norm()) training.set_clip_norm(1);
+  if (!(training.clip_norm() >= 0) || !std::isfinite(training.clip_norm())) {
+    rules.Report("training.clip_norm", "must be 0 (no clipping) or greater");
+  }
+  if (!training.has_reproducibility()) {
+    training.set_reproducibility(v1::REPRODUCIBILITY_EXACT);
+  }
+  if (training.reproducibility() != v1::REPRODUCIBILITY_EXACT) {
+    rules.Report("training.reproducibility", "must be exact");
+  }
+}
+
+}  // namespace weft::spec

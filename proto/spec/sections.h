@@ -1,0 +1,22 @@
+// The rules of the sections of a job spec: each fills in its defaults and reports what is wrong.
+// Private to proto/spec; resolve.h is the way in.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "proto/spec/rules.h"
+#include "weft/v1/job_spec.pb.h"
+
+namespace weft::spec {
+
+inline constexpr int64_t kMaxSequence = 1 << 20;
+
+void ResolveModel(Rules& rules, v1::ModelSpec& model);
+// `path` is that of the mixer; the scalar defaults of `model` are filled in already.
+void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
+                  const v1::ModelSpec& model);
+void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model);
+void ResolveTraining(Rules& rules, v1::TrainingSpec& training);
+
+}  // namespace weft::spec

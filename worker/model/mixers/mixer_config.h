@@ -1,0 +1,34 @@
+// MixerConfig: which mechanism mixes the tokens of a layer, and its options. Every mechanism has a
+// folder beside this file with its options (a name, a Check, a canonical text) and its mixer.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "absl/strings/string_view.h"
+#include "worker/model/mixers/delta/delta_config.h"
+#include "worker/model/mixers/mixer_place.h"
+#include "worker/model/mixers/softmax/softmax_config.h"
+#include "worker/model/problems.h"
+
+namespace weft::worker {
+
+using MixerConfig = std::variant<DeltaMixerConfig, SoftmaxMixerConfig>;
+
+// The mechanism's name in specs, metrics and reports.
+inline absl::string_view NameOf(const MixerConfig& mixer) {
+  return std::visit([](const auto& options) { return options.kName; }, mixer);
+}
+
+// Notes what is wrong with the options; `layer` is what the sentences call the layer.
+inline void Check(const MixerConfig& mixer, const MixerPlace& place, absl::string_view layer,
+                  Problems& problems) {
+  std::visit([&](const auto& options) { Check(options, place, layer, problems); }, mixer);
+}
+
+// All options in one line, exactly: equal for mixers that compute the same.
+inline std::string Canonical(const MixerConfig& mixer) {
+  return std::visit([](const auto& options) { return Canonical(options); }, mixer);
+}
+
+}  // namespace weft::worker

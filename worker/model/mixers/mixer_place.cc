@@ -1,0 +1,12 @@
+#include "worker/model/mixers/mixer_place.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace weft::worker {
+
+void CheckHeads(int64_t heads, int64_t width, absl::string_view layer, Problems& problems) {
+  problems.Require(heads >= 1 && width % heads == 0,
+                   absl::StrCat(layer, ".heads is ", heads, " and must divide the width ", width));
+}
+
+}  // namespace weft::worker

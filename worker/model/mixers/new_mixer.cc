@@ -1,0 +1,32 @@
+#include "worker/model/mixers/delta/delta_mixer.h"
+#include "worker/model/mixers/mixer.h"
+#include "worker/model/mixers/softmax/softmax_mixer.h"
+
+namespace weft::worker {
+namespace {
+
+// From a mechanism's options to its mixer: one line for each.
+template <typename Options>
+struct MixerOf;
+template <>
+struct MixerOf<DeltaMixerConfig> {
+  using Type = DeltaMixer;
+};
+template <>
+struct MixerOf<SoftmaxMixerConfig> {
+  using Type = SoftmaxMixer;
+};
+
+}  // namespace
+
+std::unique_ptr<const Mixer> NewMixer(const MixerConfig& config, const MixerPlace& place,
+                                      absl::string_view prefix, ParameterLayout& layout) {
+  return std::visit(
+      [&](const auto& options) -> std::unique_ptr<const Mixer> {
+        using Type = typename MixerOf<std::decay_t<decltype(options)>>::Type;
+        return std::make_unique<Type>(options, place, prefix, layout);
+      },
+      config);
+}
+
+}  // namespace weft::worker

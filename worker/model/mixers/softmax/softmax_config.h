@@ -1,0 +1,27 @@
+// Options of the `softmax` mixer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "worker/model/mixers/mixer_place.h"
+#include "worker/model/problems.h"
+
+namespace weft::worker {
+
+// Softmax attention with rotary positions.
+struct SoftmaxMixerConfig {
+  static constexpr absl::string_view kName = "softmax";
+
+  int64_t heads = 1;     // divides the model's width
+  int64_t kv_heads = 1;  // divides heads
+  int64_t window = 0;    // tokens each token sees, itself included; 0 sees all
+  double rotary_base = 10000.0;
+};
+
+void Check(const SoftmaxMixerConfig& mixer, const MixerPlace& place, absl::string_view layer,
+           Problems& problems);
+std::string Canonical(const SoftmaxMixerConfig& mixer);
+
+}  // namespace weft::worker
