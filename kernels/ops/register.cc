@@ -4,8 +4,10 @@
 #include "kernels/ops/elementwise/elementwise_table.h"
 #include "kernels/ops/embedding/embedding_table.h"
 #include "kernels/ops/fixed_point/fixed_point_table.h"
+#include "kernels/ops/gelu/gelu_table.h"
 #include "kernels/ops/gradient_norm/gradient_norm_table.h"
 #include "kernels/ops/l2_norm/l2_norm_table.h"
+#include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_table.h"
 #include "kernels/ops/rms_norm/rms_norm_table.h"
@@ -22,8 +24,10 @@ void RegisterCpuKernels() {
   internal::RegisterCpuElementwise();
   internal::RegisterCpuEmbedding();
   internal::RegisterCpuFixedPoint();
+  internal::RegisterCpuGelu();
   internal::RegisterCpuGradientNorm();
   internal::RegisterCpuL2Norm();
+  internal::RegisterCpuLayerNorm();
   internal::RegisterCpuLinear();
   internal::RegisterCpuLinearCrossEntropy();
   internal::RegisterCpuRmsNorm();
@@ -39,8 +43,10 @@ void RegisterReferenceKernels() {
   internal::RegisterReferenceElementwise();
   internal::RegisterReferenceEmbedding();
   internal::RegisterReferenceFixedPoint();
+  internal::RegisterReferenceGelu();
   internal::RegisterReferenceGradientNorm();
   internal::RegisterReferenceL2Norm();
+  internal::RegisterReferenceLayerNorm();
   internal::RegisterReferenceLinear();
   internal::RegisterReferenceLinearCrossEntropy();
   internal::RegisterReferenceRmsNorm();

@@ -5,7 +5,9 @@
 #include <functional>
 
 #include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/gelu/gelu.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
@@ -103,6 +105,21 @@ TEST_F(GradientTest, RmsNorm) {
   ExpectGradient(w, dw, value);
 }
 
+TEST_F(GradientTest, LayerNorm) {
+  Tensor x = Random({3, 7}), w = Random({7}), b = Random({7}), dy = Random({3, 7});
+  Tensor y = Zero({3, 7}), mean = Zero({3}), rstd = Zero({3});
+  Tensor dx = Zero({3, 7}), dw = Zero({7}), db = Zero({7});
+  const auto value = [&] {
+    EXPECT_OK(LayerNormForward(stream(), x, w, b, 1e-2, y, mean, rstd));
+    return Dot(y, dy);
+  };
+  value();
+  ASSERT_OK(LayerNormBackward(stream(), x, w, mean, rstd, dy, dx, Accumulate::kNo, dw, db));
+  ExpectGradient(x, dx, value);
+  ExpectGradient(w, dw, value);
+  ExpectGradient(b, db, value);
+}
+
 TEST_F(GradientTest, L2Norm) {
   Tensor x = Random({4, 6}), dy = Random({4, 6});
   Tensor y = Zero({4, 6}), inverse_norm = Zero({4}), dx = Zero({4, 6});
@@ -151,6 +168,17 @@ TEST_F(GradientTest, Activations) {
   };
   ExpectGradient(x, dx, swiglu);
   ExpectGradient(up, dup, swiglu);
+}
+
+TEST_F(GradientTest, Gelu) {
+  Tensor x = Random({9}), dy = Random({9}), y = Zero({9}), dx = Zero({9});
+  for (const GeluForm form : {GeluForm::kExact, GeluForm::kTanh}) {
+    ASSERT_OK(GeluBackward(stream(), form, x, dy, dx));
+    ExpectGradient(x, dx, [&] {
+      EXPECT_OK(GeluForward(stream(), form, x, y));
+      return Dot(y, dy);
+    });
+  }
 }
 
 TEST_F(GradientTest, Rotary) {

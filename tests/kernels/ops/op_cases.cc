@@ -7,8 +7,10 @@
 #include "kernels/ops/adamw/adamw.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/gelu/gelu.h"
 #include "kernels/ops/gradient_norm/gradient_norm.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
@@ -101,6 +103,44 @@ void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
              },
          .plain =
              [=](Rows& a) { plain::RmsNormBackward(a[0], a[1], a[2], a[3], added, a[4], a[5]); }});
+  }
+}
+
+void AddLayerNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
+  Array x = Normal(1, {r, c}, 3);
+  for (double& value : x.values)
+    value = static_cast<float>(value + 50);  // a mean to lose digits by
+  cases.push_back({.name = absl::StrCat("LayerNormForward", r, "x", c),
+                   .operands = {x, Normal(2, {c}), Normal(3, {c}), Normal(4, {r, c}),
+                                Normal(5, {r}), Normal(6, {r})},
+                   .results = {3, 4, 5},
+                   .call =
+                       [](Stream& s, Operands t) {
+                         return LayerNormForward(s, t[0], t[1], t[2], kEps, t[3], t[4], t[5]);
+                       },
+                   .plain =
+                       [](Rows& a) {
+                         plain::LayerNormForward(a[0], a[1], a[2], static_cast<float>(kEps), a[3],
+                                                 a[4], a[5]);
+                       }});
+  Array rstd = Normal(3, {r});
+  for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    const bool added = accumulate == Accumulate::kYes;
+    cases.push_back(
+        {.name = absl::StrCat("LayerNormBackward", r, "x", c, added ? "Added" : ""),
+         .operands = {Normal(1, {r, c}), Normal(2, {c}), Normal(7, {r}), rstd, Normal(4, {r, c}),
+                      Normal(5, {r, c}), Normal(6, {c}), Normal(8, {c})},
+         .results = {5, 6, 7},
+         .call =
+             [=](Stream& s, Operands t) {
+               return LayerNormBackward(s, t[0], t[1], t[2], t[3], t[4], t[5], accumulate, t[6],
+                                        t[7]);
+             },
+         .plain =
+             [=](Rows& a) {
+               plain::LayerNormBackward(a[0], a[1], a[2], a[3], a[4], added, a[5], a[6], a[7]);
+             }});
   }
 }
 
@@ -223,6 +263,24 @@ void AddActivations(std::vector<OpCase>& cases, int64_t n) {
                    Each(0, [](Rows&, size_t) { return 0.375F; })});
 }
 
+void AddGelu(std::vector<OpCase>& cases, int64_t n) {
+  const Array x = Normal(1, {n}, 3), dy = Normal(2, {n}), result = Zeros({n});
+  for (const GeluForm form : {GeluForm::kExact, GeluForm::kTanh}) {
+    const bool exact = form == GeluForm::kExact;
+    cases.push_back({absl::StrCat(exact ? "GeluForward" : "GeluTanhForward", n),
+                     {x, result},
+                     {1},
+                     [=](Stream& s, Operands t) { return GeluForward(s, form, t[0], t[1]); },
+                     Each(1, [=](Rows& a, size_t i) { return plain::Gelu(exact, a[0][i]); })});
+    cases.push_back(
+        {absl::StrCat(exact ? "GeluBackward" : "GeluTanhBackward", n),
+         {x, dy, result},
+         {2},
+         [=](Stream& s, Operands t) { return GeluBackward(s, form, t[0], t[1], t[2]); },
+         Each(2, [=](Rows& a, size_t i) { return a[1][i] * plain::GeluSlope(exact, a[0][i]); })});
+  }
+}
+
 void AddRotary(std::vector<OpCase>& cases, const plain::RotaryShape& shape, int64_t first) {
   const auto [b, t, h, d] = shape;
   cases.push_back(
@@ -338,6 +396,7 @@ std::vector<OpCase> AllOpCases() {
   AddLinear(cases);
   for (const auto& [r, c] : {std::pair{3, 2}, {239, 1}, {5, 17}, {70, 257}, {1100, 64}}) {
     AddRmsNorm(cases, r, c);
+    AddLayerNorm(cases, r, c);
     AddL2Norm(cases, r, c);
   }
   AddShortConv(cases, {1, 1, 1, 4}, false);
@@ -347,6 +406,7 @@ std::vector<OpCase> AllOpCases() {
   AddShortConv(cases, {3, 7, 9, 1}, false);
   for (const int64_t n : {1, 15, 63, 8193, 20000}) {
     AddActivations(cases, n);
+    AddGelu(cases, n);
     AddOptimizer(cases, n);
   }
   AddRotary(cases, {1, 1, 1, 2}, 0);

@@ -23,6 +23,19 @@ float Convolved(const ConvShape& s, const Row& x, const Row& w, const Row& histo
 
 }  // namespace
 
+float Gelu(bool exact, float x) {
+  if (exact) return x * 0.5F * (1 + std::erf(x * 0.70710678F));
+  return x * 0.5F * (1 + std::tanh(0.79788456F * (x + 0.044715F * x * x * x)));
+}
+
+float GeluSlope(bool exact, float x) {
+  if (exact) {
+    return 0.5F * (1 + std::erf(x * 0.70710678F)) + x * 0.39894228F * std::exp(-x * x / 2);
+  }
+  const float t = std::tanh(0.79788456F * (x + 0.044715F * x * x * x));
+  return 0.5F * (1 + t) + 0.5F * x * (1 - t * t) * 0.79788456F * (1 + 0.134145F * x * x);
+}
+
 void MatMul(const Strided& a, const Strided& b, int64_t m, int64_t n, int64_t k, float beta,
             Row& c) {
   for (int64_t i = 0; i < m; ++i) {
@@ -59,6 +72,48 @@ void RmsNormBackward(const Row& x, const Row& w, const Row& rstd, const Row& dy,
       const size_t i = r * channels + c;
       const float value = rstd[r] * (w[c] * dy[i] - x[i] * rstd[r] * rstd[r] * mean);
       dw[c] += dy[i] * x[i] * rstd[r];
+      dx[i] = accumulate ? dx[i] + value : value;
+    }
+  }
+}
+
+void LayerNormForward(const Row& x, const Row& w, const Row& b, float eps, Row& y, Row& mean,
+                      Row& rstd) {
+  const size_t channels = w.size();
+  const auto count = static_cast<float>(channels);
+  for (size_t r = 0; r < rstd.size(); ++r) {
+    const float* row = x.data() + r * channels;
+    float sum = 0;
+    for (size_t c = 0; c < channels; ++c) sum += row[c];
+    mean[r] = sum / count;
+    float squares = 0;
+    for (size_t c = 0; c < channels; ++c) squares += (row[c] - mean[r]) * (row[c] - mean[r]);
+    rstd[r] = 1 / std::sqrt(squares / count + eps);
+    for (size_t c = 0; c < channels; ++c) {
+      y[r * channels + c] = w[c] * (row[c] - mean[r]) * rstd[r] + b[c];
+    }
+  }
+}
+
+void LayerNormBackward(const Row& x, const Row& w, const Row& mean, const Row& rstd, const Row& dy,
+                       bool accumulate, Row& dx, Row& dw, Row& db) {
+  const size_t channels = w.size();
+  for (size_t r = 0; r < rstd.size(); ++r) {
+    float mean_g = 0;
+    float mean_gn = 0;
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t i = r * channels + c;
+      mean_g += w[c] * dy[i];
+      mean_gn += w[c] * dy[i] * (x[i] - mean[r]) * rstd[r];
+    }
+    mean_g /= static_cast<float>(channels);
+    mean_gn /= static_cast<float>(channels);
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t i = r * channels + c;
+      const float normal = (x[i] - mean[r]) * rstd[r];
+      const float value = rstd[r] * (w[c] * dy[i] - mean_g - normal * mean_gn);
+      dw[c] += dy[i] * normal;
+      db[c] += dy[i];
       dx[i] = accumulate ? dx[i] + value : value;
     }
   }

@@ -14,6 +14,10 @@ using Row = std::vector<float>;
 inline float Sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 inline float SiluSlope(float x) { return Sigmoid(x) * (1 + x * (1 - Sigmoid(x))); }
 
+// GELU, exact or in its tanh form, and its derivative.
+float Gelu(bool exact, float x);
+float GeluSlope(bool exact, float x);
+
 // c[m,n] = a * b + beta * c, with strides for rows and columns of a and b.
 struct Strided {
   const Row& values;
@@ -28,6 +32,10 @@ void MatMul(const Strided& a, const Strided& b, int64_t m, int64_t n, int64_t k,
 void RmsNormForward(const Row& x, const Row& w, float eps, Row& y, Row& rstd);
 void RmsNormBackward(const Row& x, const Row& w, const Row& rstd, const Row& dy, bool accumulate,
                      Row& dx, Row& dw);
+void LayerNormForward(const Row& x, const Row& w, const Row& b, float eps, Row& y, Row& mean,
+                      Row& rstd);
+void LayerNormBackward(const Row& x, const Row& w, const Row& mean, const Row& rstd, const Row& dy,
+                       bool accumulate, Row& dx, Row& dw, Row& db);
 void L2NormForward(const Row& x, int64_t width, float eps, float scale, Row& y, Row& inverse_norm);
 void L2NormBackward(const Row& y, const Row& inverse_norm, float scale, const Row& dy, Row& dx);
 

@@ -68,6 +68,54 @@ TEST_P(VectorTableTest, ExpTreatsTheEndsRightly) {
   EXPECT_GT(y[8], 0);
 }
 
+// From 2^-12 to 16 in steps of about 2^-9 of the value, both signs.
+Row Magnitudes() {
+  Row x;
+  for (double value = 0x1p-12; value < 16; value *= 1 + 0x1.0083p-9) {
+    x.push_back(static_cast<float>(value));
+    x.push_back(static_cast<float>(-value));
+  }
+  return x;
+}
+
+TEST_P(VectorTableTest, TanhAndGeluAreWithinTheirStatedErrors) {
+  const Row x = Magnitudes();
+  const auto n = static_cast<int64_t>(x.size());
+  Row tanh(x.size()), gelu(x.size()), slope(x.size());
+  vector().tanh(1, x.data(), tanh.data(), n);
+  vector().gelu(x.data(), gelu.data(), n);
+  double worst_tanh = 0, worst_gelu = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact = x[i];
+    worst_tanh = std::max(worst_tanh, UlpsFrom(std::tanh(exact), tanh[i]));
+    const double want = exact * std::erfc(-exact / std::sqrt(2.0)) / 2;
+    worst_gelu = std::max(worst_gelu, UlpsFrom(want, gelu[i]));
+  }
+  EXPECT_LE(worst_tanh, 3);
+  EXPECT_LE(worst_gelu, 8);
+}
+
+TEST_P(VectorTableTest, TanhAndGeluTreatTheEndsRightly) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Row x = {0, -0.0F, 100, -100, std::nanf(""), infinity, -infinity};
+  Row y(x.size());
+  vector().tanh(1, x.data(), y.data(), 7);
+  EXPECT_EQ(y[0], 0);
+  EXPECT_EQ(y[1], 0);
+  EXPECT_EQ(y[2], 1);
+  EXPECT_EQ(y[3], -1);
+  EXPECT_TRUE(std::isnan(y[4]));
+  EXPECT_EQ(y[5], 1);
+  EXPECT_EQ(y[6], -1);
+  for (const auto gelu : {vector().gelu, vector().gelu_tanh}) {
+    gelu(x.data(), y.data(), 5);
+    EXPECT_EQ(y[0], 0);
+    EXPECT_EQ(y[2], 100);
+    EXPECT_EQ(y[3], 0);
+    EXPECT_TRUE(std::isnan(y[4]));
+  }
+}
+
 // Every length up to several vectors, so that every remainder occurs. A guard element behind the
 // row shows stores that go too far.
 class Lengths {
@@ -118,6 +166,8 @@ TEST_P(VectorTableTest, ElementwiseLoopsStayInsideTheirRow) {
   };
   const auto s = [](double x) { return 1 / (1 + std::exp(-x)); };
   const auto slope = [s](double x) { return s(x) * (1 + x * (1 - s(x))); };
+  const auto bell = [](double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; };
+  const auto z = [](double x) { return 1.5957691216057308 * (x + 0.044715 * x * x * x); };
   using A = const Row&;
   const std::vector<Loop> loops = {
       {"add", [&](A a, A b, Row& y, int64_t n) { v.add(a.data(), b.data(), y.data(), n); },
@@ -155,6 +205,26 @@ TEST_P(VectorTableTest, ElementwiseLoopsStayInsideTheirRow) {
       {"sigmoid_backward",
        [&](A a, A b, Row& y, int64_t n) { v.sigmoid_backward(a.data(), 2, b.data(), y.data(), n); },
        [](double a, double b, double) { return b * a * (1 - a / 2); }},
+      {"tanh", [&](A a, A, Row& y, int64_t n) { v.tanh(2, a.data(), y.data(), n); },
+       [](double a, double, double) { return 2 * std::tanh(a / 2); }},
+      {"tanh_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.tanh_backward(a.data(), 2, b.data(), y.data(), n); },
+       [](double a, double b, double) { return b * (1 - a * a / 4); }},
+      {"gelu", [&](A a, A, Row& y, int64_t n) { v.gelu(a.data(), y.data(), n); },
+       [=](double a, double, double) { return a * bell(a); }},
+      {"gelu_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.gelu_backward(a.data(), b.data(), y.data(), n); },
+       [=](double a, double b, double) {
+         return b * (bell(a) + a * std::exp(-a * a / 2) * 0.3989422804014327);
+       }},
+      {"gelu_tanh", [&](A a, A, Row& y, int64_t n) { v.gelu_tanh(a.data(), y.data(), n); },
+       [=](double a, double, double) { return a * s(z(a)); }},
+      {"gelu_tanh_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.gelu_tanh_backward(a.data(), b.data(), y.data(), n); },
+       [=](double a, double b, double) {
+         const double d_z = 1.5957691216057308 * (1 + 3 * 0.044715 * a * a);
+         return b * (s(z(a)) + a * s(z(a)) * (1 - s(z(a))) * d_z);
+       }},
       {"swiglu", [&](A a, A b, Row& y, int64_t n) { v.swiglu(a.data(), b.data(), y.data(), n); },
        [=](double a, double b, double) { return a * s(a) * b; }},
   };

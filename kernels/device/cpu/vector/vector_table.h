@@ -5,9 +5,9 @@
 // and overlaps nothing otherwise. Sums run in a fixed order that depends on n and the instruction
 // set alone. Infinities and NaN pass through as the formula says.
 //
-// row_loops.cc is compiled three times and includes nothing beside this file, which includes
-// nothing beside <cstdint>: an inline function of a library, compiled there for AVX-512, could be
-// the copy that the linker keeps for everybody.
+// row_loops.cc is compiled three times and includes nothing beside its parts in this folder and
+// this file, which includes nothing beside <cstdint>: an inline function of a library, compiled
+// there for AVX-512, could be the copy that the linker keeps for everybody.
 #pragma once
 
 #include <cstdint>
@@ -61,6 +61,24 @@ struct VectorTable {
   void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);  // y = silu(gate) * up
   void (*swiglu_backward)(const float* gate, const float* up, const float* dy, float* dgate,
                           float* dup, int64_t n);
+
+  // y = factor * tanh(x / factor). From the result: dx = dy * (1 - (y / factor)^2).
+  void (*tanh)(float factor, const float* x, float* y, int64_t n);
+  void (*tanh_backward)(const float* y, float factor, const float* dy, float* dx, int64_t n);
+  // y = x * Phi(x), Phi the standard normal distribution; errs by less than 8 ulp
+  void (*gelu)(const float* x, float* y, int64_t n);
+  void (*gelu_backward)(const float* x, const float* dy, float* dx, int64_t n);
+  // y = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
+  void (*gelu_tanh)(const float* x, float* y, int64_t n);
+  void (*gelu_tanh_backward)(const float* x, const float* dy, float* dx, int64_t n);
+
+  // ---- Layer norm: y = w * (x - mean) * rstd + b, rstd = 1 / sqrt(variance + eps); n > 0
+  void (*layer_norm)(const float* x, const float* w, const float* b, float eps, float* y,
+                     float* mean, float* rstd, int64_t n);
+  // dx is set, or added to when `add`; dw += dy * (x - mean) * rstd; db += dy. dx may be dy.
+  void (*layer_norm_backward)(const float* x, const float* w, float mean, float rstd,
+                              const float* dy, bool add, float* dx, float* dw, float* db,
+                              int64_t n);
 
   // ---- Rotary: (low, high) turned by an angle whose cosine and sine are given
   // y_low = low * cos - high * sin;  y_high = low * sin + high * cos
