@@ -18,7 +18,9 @@ set(WEFT_SANITIZE "" CACHE STRING "Sanitizers, comma separated: address,undefine
 
 find_program(WEFT_CCACHE ccache)
 if(WEFT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${WEFT_CCACHE}")
+  # The two are what ccache asks for before it caches compilations with precompiled headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros "${WEFT_CCACHE}")
 endif()
 
 find_program(WEFT_MOLD mold)
