@@ -6,6 +6,8 @@
 // that of another compilation. Compiled with -fno-math-errno, which lets square roots be vectors.
 
 #include "kernels/device/cpu/vector/activation_loops.h"
+#include "kernels/device/cpu/vector/draw_loops.h"
+#include "kernels/device/cpu/vector/edge_loops.h"
 #include "kernels/device/cpu/vector/lanes.h"
 #include "kernels/device/cpu/vector/norm_loops.h"
 #include "kernels/device/cpu/vector/vector_table.h"
@@ -192,6 +194,16 @@ constinit const VectorTable kTable = {
     .layer_norm = RowLayerNorm,
     .layer_norm_backward = RowLayerNormBackward,
     .rotate = RowRotate,
+    .philox = RowPhilox,
+    .keep_from = RowKeepFrom,
+    .to_units = RowToUnits,
+    .integer_dot = RowIntegerDot,
+    .integer_product = RowsIntegerProduct,
+    .picked_dots = PickedDots,
+    .picked_sum = PickedSum,
+    .picked_add = PickedAdd,
+    .keep_bits = RowKeepBits,
+    .clip = RowClip,
     .adamw = RowAdamW,
     .max_magnitude = RowMaxMagnitude,
     .quantize_add = RowQuantizeAdd,

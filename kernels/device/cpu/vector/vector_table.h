@@ -25,6 +25,12 @@ struct AdamWFactors {
   float decay;  // 1 - learning rate * weight decay
 };
 
+// A counter of Philox without its ordinal (kernels/random/philox.h), and the key.
+struct PhiloxPlace {
+  uint32_t primary, third, fourth;
+  uint64_t key;
+};
+
 struct VectorTable {
   // ---- Reductions
   float (*sum)(const float* x, int64_t n);
@@ -84,6 +90,35 @@ struct VectorTable {
   // y_low = low * cos - high * sin;  y_high = low * sin + high * cos
   void (*rotate)(const float* low, const float* high, const float* cosine, const float* sine,
                  float* y_low, float* y_high, int64_t n);
+
+  // ---- Random words: words 4 i ... 4 i + 3 are those of ordinals[i]
+  void (*philox)(const PhiloxPlace& place, const uint32_t* ordinals, uint32_t* words, int64_t n);
+  // y = words >= least ? factor * x : 0
+  void (*keep_from)(const uint32_t* words, uint32_t least, float factor, const float* x, float* y,
+                    int64_t n);
+
+  // ---- Integers in floating point: exact, so equal for every instruction set, while all sums stay
+  // below 2^53
+  // y = x brought into [0, 1] (NaN to 0) times unit, rounded, ties to even; unit <= 2^22.
+  void (*to_units)(float unit, const float* x, float* y, int64_t n);
+  double (*integer_dot)(const double* a, const float* b, int64_t n);
+  // y[m, n] = a[m, k] * b[k, n]
+  void (*integer_product)(const double* a, const double* b, double* y, int64_t m, int64_t k,
+                          int64_t n);
+
+  // ---- Edges: `picks` lists n rows of a matrix, each `width` elements, `stride` apart
+  // y[e] = x . rows[picks[e]]
+  void (*picked_dots)(const float* x, const float* rows, int64_t stride, const int32_t* picks,
+                      float* y, int64_t width, int64_t n);
+  // y += sum over e of weights[e] * rows[picks[e]]
+  void (*picked_sum)(const float* weights, const float* rows, int64_t stride, const int32_t* picks,
+                     float* y, int64_t width, int64_t n);
+  // rows[picks[e]] += weights[e] * x, for each e
+  void (*picked_add)(const float* weights, const float* x, const int32_t* picks, float* rows,
+                     int64_t stride, int64_t width, int64_t n);
+  // y = bit i of `bits` is set ? x : other
+  void (*keep_bits)(const uint64_t* bits, float other, const float* x, float* y, int64_t n);
+  void (*clip)(float add, float limit, const float* x, float* y, int64_t n);  // x + add in +-limit
 
   // ---- Optimizer: one AdamW step with the gradient times `clip`
   void (*adamw)(const AdamWFactors& factors, float clip, const float* gradient, float* parameter,
