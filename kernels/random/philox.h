@@ -46,7 +46,7 @@ enum class RandomTag : uint8_t {
   kThinning = 5,
   kAttentionDropout = 6,
   kInitialisation = 7,
-  kDataOrder = 8,
+  kData = 8,        // the order of samples, and what generated samples are made of
   kEvaluation = 9,  // instead of tags 3 to 5 outside training
   kDenseMask = 10,
 };

@@ -12,7 +12,7 @@ namespace {
 // Four rounds of a Feistel network with a random function are a pseudo-random permutation (Luby and
 // Rackoff, 1988); two more cost nothing here and help very small ranges.
 constexpr uint32_t kRounds = 6;
-constexpr uint32_t kTag = static_cast<uint32_t>(kernels::RandomTag::kDataOrder) << 28;
+constexpr uint32_t kTag = static_cast<uint32_t>(kernels::RandomTag::kData) << 28;
 
 }  // namespace
 

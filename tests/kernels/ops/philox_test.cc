@@ -21,13 +21,13 @@ TEST(PhiloxTest, GivesTheKnownAnswers) {
 }
 
 TEST(PhiloxTest, SitesFillTheCounterAsDocumented) {
-  const DrawSite site = {.tag = RandomTag::kDataOrder, .step = 5, .layer = 3, .sample = 7};
+  const DrawSite site = {.tag = RandomTag::kData, .step = 5, .layer = 3, .sample = 7};
   EXPECT_EQ(Draw(11, site, 1, 2), Philox4x32({1, 2, 7 | 3U << 20, 5 | 8U << 28}, 11));
 }
 
 TEST(PhiloxTest, DrawsOfDifferentSitesDiffer) {
   std::set<PhiloxWords> seen;
-  for (const RandomTag tag : {RandomTag::kInitialisation, RandomTag::kDataOrder}) {
+  for (const RandomTag tag : {RandomTag::kInitialisation, RandomTag::kData}) {
     for (uint32_t i = 0; i < 16; ++i) {
       const DrawSite site = {.tag = tag, .step = i & 1, .layer = i >> 1 & 1, .sample = i >> 2 & 1};
       seen.insert(Draw(1, site, i >> 3, 0));

@@ -136,6 +136,43 @@ TEST(TokenWindowsTest, ImpossibleOptionsAreRefused) {
   }
 }
 
+TEST(TokenWindowsTest, WindowsStandAStrideApart) {
+  ASSERT_OK_AND_ASSIGN(const auto source, NewTokenWindows(std::make_unique<Counting>(12),
+                                                          {.sequence = 3, .stride = 4}));
+  EXPECT_EQ(source->sample_count(Split::kTrain), 3);
+  EXPECT_THAT(Sample(*source, Split::kTrain, 1), ElementsAre(4, 5, 6, 7));
+  EXPECT_THAT(Sample(*source, Split::kTrain, 2), ElementsAre(8, 9, 10, 11));
+  ASSERT_OK_AND_ASSIGN(const auto base, Cut(12, 3, 0));
+  EXPECT_NE(source->fingerprint(), base->fingerprint());
+  EXPECT_THAT(NewTokenWindows(std::make_unique<Counting>(12), {.sequence = 3, .stride = -1}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("stride")));
+}
+
+TEST(TokenWindowsTest, AStreamOfItsOwnMayBeHeldOut) {
+  const auto make = [](int64_t validation, double fraction) {
+    return NewTokenWindows({.train = std::make_shared<Counting>(100),
+                            .validation = std::make_shared<Counting>(validation)},
+                           {.sequence = 9, .validation_fraction = fraction});
+  };
+  ASSERT_OK_AND_ASSIGN(const auto source, make(28, 0.0));
+  EXPECT_EQ(source->sample_count(Split::kTrain), 11);
+  EXPECT_EQ(source->sample_count(Split::kValidation), 3);
+  EXPECT_THAT(Sample(*source, Split::kValidation, 2).front(), 18);
+  ASSERT_OK_AND_ASSIGN(const auto with_fraction, make(28, 0.5));
+  EXPECT_EQ(with_fraction->sample_count(Split::kTrain), 11);
+  EXPECT_THAT(make(9, 0.0), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("10 are")));
+}
+
+TEST(TokenWindowsTest, ASliceIsAStream) {
+  const auto slice = SliceOf(SliceOf(std::make_shared<Counting>(100), 10, 50), 5, 20);
+  EXPECT_EQ(slice->size(), 20);
+  std::vector<int32_t> tokens(3);
+  ASSERT_OK(slice->Read(17, absl::MakeSpan(tokens)));
+  EXPECT_THAT(tokens, ElementsAre(32, 33, 34));
+  EXPECT_NE(SliceOf(std::make_shared<Counting>(100), 15, 20)->fingerprint(),
+            SliceOf(std::make_shared<Counting>(100), 15, 21)->fingerprint());
+}
+
 TEST(TokenWindowsTest, TheFingerprintCoversHowTheDataIsCut) {
   ASSERT_OK_AND_ASSIGN(const auto base, Cut(100, 4, 0.1));
   ASSERT_OK_AND_ASSIGN(const auto same, Cut(100, 4, 0.1));
