@@ -1,6 +1,7 @@
 #include "kernels/ops/register.h"
 
 #include "kernels/ops/adamw/adamw_table.h"
+#include "kernels/ops/bias/bias_table.h"
 #include "kernels/ops/elementwise/elementwise_table.h"
 #include "kernels/ops/embedding/embedding_table.h"
 #include "kernels/ops/fixed_point/fixed_point_table.h"
@@ -10,6 +11,7 @@
 #include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_table.h"
+#include "kernels/ops/relu/relu_table.h"
 #include "kernels/ops/rms_norm/rms_norm_table.h"
 #include "kernels/ops/rotary/rotary_table.h"
 #include "kernels/ops/short_conv/short_conv_table.h"
@@ -21,6 +23,7 @@ namespace weft::kernels {
 
 void RegisterCpuKernels() {
   internal::RegisterCpuAdamW();
+  internal::RegisterCpuBias();
   internal::RegisterCpuElementwise();
   internal::RegisterCpuEmbedding();
   internal::RegisterCpuFixedPoint();
@@ -30,6 +33,7 @@ void RegisterCpuKernels() {
   internal::RegisterCpuLayerNorm();
   internal::RegisterCpuLinear();
   internal::RegisterCpuLinearCrossEntropy();
+  internal::RegisterCpuRelu();
   internal::RegisterCpuRmsNorm();
   internal::RegisterCpuRotary();
   internal::RegisterCpuShortConv();
@@ -40,6 +44,7 @@ void RegisterCpuKernels() {
 
 void RegisterReferenceKernels() {
   internal::RegisterReferenceAdamW();
+  internal::RegisterReferenceBias();
   internal::RegisterReferenceElementwise();
   internal::RegisterReferenceEmbedding();
   internal::RegisterReferenceFixedPoint();
@@ -49,6 +54,7 @@ void RegisterReferenceKernels() {
   internal::RegisterReferenceLayerNorm();
   internal::RegisterReferenceLinear();
   internal::RegisterReferenceLinearCrossEntropy();
+  internal::RegisterReferenceRelu();
   internal::RegisterReferenceRmsNorm();
   internal::RegisterReferenceRotary();
   internal::RegisterReferenceShortConv();

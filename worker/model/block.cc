@@ -3,7 +3,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "kernels/ops/elementwise/elementwise.h"
-#include "kernels/ops/linear/linear.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/swiglu/swiglu.h"
 
@@ -24,12 +23,13 @@ Block::Block(const ModelConfig& config, size_t layer, absl::string_view prefix,
       mixer_(NewMixer(config.layers[layer], PlaceOf(config, layer), absl::StrCat(prefix, ".mixer"),
                       layout)),
       mlp_norm_(layout.AddNorm(absl::StrCat(prefix, ".mlp_norm.weight"), width_)),
-      gate_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.gate.weight"), {hidden_, width_})),
-      up_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.up.weight"), {hidden_, width_})),
-      down_weight_(layout.AddWeight(absl::StrCat(prefix, ".mlp.down.weight"), {width_, hidden_})) {}
+      gate_(absl::StrCat(prefix, ".mlp.gate"), width_, hidden_, /*bias=*/false, layout),
+      up_(absl::StrCat(prefix, ".mlp.up"), width_, hidden_, /*bias=*/false, layout),
+      down_(absl::StrCat(prefix, ".mlp.down"), hidden_, width_, /*bias=*/false, layout) {}
 
 int64_t Block::MatmulFlopsPerToken() const {
-  return mixer_->MatmulFlopsPerToken() + int64_t{6} * width_ * hidden_;
+  return mixer_->MatmulFlopsPerToken() + gate_.FlopsPerRow() + up_.FlopsPerRow() +
+         down_.FlopsPerRow();
 }
 
 absl::Status Block::Allocate(Device& device, PassShape shape, BlockActivations& a) const {
@@ -60,12 +60,10 @@ absl::Status Block::MlpForward(const Pass& pass, BlockActivations& a, Tensor& y)
   kernels::Stream& stream = pass.stream;
   WEFT_RETURN_IF_ERROR(kernels::RmsNormForward(stream, a.middle, pass.weights[mlp_norm_],
                                                norm_epsilon_, a.mlp_in, a.mlp_rstd));
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearForward(stream, a.mlp_in, pass.weights[gate_weight_], a.gate));
-  WEFT_RETURN_IF_ERROR(kernels::LinearForward(stream, a.mlp_in, pass.weights[up_weight_], a.up));
+  WEFT_RETURN_IF_ERROR(gate_.Forward(pass, a.mlp_in, a.gate));
+  WEFT_RETURN_IF_ERROR(up_.Forward(pass, a.mlp_in, a.up));
   WEFT_RETURN_IF_ERROR(kernels::SwigluForward(stream, a.gate, a.up, a.product));
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearForward(stream, a.product, pass.weights[down_weight_], mlp_out));
+  WEFT_RETURN_IF_ERROR(down_.Forward(pass, a.product, mlp_out));
   return kernels::Add(stream, a.middle, mlp_out, y);
 }
 
@@ -89,19 +87,12 @@ absl::Status Block::MlpBackward(const Pass& pass, const ParameterBlock& gradient
   WEFT_ASSIGN_OR_RETURN(Tensor d_up, pass.scratch.Take(a.up.shape()));
   WEFT_ASSIGN_OR_RETURN(Tensor d_mlp_in, pass.scratch.Take(a.mlp_in.shape()));
 
-  Tensor d_down_weight = gradients[down_weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(stream, gradient, a.product, d_down_weight));
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardInput(stream, gradient, pass.weights[down_weight_],
-                                                    d_product, Accumulate::kNo));
+  WEFT_RETURN_IF_ERROR(
+      down_.Backward(pass, gradients, a.product, gradient, Accumulate::kNo, d_product));
   WEFT_RETURN_IF_ERROR(kernels::SwigluBackward(stream, a.gate, a.up, d_product, d_gate, d_up));
-  Tensor d_gate_weight = gradients[gate_weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(stream, d_gate, a.mlp_in, d_gate_weight));
-  Tensor d_up_weight = gradients[up_weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(stream, d_up, a.mlp_in, d_up_weight));
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardInput(stream, d_gate, pass.weights[gate_weight_],
-                                                    d_mlp_in, Accumulate::kNo));
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardInput(stream, d_up, pass.weights[up_weight_],
-                                                    d_mlp_in, Accumulate::kYes));
+  WEFT_RETURN_IF_ERROR(
+      gate_.Backward(pass, gradients, a.mlp_in, d_gate, Accumulate::kNo, d_mlp_in));
+  WEFT_RETURN_IF_ERROR(up_.Backward(pass, gradients, a.mlp_in, d_up, Accumulate::kYes, d_mlp_in));
   Tensor d_norm = gradients[mlp_norm_];
   return kernels::RmsNormBackward(stream, a.middle, pass.weights[mlp_norm_], a.mlp_rstd, d_mlp_in,
                                   gradient, Accumulate::kYes, d_norm);

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "worker/model/linear.h"
 #include "worker/model/mixers/mixer.h"
 #include "worker/model/model_config.h"
 
@@ -70,7 +71,8 @@ class Block {
   // In the order of the layout.
   const ParameterIndex mixer_norm_;
   const std::unique_ptr<const Mixer> mixer_;
-  const ParameterIndex mlp_norm_, gate_weight_, up_weight_, down_weight_;
+  const ParameterIndex mlp_norm_;
+  const Linear gate_, up_, down_;
 };
 
 }  // namespace weft::worker

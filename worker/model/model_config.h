@@ -11,12 +11,26 @@
 
 namespace weft::worker {
 
+// Which linear maps have a bias.
+struct BiasConfig {
+  bool projections = false;  // of the mixers' inputs: queries, keys, values
+  bool output = false;       // of the mixers' output projections
+};
+
+// Shares of values that are dropped in training; 0: none.
+struct DropoutConfig {
+  double attention = 0.0;  // of attention weights
+};
+
 struct ModelConfig {
   int64_t vocabulary = 256;
   int64_t width = 256;   // d; every mixer's heads divide it
   int64_t hidden = 768;  // of the SwiGLU
   double norm_epsilon = 1e-6;
   std::vector<MixerConfig> layers = {};  // first layer first
+  BiasConfig biases = {};
+  bool output_projection = true;  // of the mixers; without it their merged heads are the output
+  DropoutConfig dropout = {};
 };
 
 // The customary SwiGLU width for a model width: 8/3 of it, rounded up to a multiple of 256.

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <functional>
 
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/gelu/gelu.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/relu/relu.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/rotary/rotary.h"
 #include "kernels/ops/short_conv/short_conv.h"
@@ -92,6 +94,18 @@ TEST_F(GradientTest, Linear) {
   ExpectGradient(w, dw, value);
 }
 
+TEST_F(GradientTest, Bias) {
+  Tensor x = Random({3, 4}), bias = Random({2, 2}), dy = Random({3, 4});
+  Tensor y = Zero({3, 4}), dbias = Zero({2, 2});
+  ASSERT_OK(BiasBackward(stream(), dy, dbias));
+  const auto value = [&] {
+    EXPECT_OK(BiasForward(stream(), x, bias, y));
+    return Dot(y, dy);
+  };
+  ExpectGradient(bias, dbias, value);
+  ExpectGradient(x, dy, value);  // dx is dy itself
+}
+
 TEST_F(GradientTest, RmsNorm) {
   Tensor x = Random({3, 7}), w = Random({7}), dy = Random({3, 7});
   Tensor y = Zero({3, 7}), rstd = Zero({3}), dx = Zero({3, 7}), dw = Zero({7});
@@ -155,6 +169,13 @@ TEST_F(GradientTest, Activations) {
     EXPECT_OK(SiluForward(stream(), x, y));
     return Dot(y, dy);
   });
+  const auto relu = [&] {
+    EXPECT_OK(ReluForward(stream(), x, y));
+    return Dot(y, dy);
+  };
+  relu();
+  ASSERT_OK(ReluBackward(stream(), y, dy, dx));
+  ExpectGradient(x, dx, relu);  // no element is within two steps of the corner
   ASSERT_OK(SigmoidForward(stream(), x, 2, y));
   ASSERT_OK(SigmoidBackward(stream(), y, 2, dy, dx));
   ExpectGradient(x, dx, [&] {

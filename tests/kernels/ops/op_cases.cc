@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/adamw/adamw.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/gelu/gelu.h"
@@ -13,6 +14,7 @@
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/relu/relu.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/rotary/rotary.h"
 #include "kernels/ops/short_conv/short_conv.h"
@@ -75,6 +77,27 @@ void AddLinear(std::vector<OpCase>& cases) {
     cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kYes));
     cases.push_back(BackwardLinearWeight(r, k, n));
   }
+}
+
+void AddBias(std::vector<OpCase>& cases, int64_t r, int64_t c) {
+  const auto width = static_cast<size_t>(c);
+  cases.push_back({.name = absl::StrCat("BiasForward", r, "x", c),
+                   .operands = {Normal(1, {r, c}), Normal(2, {c}), Normal(3, {r, c})},
+                   .results = {2},
+                   .call = [](Stream& s, Operands t) { return BiasForward(s, t[0], t[1], t[2]); },
+                   .plain =
+                       [=](Rows& a) {
+                         for (size_t i = 0; i < a[0].size(); ++i)
+                           a[2][i] = a[0][i] + a[1][i % width];
+                       }});
+  cases.push_back({.name = absl::StrCat("BiasBackward", r, "x", c),
+                   .operands = {Normal(1, {r, c}), Normal(2, {c})},
+                   .results = {1},
+                   .call = [](Stream& s, Operands t) { return BiasBackward(s, t[0], t[1]); },
+                   .plain =
+                       [=](Rows& a) {
+                         for (size_t i = 0; i < a[0].size(); ++i) a[1][i % width] += a[0][i];
+                       }});
 }
 
 void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
@@ -281,6 +304,22 @@ void AddGelu(std::vector<OpCase>& cases, int64_t n) {
   }
 }
 
+void AddRelu(std::vector<OpCase>& cases, int64_t n) {
+  const Array x = Normal(1, {n});
+  const Array dy = Normal(2, {n});
+  const Array result = Normal(3, {n});
+  cases.push_back({absl::StrCat("ReluForward", n),
+                   {x, result},
+                   {1},
+                   [](Stream& s, Operands t) { return ReluForward(s, t[0], t[1]); },
+                   Each(1, [](Rows& a, size_t i) { return std::max(a[0][i], 0.0F); })});
+  cases.push_back({absl::StrCat("ReluBackward", n),
+                   {x, dy, result},
+                   {2},
+                   [](Stream& s, Operands t) { return ReluBackward(s, t[0], t[1], t[2]); },
+                   Each(2, [](Rows& a, size_t i) { return a[0][i] > 0 ? a[1][i] : 0; })});
+}
+
 void AddRotary(std::vector<OpCase>& cases, const plain::RotaryShape& shape, int64_t first) {
   const auto [b, t, h, d] = shape;
   cases.push_back(
@@ -399,6 +438,9 @@ std::vector<OpCase> AllOpCases() {
     AddLayerNorm(cases, r, c);
     AddL2Norm(cases, r, c);
   }
+  for (const auto& [r, c] : {std::pair{1, 1}, {239, 3}, {5, 17}, {70, 257}, {1100, 64}}) {
+    AddBias(cases, r, c);
+  }
   AddShortConv(cases, {1, 1, 1, 4}, false);
   AddShortConv(cases, {2, 3, 5, 4}, true);
   AddShortConv(cases, {2, 131, 259, 4}, false);
@@ -407,6 +449,7 @@ std::vector<OpCase> AllOpCases() {
   for (const int64_t n : {1, 15, 63, 8193, 20000}) {
     AddActivations(cases, n);
     AddGelu(cases, n);
+    AddRelu(cases, n);
     AddOptimizer(cases, n);
   }
   AddRotary(cases, {1, 1, 1, 2}, 0);

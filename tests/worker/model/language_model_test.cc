@@ -24,6 +24,12 @@ ModelConfig Tiny(std::vector<MixerConfig> layers) {
   return {.vocabulary = 11, .width = 12, .hidden = 10, .layers = std::move(layers)};
 }
 
+ModelConfig With(ModelConfig config, const BiasConfig& biases, bool output_projection) {
+  config.biases = biases;
+  config.output_projection = output_projection;
+  return config;
+}
+
 // Every mixer option, and both hybrids of the DeltaNet paper in small.
 std::vector<NamedModel> Models() {
   const DeltaMixerConfig delta{.heads = 2};
@@ -39,6 +45,15 @@ std::vector<NamedModel> Models() {
       {"SoftmaxSharedHeads",
        Tiny({SoftmaxMixerConfig{.heads = 6, .kv_heads = 2, .rotary_base = 100.0}})},
       {"Window", Tiny({window})},
+      {"SoftmaxWithoutPositions",
+       Tiny({SoftmaxMixerConfig{.heads = 2, .kv_heads = 1, .rotary_base = 0}})},
+      {"SoftmaxNarrowHeads",
+       Tiny({SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .head_width = 4}})},
+      {"SoftmaxBiases", With(Tiny({global}), {.projections = true, .output = true}, true)},
+      {"SoftmaxWithoutOutput", With(Tiny({global, window}), {.projections = true}, false)},
+      {"DeltaBiases", With(Tiny({delta}), {.projections = true, .output = true}, true)},
+      {"DeltaWithoutOutput",
+       With(Tiny({DeltaMixerConfig{.heads = 2, .output_gate = true}}), {}, false)},
       {"SlidingWindowHybrid", Tiny({delta, window, delta, window})},
       {"GlobalHybrid", Tiny({delta, global, global, delta})},
   };

@@ -25,12 +25,24 @@ TEST(ModelConfigTest, NamesAllProblemsAtOnce) {
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument));
   for (const char* part :
        {"vocabulary is 1", "hidden is 0", "layers[0].heads is 4", "layers[0].convolution_taps",
-        "layers[1]: the head width 30/2 must be even", "layers[1].kv_heads is 3",
-        "layers[2].window", "layers[2].rotary_base"}) {
+        "layers[1]: the head width 15 must be even", "layers[1].kv_heads is 3", "layers[2].window",
+        "layers[2].rotary_base"}) {
     EXPECT_THAT(status.message(), HasSubstr(part));
   }
   EXPECT_THAT(Validate(ModelConfig{}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at least one mixer")));
+}
+
+TEST(ModelConfigTest, MixersAreToldWhatTheyCannotDo) {
+  ModelConfig config{.width = 12,
+                     .layers = {DeltaMixerConfig{.heads = 2},
+                                SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .head_width = 4}},
+                     .output_projection = false,
+                     .dropout = {.attention = 0.1}};
+  EXPECT_THAT(Validate(config).message(),
+              ::testing::AllOf(HasSubstr("layers[0]: delta has no attention weights to drop"),
+                               HasSubstr("layers[1]: without an output projection the 2 heads of "
+                                         "4 must fill the width 12")));
 }
 
 TEST(ModelConfigTest, CustomaryHiddenWidthIsTwoThirdsOfFourTimesRoundedUp) {

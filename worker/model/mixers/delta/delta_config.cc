@@ -15,6 +15,7 @@ void Check(const DeltaMixerConfig& mixer, const MixerPlace& place, absl::string_
   problems.Require(place.causal, absl::StrCat(layer,
                                               ": delta runs forwards only; it cannot serve "
                                               "a model whose tokens see what follows"));
+  CheckNoAttentionDropout(place, DeltaMixerConfig::kName, layer, problems);
   problems.Require(mixer.convolution_taps >= 0 && mixer.convolution_taps <= kMaxConvolutionTaps,
                    absl::StrCat(layer, ".convolution_taps is ", mixer.convolution_taps,
                                 " and must be 0 (none) to ", kMaxConvolutionTaps));

@@ -7,7 +7,6 @@
 #include "kernels/attention/delta/delta.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
-#include "kernels/ops/linear/linear.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/short_conv/short_conv.h"
 #include "kernels/ops/sigmoid/sigmoid.h"
@@ -55,21 +54,29 @@ DeltaMixer::DeltaMixer(const DeltaMixerConfig& config, const MixerPlace& place,
     : config_(config),
       width_(place.width),
       head_dim_(place.width / config.heads),
-      norm_epsilon_(place.norm_epsilon) {
-  const std::string name(prefix);
-  q_ = AddBranch(name, "q", layout);
-  k_ = AddBranch(name, "k", layout);
-  v_ = AddBranch(name, "v", layout);
-  beta_weight_ = layout.AddWeight(name + ".beta.weight", {config_.heads, width_});
-  if (config_.output_gate) gate_weight_ = layout.AddWeight(name + ".gate.weight", {width_, width_});
-  norm_weight_ = layout.AddNorm(name + ".output_norm.weight", head_dim_);
-  output_weight_ = layout.AddWeight(name + ".output.weight", {width_, width_});
+      norm_epsilon_(place.norm_epsilon),
+      q_(AddBranch(place, prefix, "q", layout)),
+      k_(AddBranch(place, prefix, "k", layout)),
+      v_(AddBranch(place, prefix, "v", layout)),
+      beta_(AddProjection(place, prefix, "beta", config.heads, layout)) {
+  if (config_.output_gate) {
+    gate_.emplace(AddProjection(place, prefix, "gate", width_, layout));
+  }
+  norm_weight_ = layout.AddNorm(absl::StrCat(prefix, ".output_norm.weight"), head_dim_);
+  if (place.output_projection) {
+    output_.emplace(absl::StrCat(prefix, ".output"), width_, width_, place.output_bias, layout);
+  }
 }
 
-DeltaMixer::Branch DeltaMixer::AddBranch(const std::string& prefix, absl::string_view name,
-                                         ParameterLayout& layout) const {
-  Branch branch;
-  branch.weight = layout.AddWeight(absl::StrCat(prefix, ".", name, ".weight"), {width_, width_});
+Linear DeltaMixer::AddProjection(const MixerPlace& place, absl::string_view prefix,
+                                 absl::string_view name, int64_t out, ParameterLayout& layout) {
+  return Linear(absl::StrCat(prefix, ".", name), place.width, out, place.projection_bias, layout);
+}
+
+DeltaMixer::Branch DeltaMixer::AddBranch(const MixerPlace& place, absl::string_view prefix,
+                                         absl::string_view name, ParameterLayout& layout) const {
+  Branch branch{.projection = AddProjection(place, prefix, name, width_, layout),
+                .taps = std::nullopt};
   if (convolves()) {
     branch.taps = layout.AddWeight(absl::StrCat(prefix, ".", name, "_convolution.weight"),
                                    {width_, config_.convolution_taps});
@@ -78,8 +85,9 @@ DeltaMixer::Branch DeltaMixer::AddBranch(const std::string& prefix, absl::string
 }
 
 int64_t DeltaMixer::MatmulFlopsPerToken() const {
-  const int64_t square = config_.output_gate ? 5 : 4;
-  return 2 * (square * width_ * width_ + width_ * config_.heads);
+  return q_.projection.FlopsPerRow() + k_.projection.FlopsPerRow() + v_.projection.FlopsPerRow() +
+         beta_.FlopsPerRow() + (gate_ ? gate_->FlopsPerRow() : 0) +
+         (output_ ? output_->FlopsPerRow() : 0);
 }
 
 absl::Status DeltaMixer::Supports(const Device& device, PassShape shape) const {
@@ -131,16 +139,15 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> DeltaMixer::NewActivations(
 
 absl::Status DeltaMixer::BranchForward(const Pass& pass, const Branch& branch, const Tensor& x,
                                        const Tensor& history, Tensor& projected, Tensor& y) const {
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearForward(pass.stream, x, pass.weights[branch.weight], projected));
+  WEFT_RETURN_IF_ERROR(branch.projection.Forward(pass, x, projected));
   if (!branch.taps) return kernels::SiluForward(pass.stream, projected, y);
   return kernels::ShortConvForward(pass.stream, projected, pass.weights[*branch.taps], history, y);
 }
 
 absl::Status DeltaMixer::BranchBackward(const Pass& pass, const ParameterBlock& gradients,
                                         const Branch& branch, const Tensor& x,
-                                        const Tensor& projected, const Tensor& dy, bool accumulate,
-                                        Tensor& dx) const {
+                                        const Tensor& projected, const Tensor& dy,
+                                        Accumulate accumulate, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_projected, pass.scratch.Take(projected.shape()));
   if (branch.taps) {
@@ -150,10 +157,7 @@ absl::Status DeltaMixer::BranchBackward(const Pass& pass, const ParameterBlock& 
   } else {
     WEFT_RETURN_IF_ERROR(kernels::SiluBackward(pass.stream, projected, dy, d_projected));
   }
-  Tensor d_weight = gradients[branch.weight];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(pass.stream, d_projected, x, d_weight));
-  return kernels::LinearBackwardInput(pass.stream, d_projected, pass.weights[branch.weight], dx,
-                                      accumulate ? Accumulate::kYes : Accumulate::kNo);
+  return branch.projection.Backward(pass, gradients, x, d_projected, accumulate, dx);
 }
 
 absl::Status DeltaMixer::BeforeRecurrence(const Pass& pass, const Tensor& x,
@@ -173,7 +177,7 @@ absl::Status DeltaMixer::BeforeRecurrence(const Pass& pass, const Tensor& x,
   WEFT_RETURN_IF_ERROR(BranchForward(pass, v_, x, histories.v, saved.v_projected, v));
 
   WEFT_ASSIGN_OR_RETURN(Tensor logits, pass.scratch.Take(saved.beta.shape()));
-  WEFT_RETURN_IF_ERROR(kernels::LinearForward(pass.stream, x, pass.weights[beta_weight_], logits));
+  WEFT_RETURN_IF_ERROR(beta_.Forward(pass, x, logits));
   return kernels::SigmoidForward(pass.stream, logits, beta_scale(), saved.beta);
 }
 
@@ -181,13 +185,13 @@ absl::Status DeltaMixer::AfterRecurrence(const Pass& pass, const Tensor& x, Acti
                                          Tensor& y) const {
   WEFT_RETURN_IF_ERROR(kernels::RmsNormForward(pass.stream, saved.o, pass.weights[norm_weight_],
                                                norm_epsilon_, saved.normalised, saved.o_rstd));
-  const Tensor normalised = saved.normalised.Reshaped(x.shape());
-  const Tensor output_weight = pass.weights[output_weight_];
-  if (!gate_weight_) return kernels::LinearForward(pass.stream, normalised, output_weight, y);
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearForward(pass.stream, x, pass.weights[*gate_weight_], saved.gate_in));
-  WEFT_RETURN_IF_ERROR(kernels::SwigluForward(pass.stream, saved.gate_in, normalised, saved.gated));
-  return kernels::LinearForward(pass.stream, saved.gated, output_weight, y);
+  Tensor merged = saved.normalised.Reshaped(x.shape());
+  if (gate_) {
+    WEFT_RETURN_IF_ERROR(gate_->Forward(pass, x, saved.gate_in));
+    WEFT_RETURN_IF_ERROR(kernels::SwigluForward(pass.stream, saved.gate_in, merged, saved.gated));
+    merged = saved.gated;
+  }
+  return output_ ? output_->Forward(pass, merged, y) : kernels::Copy(pass.stream, merged, y);
 }
 
 absl::Status DeltaMixer::Forward(const Pass& pass, const Tensor& x, MixerActivations& activations,
@@ -205,26 +209,20 @@ absl::Status DeltaMixer::AfterRecurrenceBackward(const Pass& pass, const Paramet
                                                  const Tensor& x, Activations& saved,
                                                  const Tensor& dy, Tensor& d_o, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
-  WEFT_ASSIGN_OR_RETURN(Tensor d_normalised, pass.scratch.Take(x.shape()));
+  WEFT_ASSIGN_OR_RETURN(Tensor d_merged, pass.scratch.Take(x.shape()));
   const Tensor normalised = saved.normalised.Reshaped(x.shape());
-  const Tensor output_weight = pass.weights[output_weight_];
-  Tensor d_output_weight = gradients[output_weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(
-      pass.stream, dy, gate_weight_ ? saved.gated : normalised, d_output_weight));
-  if (gate_weight_) {
-    WEFT_ASSIGN_OR_RETURN(Tensor d_gated, pass.scratch.Take(x.shape()));
-    WEFT_ASSIGN_OR_RETURN(Tensor d_gate, pass.scratch.Take(x.shape()));
-    WEFT_RETURN_IF_ERROR(
-        kernels::LinearBackwardInput(pass.stream, dy, output_weight, d_gated, Accumulate::kNo));
-    WEFT_RETURN_IF_ERROR(kernels::SwigluBackward(pass.stream, saved.gate_in, normalised, d_gated,
-                                                 d_gate, d_normalised));
-    Tensor d_gate_weight = gradients[*gate_weight_];
-    WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(pass.stream, d_gate, x, d_gate_weight));
-    WEFT_RETURN_IF_ERROR(kernels::LinearBackwardInput(
-        pass.stream, d_gate, pass.weights[*gate_weight_], dx, Accumulate::kNo));
+  if (output_) {
+    WEFT_RETURN_IF_ERROR(output_->Backward(pass, gradients, gate_ ? saved.gated : normalised, dy,
+                                           Accumulate::kNo, d_merged));
   } else {
-    WEFT_RETURN_IF_ERROR(kernels::LinearBackwardInput(pass.stream, dy, output_weight, d_normalised,
-                                                      Accumulate::kNo));
+    WEFT_RETURN_IF_ERROR(kernels::Copy(pass.stream, dy, d_merged));
+  }
+  Tensor d_normalised = d_merged;
+  if (gate_) {
+    WEFT_ASSIGN_OR_RETURN(Tensor d_gate, pass.scratch.Take(x.shape()));
+    WEFT_RETURN_IF_ERROR(kernels::SwigluBackward(pass.stream, saved.gate_in, normalised, d_merged,
+                                                 d_gate, d_normalised));
+    WEFT_RETURN_IF_ERROR(gate_->Backward(pass, gradients, x, d_gate, Accumulate::kNo, dx));
   }
   Tensor d_norm_weight = gradients[norm_weight_];
   return kernels::RmsNormBackward(pass.stream, saved.o, pass.weights[norm_weight_], saved.o_rstd,
@@ -243,23 +241,20 @@ absl::Status DeltaMixer::BeforeRecurrenceBackward(const Pass& pass, const Parame
 
   WEFT_RETURN_IF_ERROR(kernels::L2NormBackward(pass.stream, saved.q, saved.q_inverse_norm,
                                                query_scale, dq, d_activated));
-  const bool dx_has_gate = gate_weight_.has_value();
+  const Accumulate to_gate = gate_ ? Accumulate::kYes : Accumulate::kNo;
   WEFT_RETURN_IF_ERROR(
-      BranchBackward(pass, gradients, q_, x, saved.q_projected, d_activated_flat, dx_has_gate, dx));
+      BranchBackward(pass, gradients, q_, x, saved.q_projected, d_activated_flat, to_gate, dx));
   WEFT_RETURN_IF_ERROR(
       kernels::L2NormBackward(pass.stream, saved.k, saved.k_inverse_norm, 1.0, dk, d_activated));
   WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, k_, x, saved.k_projected, d_activated_flat,
-                                      /*accumulate=*/true, dx));
+                                      Accumulate::kYes, dx));
   WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, v_, x, saved.v_projected,
-                                      dv.Reshaped(x.shape()), /*accumulate=*/true, dx));
+                                      dv.Reshaped(x.shape()), Accumulate::kYes, dx));
 
   WEFT_ASSIGN_OR_RETURN(Tensor d_logits, pass.scratch.Take(saved.beta.shape()));
   WEFT_RETURN_IF_ERROR(
       kernels::SigmoidBackward(pass.stream, saved.beta, beta_scale(), dbeta, d_logits));
-  Tensor d_beta_weight = gradients[beta_weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(pass.stream, d_logits, x, d_beta_weight));
-  return kernels::LinearBackwardInput(pass.stream, d_logits, pass.weights[beta_weight_], dx,
-                                      Accumulate::kYes);
+  return beta_.Backward(pass, gradients, x, d_logits, Accumulate::kYes, dx);
 }
 
 absl::Status DeltaMixer::Backward(const Pass& pass, const ParameterBlock& gradients,

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "worker/model/linear.h"
 #include "worker/model/mixers/mixer.h"
 
 namespace weft::worker {
@@ -37,24 +38,26 @@ class DeltaMixer final : public Mixer {
   struct State;
   // One of q, k and v: a projection, then the convolution when there is one.
   struct Branch {
-    ParameterIndex weight;
+    Linear projection;
     std::optional<ParameterIndex> taps;
   };
 
   [[nodiscard]] bool convolves() const { return config_.convolution_taps > 0; }
   [[nodiscard]] double beta_scale() const { return config_.negative_eigenvalues ? 2.0 : 1.0; }
-  Branch AddBranch(const std::string& prefix, absl::string_view name,
-                   ParameterLayout& layout) const;
+  [[nodiscard]] Branch AddBranch(const MixerPlace& place, absl::string_view prefix,
+                                 absl::string_view name, ParameterLayout& layout) const;
+  // A projection of the input to `out` channels.
+  static Linear AddProjection(const MixerPlace& place, absl::string_view prefix,
+                              absl::string_view name, int64_t out, ParameterLayout& layout);
 
   // projected = x W^T; y = SiLU(convolution(projected)).
   absl::Status BranchForward(const Pass& pass, const Branch& branch, const kernels::Tensor& x,
                              const kernels::Tensor& history, kernels::Tensor& projected,
                              kernels::Tensor& y) const;
-  // Adds to dx when `accumulate`; overwrites it otherwise.
   absl::Status BranchBackward(const Pass& pass, const ParameterBlock& gradients,
                               const Branch& branch, const kernels::Tensor& x,
                               const kernels::Tensor& projected, const kernels::Tensor& dy,
-                              bool accumulate, kernels::Tensor& dx) const;
+                              kernels::Accumulate accumulate, kernels::Tensor& dx) const;
   // Projections, convolutions, norms and beta: everything before the recurrence. `history` holds
   // the inputs before x of the convolutions of q, k and v (absent: zeros).
   struct Histories {
@@ -83,11 +86,12 @@ class DeltaMixer final : public Mixer {
   const int64_t width_;
   const int64_t head_dim_;
   const double norm_epsilon_;
-  Branch q_, k_, v_;
-  ParameterIndex beta_weight_;
+  // In the order of the layout.
+  const Branch q_, k_, v_;
+  const Linear beta_;
+  std::optional<const Linear> gate_;
   ParameterIndex norm_weight_;  // one vector for all heads
-  std::optional<ParameterIndex> gate_weight_;
-  ParameterIndex output_weight_;
+  std::optional<const Linear> output_;
 };
 
 }  // namespace weft::worker

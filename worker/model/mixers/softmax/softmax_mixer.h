@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "kernels/attention/softmax/softmax.h"
+#include "worker/model/mixers/head_projections.h"
 #include "worker/model/mixers/mixer.h"
 
 namespace weft::worker {
@@ -35,20 +36,10 @@ class SoftmaxMixer final : public Mixer {
   struct State;
 
   [[nodiscard]] kernels::SoftmaxProblem Problem(int64_t batch, int64_t queries, int64_t keys) const;
-  // y = rotary(x W^T), the tokens counted from `first_position`.
-  absl::Status ProjectAndRotate(const Pass& pass, ParameterIndex weight, const kernels::Tensor& x,
-                                int64_t first_position, kernels::Tensor& y) const;
-  // dy is that of the projection's output. Adds to dx when `accumulate`; else overwrites it.
-  absl::Status ProjectionBackward(const Pass& pass, const ParameterBlock& gradients,
-                                  ParameterIndex weight, const kernels::Tensor& x,
-                                  const kernels::Tensor& dy, bool accumulate,
-                                  kernels::Tensor& dx) const;
 
-  const SoftmaxMixerConfig config_;
-  const int64_t width_;
-  const int64_t head_dim_;
+  const int64_t window_;
   const bool causal_;
-  ParameterIndex q_weight_, k_weight_, v_weight_, output_weight_;
+  const HeadProjections projections_;
 };
 
 }  // namespace weft::worker

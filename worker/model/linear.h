@@ -1,0 +1,42 @@
+// Linear: a linear map with or without a bias, y = x W^T + b, wherever a model has one: around
+// attention, in the MLP, in heads.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "kernels/ops/accumulate.h"
+#include "kernels/tensor/tensor.h"
+#include "worker/model/parameter_layout.h"
+#include "worker/model/pass.h"
+
+namespace weft::worker {
+
+// Immutable; any number of passes may use it at a time. Tensors may have any shape: their elements
+// are rows of in() or out(), so heads need no reshaping.
+class Linear {
+ public:
+  // Adds "<prefix>.weight" [out, in] and, with a bias, "<prefix>.bias" [out].
+  Linear(absl::string_view prefix, int64_t in, int64_t out, bool bias, ParameterLayout& layout);
+
+  // y = x W^T + b; y is overwritten.
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& y) const;
+  // dy and the forward pass's x give dx; parameter gradients are added to `gradients`.
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        const kernels::Tensor& dy, kernels::Accumulate accumulate,
+                        kernels::Tensor& dx) const;
+
+  [[nodiscard]] int64_t in() const { return in_; }
+  [[nodiscard]] int64_t out() const { return out_; }
+  // Of the matrix product, for one row.
+  [[nodiscard]] int64_t FlopsPerRow() const { return 2 * in_ * out_; }
+
+ private:
+  int64_t in_, out_;
+  ParameterIndex weight_;
+  std::optional<ParameterIndex> bias_;
+};
+
+}  // namespace weft::worker
