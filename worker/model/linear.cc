@@ -20,9 +20,7 @@ Tensor AsRows(const Tensor& tensor, int64_t width) {
 
 Linear::Linear(absl::string_view prefix, int64_t in, int64_t out, bool bias,
                ParameterLayout& layout)
-    : in_(in),
-      out_(out),
-      weight_(layout.AddWeight(absl::StrCat(prefix, ".weight"), {out, in})) {
+    : in_(in), out_(out), weight_(layout.AddWeight(absl::StrCat(prefix, ".weight"), {out, in})) {
   if (bias) bias_ = layout.AddBias(absl::StrCat(prefix, ".bias"), out, in);
 }
 

@@ -34,8 +34,8 @@ void CheckHeads(const HeadOptions& options, const MixerPlace& place, absl::strin
   if (options.head_width == 0) {
     CheckHeads(options.heads, place.width, layer, problems);
   } else {
-    problems.Require(options.heads >= 1, absl::StrCat(layer, ".heads is ", options.heads,
-                                                      " and must be positive"));
+    problems.Require(options.heads >= 1,
+                     absl::StrCat(layer, ".heads is ", options.heads, " and must be positive"));
   }
   if (options.heads < 1 || options.head_width < 0) return;
   problems.Require(options.kv_heads >= 0 && options.heads % KvHeads(options) == 0,
@@ -45,9 +45,9 @@ void CheckHeads(const HeadOptions& options, const MixerPlace& place, absl::strin
   problems.Require(options.rotary_base == 0.0 || options.rotary_base > 1.0,
                    absl::StrCat(layer, ".rotary_base is ", options.rotary_base,
                                 " and must be above 1, or 0 for no rotary positions"));
-  problems.Require(options.rotary_base == 0.0 || head_width % 2 == 0,
-                   absl::StrCat(layer, ": the head width ", head_width,
-                                " must be even for rotary positions"));
+  problems.Require(
+      options.rotary_base == 0.0 || head_width % 2 == 0,
+      absl::StrCat(layer, ": the head width ", head_width, " must be even for rotary positions"));
   problems.Require(place.output_projection || options.heads * head_width == place.width,
                    absl::StrCat(layer, ": without an output projection the ", options.heads,
                                 " heads of ", head_width, " must fill the width ", place.width));
@@ -79,9 +79,9 @@ int64_t HeadProjections::MatmulFlopsPerToken() const {
 absl::StatusOr<Heads> HeadProjections::NewHeads(kernels::Device& device, PassShape shape) const {
   const Shape kv = {shape.batch, shape.tokens, kv_heads_, head_width_};
   Heads heads;
-  WEFT_ASSIGN_OR_RETURN(
-      heads.q, kernels::NewTensor(device, device.compute_dtype(),
-                                  {shape.batch, shape.tokens, heads_, head_width_}));
+  WEFT_ASSIGN_OR_RETURN(heads.q,
+                        kernels::NewTensor(device, device.compute_dtype(),
+                                           {shape.batch, shape.tokens, heads_, head_width_}));
   WEFT_ASSIGN_OR_RETURN(heads.k, kernels::NewTensor(device, device.compute_dtype(), kv));
   WEFT_ASSIGN_OR_RETURN(heads.v, kernels::NewTensor(device, device.compute_dtype(), kv));
   return heads;

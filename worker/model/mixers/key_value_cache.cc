@@ -13,10 +13,9 @@ absl::StatusOr<KeyValueCache> KeyValueCache::New(const HeadProjections& projecti
                                                  kernels::Device& device, int64_t max_tokens) {
   KeyValueCache cache;
   for (Tensor* tensor : {&cache.keys_, &cache.values_}) {
-    WEFT_ASSIGN_OR_RETURN(
-        *tensor, kernels::NewTensor(
-                     device, device.compute_dtype(),
-                     {1, max_tokens, projections.kv_heads(), projections.head_width()}));
+    WEFT_ASSIGN_OR_RETURN(*tensor, kernels::NewTensor(device, device.compute_dtype(),
+                                                      {1, max_tokens, projections.kv_heads(),
+                                                       projections.head_width()}));
   }
   return cache;
 }

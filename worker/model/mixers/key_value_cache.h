@@ -1,5 +1,5 @@
-// KeyValueCache: the keys and values of all tokens that one text has had so far, for mechanisms that
-// decode by looking back at them.
+// KeyValueCache: the keys and values of all tokens that one text has had so far, for mechanisms
+// that decode by looking back at them.
 #pragma once
 
 #include <cstdint>
