@@ -16,6 +16,7 @@ find_package(yaml-cpp CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(SQLite3 REQUIRED)
 find_package(OpenSSL REQUIRED)
+find_package(PNG REQUIRED)  # images of Pathfinder
 # oneDNN's own CMake package asks for OpenCL, which its C interface does not need.
 find_path(WEFT_DNNL_INCLUDE dnnl.h REQUIRED)
 find_library(WEFT_DNNL_LIBRARY dnnl REQUIRED)
@@ -27,6 +28,7 @@ weft_note("gRPC" in "${gRPC_VERSION}")
 weft_note("Protocol Buffers" in "${Protobuf_VERSION}")
 weft_note("Prometheus C++" in "${prometheus-cpp_VERSION}")
 weft_note("SQLite" in "${SQLite3_VERSION}")
+weft_note("libpng" in "${PNG_VERSION_STRING}")
 weft_note("oneDNN" in "${WEFT_DNNL_LIBRARY}")
 
 # Parts that a machine may lack: ON (must be there), OFF, AUTO (used when found).

@@ -14,6 +14,10 @@ namespace weft::worker {
 
 enum class Split : uint8_t { kTrain, kValidation };
 
+// Which part of a data set the validation split is read from: what models are chosen by, or what
+// they are judged by in the end.
+enum class HeldOut : uint8_t { kValidation, kTest };
+
 enum class TargetKind : uint8_t {
   kEachPosition,  // a target a position, -1 where there is none: language models, tagging
   kSample,        // one label for the whole sample: classification

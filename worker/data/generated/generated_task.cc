@@ -17,13 +17,17 @@ class GeneratedSource : public BasicSampleSource {
 
   absl::Status Read(Split split, int64_t sample, const SampleBuffers& into) const override {
     CheckRead(split, sample, into);
-    SampleDraws draws(options_.seed, split == Split::kTrain ? SampleSet::kTrain : options_.held_out,
-                      sample);
+    SampleDraws draws(options_.seed, SetOf(split), sample);
     task_->Generate(draws, into);
     return absl::OkStatus();
   }
 
  private:
+  [[nodiscard]] SampleSet SetOf(Split split) const {
+    if (split == Split::kTrain) return SampleSet::kTrain;
+    return options_.held_out == HeldOut::kTest ? SampleSet::kTest : SampleSet::kValidation;
+  }
+
   std::unique_ptr<const GeneratedTask> task_;
   GeneratedOptions options_;
 };

@@ -28,8 +28,8 @@ struct GeneratedOptions {
   static constexpr int64_t kValidationSamples = int64_t{1} << 20;
 
   uint64_t seed = 0;
-  int64_t train_samples = kEndless;             // 1 to kEndless
-  SampleSet held_out = SampleSet::kValidation;  // what the validation split is made of
+  int64_t train_samples = kEndless;  // 1 to kEndless
+  HeldOut held_out = HeldOut::kValidation;
 };
 
 // kInvalidArgument unless 1 to 2^20.

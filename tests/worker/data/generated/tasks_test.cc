@@ -49,7 +49,7 @@ TEST_P(GeneratedTaskTest, ASampleDependsOnSeedSplitAndNumberAlone) {
   const auto source = SourceOf(GetParam().make(), {.seed = 1});
   const auto again = SourceOf(GetParam().make(), {.seed = 1});
   const auto other_seed = SourceOf(GetParam().make(), {.seed = 2});
-  const auto test = SourceOf(GetParam().make(), {.seed = 1, .held_out = SampleSet::kTest});
+  const auto test = SourceOf(GetParam().make(), {.seed = 1, .held_out = HeldOut::kTest});
   const ReadSample sample = Sample(*source, Split::kTrain, 3);
   Sample(*again, Split::kTrain, 9);  // what was read before does not matter
   EXPECT_EQ(Sample(*again, Split::kTrain, 3), sample);
@@ -78,7 +78,7 @@ TEST_P(GeneratedTaskTest, TheFingerprintCoversWhatDecidesTheSamples) {
   for (const auto& source :
        {SourceOf(GetParam().make()), SourceOf(GetParam().other()),
         SourceOf(GetParam().make(), {.seed = 1}), SourceOf(GetParam().make(), {.train_samples = 5}),
-        SourceOf(GetParam().make(), {.held_out = SampleSet::kTest})}) {
+        SourceOf(GetParam().make(), {.held_out = HeldOut::kTest})}) {
     fingerprints.insert(source->fingerprint());
   }
   EXPECT_EQ(fingerprints.size(), 5);
