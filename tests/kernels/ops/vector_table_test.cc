@@ -243,6 +243,28 @@ TEST_P(VectorTableTest, ElementwiseLoopsStayInsideTheirRow) {
   }
 }
 
+TEST_P(VectorTableTest, LayerNormOfEveryLength) {
+  for (int64_t n = 1; n <= 70; ++n) {
+    const auto width = static_cast<size_t>(n);
+    const Row x = Sample(1, n), w = Sample(2, n), b = Sample(3, n);
+    Row y = Sample(4, n);
+    float mean = 0, rstd = 0;
+    vector().layer_norm(x.data(), w.data(), b.data(), 0.25F, y.data(), &mean, &rstd, n);
+    double exact_mean = 0, variance = 0;
+    for (size_t i = 0; i < width; ++i) exact_mean += x[i] / static_cast<double>(n);
+    for (size_t i = 0; i < width; ++i) {
+      variance += (x[i] - exact_mean) * (x[i] - exact_mean) / static_cast<double>(n);
+    }
+    const double exact_rstd = 1 / std::sqrt(variance + 0.25);
+    EXPECT_NEAR(mean, exact_mean, 1e-6);
+    EXPECT_NEAR(rstd, exact_rstd, 1e-6 * exact_rstd);
+    for (size_t i = 0; i < width; ++i) {
+      EXPECT_NEAR(y[i], w[i] * (x[i] - exact_mean) * exact_rstd + b[i], 1e-5);
+    }
+    EXPECT_EQ(y.back(), kGuard) << n;
+  }
+}
+
 TEST_P(VectorTableTest, ExpSumGivesARowOfASoftmax) {
   Lengths::Each([&](int64_t n) {
     const Row x = Sample(1, n);
@@ -257,6 +279,56 @@ TEST_P(VectorTableTest, ExpSumGivesARowOfASoftmax) {
     EXPECT_NEAR(sum, exact, 1e-6 * static_cast<double>(n + 1));
     EXPECT_EQ(y.back(), kGuard);
   });
+}
+
+TEST_P(VectorTableTest, EvenPowersAndTheirSlopes) {
+  for (const int squarings : {1, 2, 3}) {
+    const double p = std::exp2(squarings);
+    Lengths::Each([&](int64_t n) {
+      const Row x = Sample(1, n), d = Sample(2, n);
+      Row y = Sample(3, n), power = x, slope = d;
+      const float sum = vector().even_power(squarings, x.data(), y.data(), n);
+      vector().even_power_backward(squarings, power.data(), 0.5F, slope.data(), n);
+      double exact_sum = 0;
+      for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+        const double value = std::pow(static_cast<double>(x[i]), p);
+        const double gradient = p * std::pow(static_cast<double>(x[i]), p - 1) * (d[i] - 0.5);
+        exact_sum += value;
+        EXPECT_NEAR(y[i], value, 1e-6 * value);
+        EXPECT_EQ(power[i], y[i]);
+        EXPECT_NEAR(slope[i], gradient, 2e-6 * std::abs(gradient) + 1e-6);
+      }
+      EXPECT_NEAR(sum, exact_sum, 1e-6 * exact_sum * static_cast<double>(n + 1));
+      for (const Row& row : {y, power, slope}) EXPECT_EQ(row.back(), kGuard);
+    });
+  }
+}
+
+// F(x) . F(y) = (x . y)^2, and its gradient is 2 (x . y) y.
+TEST_P(VectorTableTest, ProductsOfARowWithItself) {
+  for (int64_t n = 1; n <= 70; ++n) {
+    const auto twice = [](Row x, size_t count) {
+      x.resize(count);
+      x.insert(x.end(), x.begin(), x.end());
+      return x;
+    };
+    const auto width = static_cast<size_t>(n);
+    const Row x = twice(Sample(1, n), width), y = twice(Sample(2, n), width);
+    const int64_t products = n * (n + 1) / 2;
+    Row of_x(static_cast<size_t>(products) + 1, kGuard), of_y = of_x, slope(2 * width + 1, kGuard);
+    vector().self_product(x.data(), of_x.data(), n);
+    vector().self_product(y.data(), of_y.data(), n);
+    vector().self_product_backward(x.data(), of_y.data(), slope.data(), n);
+    double dot = 0, square = 0;
+    for (size_t i = 0; i < width; ++i) dot += double{x[i]} * double{y[i]};
+    for (size_t i = 0; i + 1 < of_x.size(); ++i) square += double{of_x[i]} * double{of_y[i]};
+    // Some thousand products of order one, each rounded a few times.
+    EXPECT_NEAR(square, dot * dot, 1e-4 * (1 + dot * dot)) << n;
+    for (size_t i = 0; i < width; ++i) {
+      EXPECT_NEAR(slope[i] + slope[width + i], 2 * dot * y[i], 1e-3) << n << " " << i;
+    }
+    for (const Row& row : {of_x, of_y, slope}) EXPECT_EQ(row.back(), kGuard);
+  }
 }
 
 TEST_P(VectorTableTest, MagnitudeIgnoresSignsAndShowsNonFiniteValues) {

@@ -150,7 +150,7 @@ Floats Exp(Floats x, Floats low) {
   return Exp(exponent);
 }
 
-// ---- Reductions that other loops begin with
+// ---- Loops that other loops are made of
 
 float RowSum(const float* x, int64_t n) {
   return Sum(n, [=](int64_t i, auto extent) { return Load(x + i, extent); });
@@ -158,6 +158,19 @@ float RowSum(const float* x, int64_t n) {
 
 float RowDot(const float* a, const float* b, int64_t n) {
   return Sum(n, [=](int64_t i, auto extent) { return Load(a + i, extent) * Load(b + i, extent); });
+}
+
+void RowScaledMultiply(float factor, const float* a, const float* b, float* y, int64_t n) {
+  ForVectors(n, [=](int64_t i, auto extent) {
+    Store(y + i, All(factor) * Load(a + i, extent) * Load(b + i, extent), extent);
+  });
+}
+
+void RowScaledMultiplyAdd(float factor, const float* a, const float* b, float* y, int64_t n) {
+  ForVectors(n, [=](int64_t i, auto extent) {
+    const Floats product = All(factor) * Load(a + i, extent) * Load(b + i, extent);
+    Store(y + i, Load(y + i, extent) + product, extent);
+  });
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The loops behind VectorTable, written once over vectors of WEFT_VECTOR_LANES floats and compiled
-// for each instruction set (namespace WEFT_VECTOR_SET). Its parts lie in the
-// headers of this folder; it includes nothing of any library: see vector_table.h.
+// for each instruction set (namespace WEFT_VECTOR_SET). Its parts lie in the headers of this
+// folder; it includes nothing of any library: see vector_table.h.
 //
 // Everything but the table is in an anonymous namespace, so no symbol of this file can be taken for
 // that of another compilation. Compiled with -fno-math-errno, which lets square roots be vectors.
@@ -10,6 +10,7 @@
 #include "kernels/device/cpu/vector/edge_loops.h"
 #include "kernels/device/cpu/vector/lanes.h"
 #include "kernels/device/cpu/vector/norm_loops.h"
+#include "kernels/device/cpu/vector/polynomial_loops.h"
 #include "kernels/device/cpu/vector/vector_table.h"
 
 namespace weft::kernels::WEFT_VECTOR_SET {
@@ -82,19 +83,6 @@ void RowAxpy(float factor, const float* x, float* y, int64_t n) {
 void RowMultiplyAdd(const float* a, const float* b, float* y, int64_t n) {
   ForVectors(n, [=](int64_t i, auto extent) {
     Store(y + i, Load(y + i, extent) + Load(a + i, extent) * Load(b + i, extent), extent);
-  });
-}
-
-void RowScaledMultiply(float factor, const float* a, const float* b, float* y, int64_t n) {
-  ForVectors(n, [=](int64_t i, auto extent) {
-    Store(y + i, All(factor) * Load(a + i, extent) * Load(b + i, extent), extent);
-  });
-}
-
-void RowScaledMultiplyAdd(float factor, const float* a, const float* b, float* y, int64_t n) {
-  ForVectors(n, [=](int64_t i, auto extent) {
-    const Floats product = All(factor) * Load(a + i, extent) * Load(b + i, extent);
-    Store(y + i, Load(y + i, extent) + product, extent);
   });
 }
 
@@ -193,6 +181,10 @@ constinit const VectorTable kTable = {
     .gelu_tanh_backward = RowGeluTanhBackward,
     .layer_norm = RowLayerNorm,
     .layer_norm_backward = RowLayerNormBackward,
+    .even_power = RowEvenPower,
+    .even_power_backward = RowEvenPowerBackward,
+    .self_product = RowSelfProduct,
+    .self_product_backward = RowSelfProductBackward,
     .rotate = RowRotate,
     .philox = RowPhilox,
     .keep_from = RowKeepFrom,

@@ -86,6 +86,19 @@ struct VectorTable {
                               const float* dy, bool add, float* dx, float* dw, float* db,
                               int64_t n);
 
+  // ---- Even powers: p = 2^squarings, squarings = 1, 2 or 3
+  float (*even_power)(int squarings, const float* x, float* y, int64_t n);  // y = x^p; its sum
+  // x becomes x^p, d becomes p * x^(p-1) * (d - shift).
+  void (*even_power_backward)(int squarings, float* x, float shift, float* d, int64_t n);
+
+  // ---- All n (n + 1) / 2 products of two entries of a row, those of different entries times
+  // sqrt(2), so that the dot product of two such rows is the square of the dot product of theirs.
+  // In bands: entries a and (a + distance) mod n, a = 0, 1, ..., for distance = 0, 1, ... n / 2
+  // (for n / 2 itself only a < n / 2). x_twice [2n] is the row and the row again.
+  void (*self_product)(const float* x_twice, float* y, int64_t n);
+  // dx_twice [2n] is overwritten: its halves add up to the gradient of the row.
+  void (*self_product_backward)(const float* x_twice, const float* dy, float* dx_twice, int64_t n);
+
   // ---- Rotary: (low, high) turned by an angle whose cosine and sine are given
   // y_low = low * cos - high * sin;  y_high = low * sin + high * cos
   void (*rotate)(const float* low, const float* high, const float* cosine, const float* sine,
