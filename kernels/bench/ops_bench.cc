@@ -126,9 +126,11 @@ void CrossEntropyBench(benchmark::State& state) {
   Bench bench(state);
   const int64_t r = state.range(1), c = state.range(2), v = state.range(3);
   Tensor h = bench.Random({r, c}), w = bench.Random({v, c}), targets = bench.Zero(DType::kI32, {r});
-  Tensor losses = bench.Random({r}), dh = bench.Random({r, c}), dw = bench.Random({v, c});
+  Tensor losses = bench.Random({r}), right = bench.Random({r});
+  Tensor dh = bench.Random({r, c}), dw = bench.Random({v, c}), no_bias;
   for (auto _ : state) {
-    Check(LinearCrossEntropyForwardBackward(bench.stream(), h, w, targets, 1, losses, dh, dw));
+    Check(LinearCrossEntropyForwardBackward(bench.stream(), h, w, no_bias, targets, 1, losses,
+                                            right, dh, dw, no_bias));
   }
   Flops(state, 3 * ProductFlops(state));
 }

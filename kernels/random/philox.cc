@@ -8,13 +8,16 @@
 
 namespace weft::kernels {
 
-PhiloxWords Draw(uint64_t seed, const DrawSite& site, uint32_t primary, uint32_t ordinal) {
+PhiloxWords CounterOf(const DrawSite& site, uint32_t primary, uint32_t ordinal) {
   WEFT_CHECK(site.step < (uint32_t{1} << 28));
   WEFT_CHECK(site.layer < (uint32_t{1} << 12));
   WEFT_CHECK(site.sample < (uint32_t{1} << 20));
-  return Philox4x32({primary, ordinal, site.sample | site.layer << 20,
-                     site.step | static_cast<uint32_t>(site.tag) << 28},
-                    seed);
+  return {primary, ordinal, site.sample | site.layer << 20,
+          site.step | static_cast<uint32_t>(site.tag) << 28};
+}
+
+PhiloxWords Draw(uint64_t seed, const DrawSite& site, uint32_t primary, uint32_t ordinal) {
+  return Philox4x32(CounterOf(site, primary, ordinal), seed);
 }
 
 std::array<double, 2> NormalPair(uint32_t w0, uint32_t w1) {

@@ -49,6 +49,7 @@ enum class RandomTag : uint8_t {
   kData = 8,        // the order of samples, and what generated samples are made of
   kEvaluation = 9,  // instead of tags 3 to 5 outside training
   kDenseMask = 10,
+  kDropout = 11,  // of activations
 };
 
 // Where in the job a draw is used.
@@ -58,6 +59,9 @@ struct DrawSite {
   uint32_t layer = 0;   // < 2^12
   uint32_t sample = 0;  // < 2^20
 };
+
+// The generator's counter at (primary, ordinal) of a site.
+PhiloxWords CounterOf(const DrawSite& site, uint32_t primary, uint32_t ordinal);
 
 // The four words at (primary, ordinal) of a site.
 PhiloxWords Draw(uint64_t seed, const DrawSite& site, uint32_t primary, uint32_t ordinal);

@@ -76,8 +76,10 @@ absl::Status LanguageModel::Hidden(const Pass& pass, const TokenBatch& batch,
 absl::Status LanguageModel::Losses(const Pass& pass, const TokenBatch& batch, ModelActivations& a,
                                    Tensor& losses) const {
   WEFT_RETURN_IF_ERROR(Hidden(pass, batch, a));
+  Scratch::Frame frame(pass.scratch);
+  WEFT_ASSIGN_OR_RETURN(Tensor right, pass.scratch.Take(losses.shape()));
   return kernels::LinearCrossEntropyForward(pass.stream, a.head_in, pass.weights[head_weight_],
-                                            batch.targets, losses);
+                                            Tensor(), batch.targets, losses, right);
 }
 
 absl::Status LanguageModel::LossesAndGradients(const Pass& pass, const TokenBatch& batch,
@@ -89,9 +91,11 @@ absl::Status LanguageModel::LossesAndGradients(const Pass& pass, const TokenBatc
     Scratch::Frame frame(pass.scratch);
     WEFT_ASSIGN_OR_RETURN(Tensor d_head_in, pass.scratch.Take(a.head_in.shape()));
     Tensor d_head = gradients[head_weight_];
+    WEFT_ASSIGN_OR_RETURN(Tensor right, pass.scratch.Take(losses.shape()));
+    Tensor no_bias;
     WEFT_RETURN_IF_ERROR(kernels::LinearCrossEntropyForwardBackward(
-        pass.stream, a.head_in, pass.weights[head_weight_], batch.targets, gradient_scale, losses,
-        d_head_in, d_head));
+        pass.stream, a.head_in, pass.weights[head_weight_], no_bias, batch.targets, gradient_scale,
+        losses, right, d_head_in, d_head, no_bias));
     Tensor d_norm = gradients[final_norm_weight_];
     WEFT_RETURN_IF_ERROR(kernels::RmsNormBackward(pass.stream, a.residual.back(),
                                                   pass.weights[final_norm_weight_], a.head_rstd,

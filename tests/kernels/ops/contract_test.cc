@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,8 @@
 
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/device/cpu/thread_pool.h"
+#include "kernels/ops/columns/columns.h"
+#include "kernels/ops/dropout/dropout.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/gradient_norm/gradient_norm.h"
@@ -94,9 +97,88 @@ TEST_F(ContractTest, TokenOutsideTheVocabularyIsRefusedByPlace) {
 }
 
 TEST_F(ContractTest, TargetOutsideTheVocabularyIsRefusedByPlace) {
-  Tensor h = F32({2, 4}), w = F32({3, 4}), losses = F32({2});
-  EXPECT_THAT(LinearCrossEntropyForward(*stream_, h, w, I32({-1, 3}), losses),
+  Tensor h = F32({2, 4}), w = F32({3, 4}), losses = F32({2}), right = F32({2});
+  EXPECT_THAT(LinearCrossEntropyForward(*stream_, h, w, Tensor(), I32({-1, 3}), losses, right),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("targets[1] is 3")));
+}
+
+TEST_F(ContractTest, OfEqualLogitsTheLowestClassIsPredicted) {
+  for (const std::unique_ptr<Device>& device : {CpuForTest(1), ReferenceForTest()}) {
+    ASSERT_OK_AND_ASSIGN(const auto stream, device->NewStream());
+    const auto make = [&](DType dtype, const Shape& shape) {
+      absl::StatusOr<Tensor> tensor = NewTensor(*device, dtype, shape);
+      EXPECT_OK(tensor);
+      return *tensor;
+    };
+    const DType dtype = device->compute_dtype();
+    Tensor h = make(dtype, {4, 2}), w = make(dtype, {3, 2});  // zeros: all logits are equal
+    Tensor losses = make(dtype, {4}), right = make(dtype, {4});
+    Tensor targets = make(DType::kI32, {4});
+    const std::vector<int32_t> classes = {0, 1, 2, -1};
+    ASSERT_OK(device->CopyFromHost(targets, classes.data(), *stream));
+    ASSERT_OK(LinearCrossEntropyForward(*stream, h, w, Tensor(), targets, losses, right));
+    for (int64_t r = 0; r < 4; ++r) {
+      const double value = dtype == DType::kF64 ? right.data<double>()[r]
+                                                : static_cast<double>(right.data<float>()[r]);
+      EXPECT_EQ(value, r == 0 ? 1 : 0) << r;
+    }
+  }
+}
+
+TEST_F(ContractTest, DropoutRefusesDrawsThatDoNotFit) {
+  Tensor x = F32({2, 3, 4});
+  EXPECT_THAT(Dropout(*stream_, {.probability = 1}, x, x),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("probability is 1")));
+  EXPECT_THAT(Dropout(*stream_, {.probability = 0.1, .first_sequence = (1 << 20) - 1}, x, x),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("below 2^28")));
+  EXPECT_THAT(Dropout(*stream_, {.probability = 0.1, .layer = 1 << 12}, x, x),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 4096")));
+}
+
+// Which elements of ones are kept.
+TEST_F(ContractTest, DropoutSeesNeitherTheCutOfABatchNorOfASequence) {
+  constexpr int64_t b = 4, t = 50, c = 22;
+  Tensor ones = F32({b, t, c});
+  ASSERT_OK(Fill(*stream_, ones, 1.0));
+  const auto drop = [&](const DropoutOptions& options, const Tensor& x) {
+    Tensor y = F32(x.shape());
+    EXPECT_OK(Dropout(*stream_, options, x, y));
+    std::vector<float> values(static_cast<size_t>(y.count()));
+    EXPECT_OK(device_->CopyToHost(values.data(), y, *stream_));
+    return values;
+  };
+  const DropoutOptions options = {.probability = 0.2, .seed = 3, .step = 1, .first_sequence = 8};
+  const std::vector<float> whole = drop(options, ones);
+  std::vector<float> pieces;
+  for (int64_t row = 0; row < b; ++row) {
+    for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 13}, {13, t - 13}}) {
+      DropoutOptions piece = options;
+      piece.first_sequence += row;
+      piece.first_position = first;
+      const std::vector<float> part = drop(piece, ones.Part(0, {1, count, c}));
+      pieces.insert(pieces.end(), part.begin(), part.end());
+    }
+  }
+  EXPECT_EQ(whole, pieces);
+  const auto dropped = static_cast<double>(std::count(whole.begin(), whole.end(), 0.0F));
+  // Five standard deviations of a binomial.
+  EXPECT_NEAR(dropped / (b * t * c), 0.2, 5 * std::sqrt(0.2 * 0.8 / (b * t * c)));
+  for (const auto change :
+       {+[](DropoutOptions& o) { ++o.step; }, +[](DropoutOptions& o) { ++o.seed; },
+        +[](DropoutOptions& o) { ++o.layer; }, +[](DropoutOptions& o) { ++o.site; }}) {
+    DropoutOptions other = options;
+    change(other);
+    EXPECT_NE(whole, drop(other, ones));
+  }
+}
+
+TEST_F(ContractTest, ColumnsMustExist) {
+  Tensor wide = F32({2, 5}), narrow = F32({2, 3}), rows = F32({3, 3});
+  EXPECT_OK(PutColumns(*stream_, narrow, 2, wide));
+  EXPECT_THAT(PutColumns(*stream_, narrow, 3, wide), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(TakeColumns(*stream_, wide, 0, rows), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(TakeColumns(*stream_, wide, -1, narrow),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST_F(ContractTest, EmptyTensorsAreNoWork) {

@@ -5,12 +5,16 @@
 #include <functional>
 
 #include "kernels/ops/bias/bias.h"
+#include "kernels/ops/dropout/dropout.h"
 #include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/geglu/geglu.h"
 #include "kernels/ops/gelu/gelu.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/mean_pool/mean_pool.h"
+#include "kernels/ops/pair_features/pair_features.h"
 #include "kernels/ops/relu/relu.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/rotary/rotary.h"
@@ -224,18 +228,70 @@ TEST_F(GradientTest, Embedding) {
 }
 
 TEST_F(GradientTest, LinearCrossEntropy) {
-  Tensor h = Random({4, 3}), w = Random({6, 3});
+  Tensor h = Random({4, 3}), w = Random({6, 3}), some_bias = Random({6});
   Tensor targets = Make(Integers({4}, {5, -1, 0, 2}));
-  Tensor losses = Zero({4}), dh = Zero({4, 3}), dw = Zero({6, 3});
-  ASSERT_OK(LinearCrossEntropyForwardBackward(stream(), h, w, targets, 0.25, losses, dh, dw));
-  const auto value = [&] {
-    EXPECT_OK(LinearCrossEntropyForward(stream(), h, w, targets, losses));
-    double sum = 0;
-    for (int64_t r = 0; r < 4; ++r) sum += losses.data<double>()[r];
-    return 0.25 * sum;
-  };
-  ExpectGradient(h, dh, value);
-  ExpectGradient(w, dw, value);
+  for (const Tensor& bias : {Tensor(), some_bias}) {
+    Tensor losses = Zero({4}), right = Zero({4}), dh = Zero({4, 3}), dw = Zero({6, 3});
+    Tensor dbias = bias.present() ? Zero({6}) : Tensor();
+    ASSERT_OK(LinearCrossEntropyForwardBackward(stream(), h, w, bias, targets, 0.25, losses, right,
+                                                dh, dw, dbias));
+    const auto value = [&] {
+      EXPECT_OK(LinearCrossEntropyForward(stream(), h, w, bias, targets, losses, right));
+      double sum = 0;
+      for (int64_t r = 0; r < 4; ++r) sum += losses.data<double>()[r];
+      return 0.25 * sum;
+    };
+    ExpectGradient(h, dh, value);
+    ExpectGradient(w, dw, value);
+    if (bias.present()) ExpectGradient(bias, dbias, value);
+  }
+}
+
+TEST_F(GradientTest, Geglu) {
+  Tensor gate = Random({9}), up = Random({9}), dy = Random({9});
+  Tensor y = Zero({9}), dgate = Zero({9}), dup = Zero({9});
+  for (const GeluForm form : {GeluForm::kExact, GeluForm::kTanh}) {
+    ASSERT_OK(GegluBackward(stream(), form, gate, up, dy, dgate, dup));
+    const auto value = [&] {
+      EXPECT_OK(GegluForward(stream(), form, gate, up, y));
+      return Dot(y, dy);
+    };
+    ExpectGradient(gate, dgate, value);
+    ExpectGradient(up, dup, value);
+  }
+}
+
+TEST_F(GradientTest, MeanPool) {
+  Tensor x = Random({2, 3, 2}), dy = Random({2, 2}), y = Zero({2, 2});
+  const Tensor some_valid = Make(Integers({2, 3}, {1, 0, 1, 0, 0, 0}));
+  for (const Tensor& valid : {Tensor(), some_valid}) {
+    Tensor dx = Random({2, 3, 2});
+    ASSERT_OK(MeanPoolBackward(stream(), dy, valid, dx));
+    ExpectGradient(x, dx, [&] {
+      EXPECT_OK(MeanPoolForward(stream(), x, valid, y));
+      return Dot(y, dy);
+    });
+  }
+}
+
+TEST_F(GradientTest, PairFeatures) {
+  Tensor x = Random({3, 4}), dy = Random({3, 8}), y = Zero({3, 8}), dx = Zero({3, 4});
+  ASSERT_OK(PairFeaturesBackward(stream(), x, dy, dx));
+  ExpectGradient(x, dx, [&] {
+    EXPECT_OK(PairFeaturesForward(stream(), x, y));
+    return Dot(y, dy);
+  });
+}
+
+// What the op does to dy is the gradient of what it does to x.
+TEST_F(GradientTest, Dropout) {
+  const DropoutOptions options = {.probability = 0.3, .seed = 7, .step = 2, .first_sequence = 5};
+  Tensor x = Random({2, 3, 6}), dy = Random({2, 3, 6}), y = Zero({2, 3, 6}), dx = Zero({2, 3, 6});
+  ASSERT_OK(Dropout(stream(), options, dy, dx));
+  ExpectGradient(x, dx, [&] {
+    EXPECT_OK(Dropout(stream(), options, x, y));
+    return Dot(y, dy);
+  });
 }
 
 TEST_F(GradientTest, ParameterGradientsAreAddedTo) {

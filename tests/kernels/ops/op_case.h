@@ -51,6 +51,8 @@ std::unique_ptr<Device> CpuForTest(int threads);
 // Whether this machine has the instruction set that the environment asks for.
 bool HasTestInstructionSet();
 
+// Ops around mixers: what models begin with, end with and drop.
+void AddModelOpCases(std::vector<OpCase>& cases);
 // Every op in several odd shapes.
 std::vector<OpCase> AllOpCases();
 

@@ -365,28 +365,37 @@ void AddEmbedding(std::vector<OpCase>& cases, int64_t r, int32_t v, int64_t c) {
                    }});
 }
 
-void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v) {
-  const std::string shape = absl::StrCat(r, "x", c, "x", v);
+void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v, bool biased) {
+  const std::string shape = absl::StrCat(r, "x", c, "x", v, biased ? "Biased" : "");
   const Array h = Normal(1, {r, c});
   const Array w = Normal(2, {v, c}, 0.5);
+  const Array bias = biased ? Normal(6, {v}) : Zeros({0});
   const Array targets = SomeIndices(r, v, true);
+  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForward", shape),
-       {h, w, targets, Normal(3, {r})},
-       {3},
-       [](Stream& s, Operands t) { return LinearCrossEntropyForward(s, t[0], t[1], t[2], t[3]); },
+       {h, w, bias, targets, Normal(3, {r}), Normal(7, {r})},
+       {4, 5},
+       [=](Stream& s, Operands t) {
+         return LinearCrossEntropyForward(s, t[0], t[1], optional(t[2]), t[3], t[4], t[5]);
+       },
        [=](Rows& a) {
-         plain::CrossEntropy(a[0], a[1], a[2], c, kLossScale, a[3], nullptr, nullptr);
+         plain::CrossEntropy(a[0], a[1], a[2], a[3], c, kLossScale, {a[4], a[5]}, nullptr);
        }});
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForwardBackward", shape),
-       {h, w, targets, Normal(3, {r}), Normal(4, {r, c}), Normal(5, {v, c}, 0.01)},
-       {3, 4, 5},
-       [](Stream& s, Operands t) {
-         return LinearCrossEntropyForwardBackward(s, t[0], t[1], t[2], kLossScale, t[3], t[4],
-                                                  t[5]);
+       {h, w, bias, targets, Normal(3, {r}), Normal(7, {r}), Normal(4, {r, c}),
+        Normal(5, {v, c}, 0.01), biased ? Normal(8, {v}, 0.01) : Zeros({0})},
+       {4, 5, 6, 7, 8},
+       [=](Stream& s, Operands t) {
+         Tensor dbias = optional(t[8]);
+         return LinearCrossEntropyForwardBackward(s, t[0], t[1], optional(t[2]), t[3], kLossScale,
+                                                  t[4], t[5], t[6], t[7], dbias);
        },
-       [=](Rows& a) { plain::CrossEntropy(a[0], a[1], a[2], c, kLossScale, a[3], &a[4], &a[5]); }});
+       [=](Rows& a) {
+         plain::CrossEntropySlopes slopes{a[6], a[7], a[8]};
+         plain::CrossEntropy(a[0], a[1], a[2], a[3], c, kLossScale, {a[4], a[5]}, &slopes);
+       }});
 }
 
 void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
@@ -457,9 +466,12 @@ std::vector<OpCase> AllOpCases() {
   AddRotary(cases, {1, 5, 2, 64}, 1000);
   AddEmbedding(cases, 1, 1, 1);
   AddEmbedding(cases, 300, 11, 131);
-  AddCrossEntropy(cases, 1, 1, 1);
-  AddCrossEntropy(cases, 70, 33, 259);
-  AddCrossEntropy(cases, 45, 16, 40000);
+  AddCrossEntropy(cases, 1, 1, 1, false);
+  for (const bool biased : {false, true}) {
+    AddCrossEntropy(cases, 70, 33, 259, biased);
+    AddCrossEntropy(cases, 45, 16, 40000, biased);
+  }
+  AddModelOpCases(cases);
   return cases;
 }
 

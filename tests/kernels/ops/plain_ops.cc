@@ -188,30 +188,34 @@ void Rotary(const RotaryShape& s, const Row& x, double base, int64_t first_posit
   }
 }
 
-void CrossEntropy(const Row& h, const Row& w, const Row& targets, int64_t channels, float scale,
-                  Row& losses, Row* dh, Row* dw) {
+void CrossEntropy(const Row& h, const Row& w, const Row& bias, const Row& targets, int64_t channels,
+                  float scale, CrossEntropyResults results, CrossEntropySlopes* slopes) {
   const size_t width = At(channels);
   const size_t vocabulary = w.size() / width;
-  if (dh != nullptr) std::fill(dh->begin(), dh->end(), 0.0F);
+  if (slopes != nullptr) std::fill(slopes->dh.begin(), slopes->dh.end(), 0.0F);
   for (size_t r = 0; r < targets.size(); ++r) {
-    losses[r] = 0;
+    results.losses[r] = 0;
+    results.right[r] = 0;
     if (targets[r] < 0) continue;
-    Row logits(vocabulary);
+    Row logits = bias.empty() ? Row(vocabulary) : bias;
     for (size_t v = 0; v < vocabulary; ++v) {
       for (size_t c = 0; c < width; ++c) logits[v] += h[r * width + c] * w[v * width + c];
     }
-    const float largest = *std::max_element(logits.begin(), logits.end());
+    const auto likeliest = std::max_element(logits.begin(), logits.end());
+    const float largest = *likeliest;
     float sum = 0;
     for (float logit : logits) sum += std::exp(logit - largest);
     const auto target = static_cast<size_t>(targets[r]);
-    losses[r] = largest + std::log(sum) - logits[target];
-    if (dh == nullptr) continue;
+    results.losses[r] = largest + std::log(sum) - logits[target];
+    results.right[r] = likeliest == logits.begin() + static_cast<int64_t>(target) ? 1 : 0;
+    if (slopes == nullptr) continue;
     for (size_t v = 0; v < vocabulary; ++v) {
       const float p = std::exp(logits[v] - largest) / sum;
       const float slope = scale * (v == target ? p - 1 : p);
+      if (!bias.empty()) slopes->dbias[v] += slope;
       for (size_t c = 0; c < width; ++c) {
-        (*dh)[r * width + c] += slope * w[v * width + c];
-        (*dw)[v * width + c] += slope * h[r * width + c];
+        slopes->dh[r * width + c] += slope * w[v * width + c];
+        slopes->dw[v * width + c] += slope * h[r * width + c];
       }
     }
   }

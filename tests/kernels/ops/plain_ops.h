@@ -54,8 +54,18 @@ struct RotaryShape {
 void Rotary(const RotaryShape& shape, const Row& x, double base, int64_t first_position,
             double sign, Row& y);
 
-void CrossEntropy(const Row& h, const Row& w, const Row& targets, int64_t channels, float scale,
-                  Row& losses, Row* dh, Row* dw);
+// bias is empty when absent.
+struct CrossEntropyResults {
+  Row& losses;
+  Row& right;
+};
+struct CrossEntropySlopes {
+  Row& dh;
+  Row& dw;
+  Row& dbias;
+};
+void CrossEntropy(const Row& h, const Row& w, const Row& bias, const Row& targets, int64_t channels,
+                  float scale, CrossEntropyResults results, CrossEntropySlopes* slopes);
 
 void AdamW(float learning_rate, float beta1, float beta2, float epsilon, float weight_decay,
            int step, const Row& gradient, float clip, Row& parameter, Row& m, Row& v);

@@ -1,0 +1,44 @@
+#include <cstring>
+
+#include "kernels/device/host_buffer.h"
+#include "kernels/ops/columns/columns_table.h"
+#include "kernels/ops/cpu_blocks.h"
+#include "kernels/ops/operand_check.h"
+
+namespace weft::kernels::internal {
+namespace {
+
+// `bytes` of every row, which follow each other by the strides.
+void CopyRows(Stream& stream, int64_t rows, int64_t bytes, const char* from, int64_t from_stride,
+              char* to, int64_t to_stride) {
+  ForBlocks(AsCpuStream(stream), rows, RowBlock(bytes / 4), [&](int64_t first, int64_t count) {
+    for (int64_t r = first; r < first + count; ++r) {
+      std::memcpy(to + r * to_stride, from + r * from_stride, static_cast<size_t>(bytes));
+    }
+  });
+}
+
+int64_t RowBytes(const Tensor& tensor) { return tensor.dim(-1) * SizeOf(tensor.dtype()); }
+
+absl::Status PutCpu(Stream& stream, const Tensor& from, int64_t at, Tensor& to) {
+  auto* target = static_cast<char*>(HostAddress(to)) + at * SizeOf(to.dtype());
+  CopyRows(stream, RowsOf(from), RowBytes(from), static_cast<const char*>(HostAddress(from)),
+           RowBytes(from), target, RowBytes(to));
+  return absl::OkStatus();
+}
+
+absl::Status TakeCpu(Stream& stream, const Tensor& from, int64_t at, Tensor& to) {
+  const auto* source = static_cast<const char*>(HostAddress(from)) + at * SizeOf(from.dtype());
+  CopyRows(stream, RowsOf(to), RowBytes(to), source, RowBytes(from),
+           static_cast<char*>(HostAddress(to)), RowBytes(to));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterCpuColumns() {
+  put_columns.Set(DeviceKind::kCpu, PutCpu);
+  take_columns.Set(DeviceKind::kCpu, TakeCpu);
+}
+
+}  // namespace weft::kernels::internal

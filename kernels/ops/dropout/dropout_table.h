@@ -1,0 +1,14 @@
+// Who implements dropout where. For op code only.
+#pragma once
+
+#include "kernels/device/op_table.h"
+#include "kernels/ops/dropout/dropout.h"
+
+namespace weft::kernels::internal {
+
+inline OpTable<decltype(Dropout)> dropout{"Dropout"};
+
+void RegisterCpuDropout();
+void RegisterReferenceDropout();
+
+}  // namespace weft::kernels::internal
