@@ -2,6 +2,7 @@
 
 #include "kernels/attention/delta/delta_kernels.h"
 #include "kernels/attention/polysketch/polysketch_kernels.h"
+#include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 
 namespace weft::kernels {
@@ -11,12 +12,17 @@ void RegisterReferenceAttention() {
   RegisterPolysketch(DeviceKind::kReference, PolysketchForwardReference,
                      PolysketchBackwardReference);
   RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
+  RegisterScatterbrain(DeviceKind::kReference,
+                       {HashBucketsReference, ScatterbrainForwardReference,
+                        ScatterbrainBackwardReference, ScatterbrainDecodeReference});
 }
 
 void RegisterCpuAttention() {
   RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
   RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu);
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
+  RegisterScatterbrain(DeviceKind::kCpu, {HashBucketsCpu, ScatterbrainForwardCpu,
+                                          ScatterbrainBackwardCpu, ScatterbrainDecodeCpu});
 }
 
 }  // namespace weft::kernels
