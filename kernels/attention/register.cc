@@ -1,6 +1,7 @@
 #include "kernels/attention/register.h"
 
 #include "kernels/attention/delta/delta_kernels.h"
+#include "kernels/attention/linear_attention/linear_attention_kernels.h"
 #include "kernels/attention/polysketch/polysketch_kernels.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
@@ -11,6 +12,8 @@ void RegisterReferenceAttention() {
   RegisterDelta(DeviceKind::kReference, DeltaForwardReference, DeltaBackwardReference);
   RegisterPolysketch(DeviceKind::kReference, PolysketchForwardReference,
                      PolysketchBackwardReference);
+  RegisterLinearAttention(DeviceKind::kReference, LinearAttentionForwardReference,
+                          LinearAttentionBackwardReference, LinearAttentionUndoReference);
   RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
   RegisterScatterbrain(DeviceKind::kReference,
                        {HashBucketsReference, ScatterbrainForwardReference,
@@ -20,6 +23,8 @@ void RegisterReferenceAttention() {
 void RegisterCpuAttention() {
   RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
   RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu);
+  RegisterLinearAttention(DeviceKind::kCpu, LinearAttentionForwardCpu, LinearAttentionBackwardCpu,
+                          LinearAttentionUndoCpu);
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
   RegisterScatterbrain(DeviceKind::kCpu, {HashBucketsCpu, ScatterbrainForwardCpu,
                                           ScatterbrainBackwardCpu, ScatterbrainDecodeCpu});

@@ -13,6 +13,7 @@
 
 #include "common/base/check.h"
 #include "kernels/attention/delta/delta.h"
+#include "kernels/attention/linear_attention/linear_attention.h"
 #include "kernels/attention/register.h"
 #include "kernels/attention/softmax/softmax.h"
 #include "kernels/device/cpu/cpu_device.h"
@@ -173,6 +174,95 @@ void DeltaArguments(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK(BM_DeltaForward)->Apply(DeltaArguments);
 BENCHMARK(BM_DeltaBackward)->Apply(DeltaArguments);
+
+// ---- Linear attention, causal: tokens, head dim, rows of exponential features (0: squares),
+// chunk, threads
+
+struct LinearAttentionRun : Run {
+  explicit LinearAttentionRun(const benchmark::State& state)
+      : Run(static_cast<int>(state.range(4))),
+        problem{
+            .batch = 2,  // with kHeads: enough heads to compute each in turn
+            .tokens = state.range(0) / 2,
+            .heads = kHeads,
+            .key_dim = state.range(1),
+            .value_dim = state.range(1),
+            .features = {.feature = state.range(2) == 0 ? Feature::kSquare : Feature::kExponential,
+                         .rows = state.range(2),
+                         .scale = 0.5},
+            .chunk = state.range(3)},
+        keys{2, problem.tokens, kHeads, problem.key_dim},
+        inputs{.q = Filled(keys, 1.0),
+               .k = Filled(keys, 1.0),
+               .v = Filled(keys, 1.0),
+               .projection = {},
+               .valid = {}},
+        o(Filled(keys, 1.0)),
+        saved(NewLinearAttentionSaved(device(), problem).value()) {
+    if (problem.features.rows > 0) {
+      inputs.projection = Filled({problem.features.rows, problem.key_dim}, 1.0);
+    }
+  }
+
+  absl::Status Forward() {
+    return LinearAttentionForward(stream(), problem, inputs, none, o, none, saved);
+  }
+
+  // Of products of a chunk (C M and C Dv each), of the state (M Dv) and of the projection (M Dk).
+  [[nodiscard]] double Flops(double features_chunk, double values_chunk, double state,
+                             double projection) const {
+    const auto width = static_cast<double>(problem.value_dim);
+    const auto features = static_cast<double>(FeatureCount(problem.features, problem.key_dim));
+    const auto chunk = static_cast<double>(std::min(problem.chunk, problem.tokens));
+    const double project = problem.features.rows > 0 ? projection : 0.0;
+    return static_cast<double>(problem.batch * problem.tokens * kHeads) * 2.0 *
+           (features_chunk * chunk * features + values_chunk * chunk * width +
+            (state + project) * features * width);
+  }
+
+  LinearAttentionProblem problem;
+  Shape keys;
+  LinearAttentionInputs inputs;
+  Tensor o, none;
+  LinearAttentionSaved saved;
+};
+
+void BM_LinearAttentionForward(benchmark::State& state) {
+  LinearAttentionRun run(state);
+  // Q'K'^T; A V; Q'R, K'^T V; Q W^T, K W^T.
+  Measure(state, state.range(0), run.Flops(1.0, 1.0, 2.0, 2.0), static_cast<int>(state.range(4)),
+          [&] { return run.Forward(); });
+}
+
+void BM_LinearAttentionBackward(benchmark::State& state) {
+  LinearAttentionRun run(state);
+  WEFT_CHECK(run.Forward().ok());
+  Tensor d_o = run.Filled(run.keys, 1.0);
+  Tensor d_q = run.Filled(run.keys, 0.0);
+  Tensor d_k = run.Filled(run.keys, 0.0);
+  Tensor d_v = run.Filled(run.keys, 0.0);
+  // Q'K'^T, dA K', dA^T Q'; N V^T, A^T N; K'^T V, N R^T, V dR^T, K'dR, Q'^T N; Q W^T, K W^T and
+  // their gradients.
+  Measure(state, state.range(0), run.Flops(3.0, 2.0, 5.0, 4.0), static_cast<int>(state.range(4)),
+          [&] {
+            return LinearAttentionBackward(run.stream(), run.problem, run.inputs, run.o, run.saved,
+                                           d_o, run.none, d_q, d_k, d_v, run.none);
+          });
+}
+
+void LinearAttentionArguments(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"T", "D", "rows", "C", "threads"})->UseRealTime();
+  for (const int64_t rows : {0, 256}) {
+    for (const int64_t tokens : {1024, 4096, 8192, 16384, 32768}) {
+      bench->Args({tokens, 64, rows, 64, 1});
+    }
+    for (const int64_t chunk : {32, 128}) bench->Args({4096, 64, rows, chunk, 1});
+  }
+  bench->Args({4096, 128, 0, 64, 1});
+  bench->Args({4096, 64, 0, 64, 2});
+}
+BENCHMARK(BM_LinearAttentionForward)->Apply(LinearAttentionArguments);
+BENCHMARK(BM_LinearAttentionBackward)->Apply(LinearAttentionArguments);
 
 // ---- Softmax, causal: tokens, head dim, window, threads
 

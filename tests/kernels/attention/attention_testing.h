@@ -97,6 +97,12 @@ class DeviceRun {
     }
     return tensor;
   }
+  Tensor UploadIntegers(const std::vector<int32_t>& values, const Shape& shape) {
+    Tensor tensor = NewTensor(*device_, DType::kI32, shape).value();
+    WEFT_CHECK(tensor.count() == static_cast<int64_t>(values.size()));
+    WEFT_CHECK(device_->CopyFromHost(tensor, values.data(), *stream_).ok());
+    return tensor;
+  }
   Values Download(const Tensor& tensor) {
     Values values(tensor.count());
     if (device_->compute_dtype() == DType::kF64) {

@@ -227,6 +227,26 @@ TEST_P(VectorTableTest, ElementwiseLoopsStayInsideTheirRow) {
        }},
       {"swiglu", [&](A a, A b, Row& y, int64_t n) { v.swiglu(a.data(), b.data(), y.data(), n); },
        [=](double a, double b, double) { return a * s(a) * b; }},
+      {"shifted_exp",
+       [&](A a, A, Row& y, int64_t n) { v.shifted_exp(a.data(), 1, 0.5F, y.data(), n); },
+       [](double a, double, double) { return std::exp(a - 1) + 0.5; }},
+      {"square", [&](A a, A, Row& y, int64_t n) { v.square(a.data(), 0.5F, y.data(), n); },
+       [](double a, double, double) { return a * a + 0.5; }},
+      {"relu", [&](A a, A, Row& y, int64_t n) { v.relu(a.data(), 0.5F, y.data(), n); },
+       [](double a, double, double) { return std::max(a, 0.0) + 0.5; }},
+      {"relu_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.relu_backward(a.data(), b.data(), y.data(), n); },
+       [](double a, double b, double) { return a > 0 ? b : 0; }},
+      {"elu1", [&](A a, A, Row& y, int64_t n) { v.elu1(a.data(), 0.5F, y.data(), n); },
+       [](double a, double, double) { return (a > 0 ? a + 1 : std::exp(a)) + 0.5; }},
+      {"elu1_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.elu1_backward(a.data(), b.data(), y.data(), n); },
+       [](double a, double b, double) { return a > 0 ? b : b * std::exp(a); }},
+      {"magnitude", [&](A a, A, Row& y, int64_t n) { v.magnitude(a.data(), 0.5F, y.data(), n); },
+       [](double a, double, double) { return std::abs(a) + 0.5; }},
+      {"magnitude_backward",
+       [&](A a, A b, Row& y, int64_t n) { v.magnitude_backward(a.data(), b.data(), y.data(), n); },
+       [](double a, double b, double) { return a > 0 ? b : -b; }},
   };
   for (const Loop& loop : loops) {
     Lengths::Each([&](int64_t n) {
@@ -263,6 +283,23 @@ TEST_P(VectorTableTest, LayerNormOfEveryLength) {
     }
     EXPECT_EQ(y.back(), kGuard) << n;
   }
+}
+
+TEST_P(VectorTableTest, KinksHaveSlopeZeroAndNothingIsLost) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Row x = {0, -0.0F, std::nanf(""), infinity, -infinity}, slopes(5, 1);
+  Row y(5);
+  vector().relu_backward(x.data(), slopes.data(), y.data(), 5);
+  EXPECT_EQ(y, (Row{0, 0, 0, 1, 0}));
+  vector().magnitude_backward(x.data(), slopes.data(), y.data(), 5);
+  EXPECT_EQ(y, (Row{0, 0, 0, 1, -1}));
+  for (const auto feature : {vector().relu, vector().elu1, vector().magnitude, vector().square}) {
+    feature(x.data(), 0, y.data(), 5);
+    EXPECT_TRUE(std::isnan(y[2]));
+    EXPECT_EQ(y[3], infinity);
+  }
+  vector().elu1(x.data(), 0, y.data(), 5);
+  EXPECT_EQ(y[4], 0);
 }
 
 TEST_P(VectorTableTest, ExpSumGivesARowOfASoftmax) {

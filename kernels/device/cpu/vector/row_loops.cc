@@ -8,6 +8,7 @@
 #include "kernels/device/cpu/vector/activation_loops.h"
 #include "kernels/device/cpu/vector/draw_loops.h"
 #include "kernels/device/cpu/vector/edge_loops.h"
+#include "kernels/device/cpu/vector/feature_loops.h"
 #include "kernels/device/cpu/vector/lanes.h"
 #include "kernels/device/cpu/vector/norm_loops.h"
 #include "kernels/device/cpu/vector/polynomial_loops.h"
@@ -179,6 +180,14 @@ constinit const VectorTable kTable = {
     .gelu_backward = RowGeluBackward,
     .gelu_tanh = RowGeluTanh,
     .gelu_tanh_backward = RowGeluTanhBackward,
+    .shifted_exp = RowShiftedExp,
+    .square = RowSquare,
+    .relu = RowRelu,
+    .relu_backward = RowReluBackward,
+    .elu1 = RowElu1,
+    .elu1_backward = RowElu1Backward,
+    .magnitude = RowMagnitude,
+    .magnitude_backward = RowMagnitudeBackward,
     .layer_norm = RowLayerNorm,
     .layer_norm_backward = RowLayerNormBackward,
     .even_power = RowEvenPower,

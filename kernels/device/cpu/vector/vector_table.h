@@ -78,6 +78,18 @@ struct VectorTable {
   void (*gelu_tanh)(const float* x, float* y, int64_t n);
   void (*gelu_tanh_backward)(const float* x, const float* dy, float* dx, int64_t n);
 
+  // ---- Feature maps (kernels/attention/features): y = g(x) + floor, and dx = dy * g'(x), where
+  // g' is 0 at a kink of relu and magnitude
+  void (*shifted_exp)(const float* x, float shift, float floor, float* y, int64_t n);
+  void (*square)(const float* x, float floor, float* y, int64_t n);
+  void (*relu)(const float* x, float floor, float* y, int64_t n);
+  void (*relu_backward)(const float* x, const float* dy, float* dx, int64_t n);
+  // x + 1 above zero, exp(x) elsewhere
+  void (*elu1)(const float* x, float floor, float* y, int64_t n);
+  void (*elu1_backward)(const float* x, const float* dy, float* dx, int64_t n);
+  void (*magnitude)(const float* x, float floor, float* y, int64_t n);
+  void (*magnitude_backward)(const float* x, const float* dy, float* dx, int64_t n);
+
   // ---- Layer norm: y = w * (x - mean) * rstd + b, rstd = 1 / sqrt(variance + eps); n > 0
   void (*layer_norm)(const float* x, const float* w, const float* b, float eps, float* y,
                      float* mean, float* rstd, int64_t n);
