@@ -3,6 +3,7 @@
 #include "kernels/attention/delta/delta_kernels.h"
 #include "kernels/attention/linear_attention/linear_attention_kernels.h"
 #include "kernels/attention/polysketch/polysketch_kernels.h"
+#include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 
@@ -14,6 +15,10 @@ void RegisterReferenceAttention() {
                      PolysketchBackwardReference);
   RegisterLinearAttention(DeviceKind::kReference, LinearAttentionForwardReference,
                           LinearAttentionBackwardReference, LinearAttentionUndoReference);
+  RegisterRandomSketch(DeviceKind::kReference, RandomSketchForwardReference,
+                       RandomSketchBackwardReference);
+  RegisterLearnedSketch(DeviceKind::kReference, LearnedSketchForwardReference,
+                        LearnedSketchBackwardReference);
   RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
   RegisterScatterbrain(DeviceKind::kReference,
                        {HashBucketsReference, ScatterbrainForwardReference,
@@ -25,6 +30,8 @@ void RegisterCpuAttention() {
   RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu);
   RegisterLinearAttention(DeviceKind::kCpu, LinearAttentionForwardCpu, LinearAttentionBackwardCpu,
                           LinearAttentionUndoCpu);
+  RegisterRandomSketch(DeviceKind::kCpu, RandomSketchForwardCpu, RandomSketchBackwardCpu);
+  RegisterLearnedSketch(DeviceKind::kCpu, LearnedSketchForwardCpu, LearnedSketchBackwardCpu);
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
   RegisterScatterbrain(DeviceKind::kCpu, {HashBucketsCpu, ScatterbrainForwardCpu,
                                           ScatterbrainBackwardCpu, ScatterbrainDecodeCpu});
