@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/job_spec.md from the comments of proto/weft/v1/job_spec.proto, which are the specification.
+"""Writes docs/job_spec.md from the comments of the protos of a job spec, which are the specification.
 
     docs/generate_job_spec.py            writes the page
     docs/generate_job_spec.py --check    exit status 1 when the page is not what would be written
@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROTO = ROOT / "proto/weft/v1/job_spec.proto"
+PROTOS = [ROOT / "proto/weft/v1" / name for name in ("job_spec.proto", "data_spec.proto")]
 PAGE = ROOT / "docs/job_spec.md"
 EXAMPLE = ROOT / "docs/examples/demo.yaml"
 
 HEAD = """# The job spec
 
-What stands in `job.yaml`. This page is made from the comments of `proto/weft/v1/job_spec.proto` by
-`docs/generate_job_spec.py`; a test compares the two.
+What stands in `job.yaml`. This page is made from the comments of `job_spec.proto` and `data_spec.proto` in
+`proto/weft/v1` by `docs/generate_job_spec.py`; a test compares the two.
 
 An example, `docs/examples/demo.yaml`:
 
@@ -72,7 +72,7 @@ def type_link(kind, names):
 
 
 def page():
-    blocks = parse(PROTO.read_text(encoding="utf-8"))
+    blocks = [block for proto in PROTOS for block in parse(proto.read_text(encoding="utf-8"))]
     names = [name for _, name, _, _ in blocks]
     out = [HEAD.format(example=EXAMPLE.read_text(encoding="utf-8"))]
     for kind, name, comment, fields in blocks:
@@ -94,7 +94,7 @@ def main():
     text = page()
     if sys.argv[1:] == ["--check"]:
         if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            print("docs/job_spec.md is not what proto/weft/v1/job_spec.proto says; "
+            print("docs/job_spec.md is not what the protos of a job spec say; "
                   "run docs/generate_job_spec.py")
             return 1
         return 0

@@ -10,7 +10,7 @@
 #   20  kernels/ops, proto/spec
 #   25  kernels/attention
 #   30  coordinator/core, worker/{comm,data,model,checkpoint}
-#   31  worker/data/generated;  32  worker/data/readers
+#   31  worker/data/generated;  32  worker/data/readers;  33  which of them a job names
 #   32  the interface of coordinator/store;  35  coordinator/driver
 #   40  coordinator/{store,service}, worker/{train,agent}
 #   50  worker/rank

@@ -79,7 +79,7 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
   ResolveTop(rules, spec);
   if (rules.Require(spec.has_model(), "model")) ResolveModel(rules, *spec.mutable_model());
   if (rules.Require(spec.has_data(), "data")) {
-    ResolveData(rules, *spec.mutable_data(), spec.model());
+    ResolveData(rules, *spec.mutable_data(), spec.model(), spec.training());
   }
   if (rules.Require(spec.has_training(), "training")) {
     ResolveTraining(rules, *spec.mutable_training());

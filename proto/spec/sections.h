@@ -16,7 +16,9 @@ void ResolveModel(Rules& rules, v1::ModelSpec& model);
 // `path` is that of the mixer; the scalar defaults of `model` are filled in already.
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
                   const v1::ModelSpec& model);
-void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model);
+// The sizes of `model` are filled in already; those of `training` are as given.
+void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model,
+                 const v1::TrainingSpec& training);
 void ResolveTraining(Rules& rules, v1::TrainingSpec& training);
 
 }  // namespace weft::spec

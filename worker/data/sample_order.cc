@@ -58,7 +58,14 @@ int64_t SampleOrder::Sample(int64_t step, int64_t shard, int64_t row) const {
   WEFT_CHECK(step >= 0);
   WEFT_CHECK(shard >= 0 && shard < options_.shards);
   WEFT_CHECK(row >= 0 && row < options_.samples_per_shard);
-  const int64_t draw = (step * options_.shards + shard) * options_.samples_per_shard + row;
+  const int64_t place = shard * options_.samples_per_shard + row;  // in the batch
+  const int64_t batch = options_.shards * options_.samples_per_shard;
+  if (options_.kind == OrderKind::kStreams) {
+    const int64_t run = std::max<int64_t>(1, options_.sample_count / batch);
+    return (place * run + step % run) % options_.sample_count;
+  }
+  const int64_t draw = step * batch + place;
+  if (options_.kind == OrderKind::kSequential) return draw % options_.sample_count;
   const auto epoch = static_cast<uint32_t>(draw / options_.sample_count);
   return Permutation(options_.seed, epoch, options_.sample_count)(draw % options_.sample_count);
 }

@@ -25,11 +25,20 @@ class Permutation {
   int half_bits_;
 };
 
-// Samples are drawn without replacement: each epoch visits every sample once, in an order of its
-// own. An epoch may end in the middle of a step; the next one begins there.
+enum class OrderKind : uint8_t {
+  kShuffled,    // each epoch visits every sample once, in an order of its own
+  kSequential,  // each epoch visits every sample once, from the first to the last
+  // The samples are cut into as many runs as a batch has rows; row i of each batch goes on with run
+  // i, and begins again after its end.
+  kStreams,
+};
+
+// Samples are drawn without replacement. An epoch may end in the middle of a step; the next one
+// begins there.
 class SampleOrder {
  public:
   struct Options {
+    OrderKind kind = OrderKind::kShuffled;
     uint64_t seed = 0;
     int64_t sample_count = 0;       // of the training split, > 0
     int64_t shards = 0;             // per step, > 0

@@ -3,11 +3,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
-#include "common/file/durable_file.h"
 #include "proto/spec/resolve.h"
+#include "worker/rank/data_from_spec.h"
 
 namespace weft::worker {
 namespace {
@@ -42,27 +41,6 @@ Schedule ScheduleFromSpec(v1::LearningRateSpec::Schedule schedule) {
   }
 }
 
-std::vector<std::string> Resolve(const google::protobuf::RepeatedPtrField<std::string>& paths,
-                                 absl::string_view data_root) {
-  std::vector<std::string> resolved;
-  for (const std::string& path : paths) {
-    resolved.push_back(
-        absl::StartsWith(path, "/") || data_root.empty() ? path : JoinPath(data_root, path));
-  }
-  return resolved;
-}
-
-DataConfig DataFromSpec(const v1::DataSpec& spec, absl::string_view data_root) {
-  DataConfig data;
-  if (spec.has_tokens()) {
-    data.files = TokenFiles{.paths = Resolve(spec.tokens().paths(), data_root)};
-  } else {
-    data.files = TextFiles{.paths = Resolve(spec.text().paths(), data_root)};
-  }
-  data.validation_fraction = spec.validation_fraction();
-  return data;
-}
-
 }  // namespace
 
 ModelConfig ModelFromSpec(const v1::ModelSpec& spec) {
@@ -94,7 +72,7 @@ absl::StatusOr<TrainConfig> ConfigFromSpec(const v1::JobSpec& spec, absl::string
                   .sequence_length = training.sequence_length(),
                   .shards = training.shards(),
                   .micro_batch = training.micro_batch_size()};
-  config.data = DataFromSpec(resolved.data(), data_root);
+  config.data = DataFromSpec(resolved.data(), data_root, resolved.model().vocab_size());
   config.steps = training.steps();
   config.seed = training.seed();
   config.optimizer = {.beta1 = optimizer.beta1(),

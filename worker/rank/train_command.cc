@@ -14,7 +14,7 @@
 #include "proto/spec/print.h"
 #include "worker/comm/local_exchange.h"
 #include "worker/comm/relay_exchange.h"
-#include "worker/data/token_windows.h"
+#include "worker/data/open_data.h"
 #include "worker/rank/agent_link.h"
 #include "worker/rank/config_from_spec.h"
 #include "worker/rank/rank_reporter.h"
@@ -28,20 +28,6 @@ namespace {
 [[noreturn]] void EndProcess(const absl::Status& why) {
   LogWarning("rank", "ends at once", {{"cause", why.message()}});
   std::_Exit(ExitCodeOf(why.code()));
-}
-
-absl::StatusOr<std::unique_ptr<SampleSource>> OpenData(const TrainConfig& config) {
-  std::unique_ptr<TokenStream> stream;
-  if (const auto* text = std::get_if<TextFiles>(&config.data.files)) {
-    WEFT_ASSIGN_OR_RETURN(stream, OpenByteText(text->paths));
-  } else {
-    const auto& tokens = std::get<TokenFiles>(config.data.files);
-    WEFT_ASSIGN_OR_RETURN(
-        stream, OpenTokenFiles(tokens.paths, static_cast<int32_t>(config.model.vocabulary)));
-  }
-  return NewTokenWindows(std::move(stream),
-                         {.sequence = config.batch.sequence_length,
-                          .validation_fraction = config.data.validation_fraction});
 }
 
 std::unique_ptr<Exchange> NewExchange(const v1::RankAssignment& assignment) {
@@ -63,7 +49,8 @@ absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, Checkpoin
                                  AgentLink& link, const Clock& clock, RankReporter& reporter) {
   WEFT_ASSIGN_OR_RETURN(const TrainConfig config,
                         ConfigFromSpec(assignment.spec(), assignment.data_root()));
-  WEFT_ASSIGN_OR_RETURN(const auto data, OpenData(config));
+  WEFT_ASSIGN_OR_RETURN(const auto data, OpenData(config.data, config.batch.sequence_length,
+                                                  static_cast<int32_t>(config.model.vocabulary)));
   if (assignment.rank() == 0) reporter.OnNotice(absl::StrCat("data: ", data->Describe()));
   WEFT_ASSIGN_OR_RETURN(const auto device,
                         kernels::NewCpuDevice({.threads = assignment.threads()}));

@@ -74,6 +74,9 @@ std::string Fingerprint(const TrainConfig& config) {
                         rate.warmup_steps, rate.total_steps);
   absl::StrAppendFormat(&text, "adamw %a %a %a %a clip=%a seed=%d\n", adamw.beta1, adamw.beta2,
                         adamw.epsilon, adamw.weight_decay, config.clip_norm, config.seed);
+  if (config.data.order != OrderKind::kShuffled) {
+    absl::StrAppendFormat(&text, "order %d\n", static_cast<int>(config.data.order));
+  }
   return Sha256Of(text);
 }
 

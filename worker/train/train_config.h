@@ -4,10 +4,9 @@
 
 #include <cstdint>
 #include <string>
-#include <variant>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "worker/data/data_config.h"
 #include "worker/model/model_config.h"
 #include "worker/train/learning_rate.h"
 
@@ -38,19 +37,6 @@ struct EvaluationConfig {
 
 struct CheckpointConfig {
   int64_t every_steps = 100;  // 0: only after the last step
-};
-
-// Where the tokens come from: text read as bytes, or token files.
-struct TextFiles {
-  std::vector<std::string> paths;
-};
-struct TokenFiles {
-  std::vector<std::string> paths;
-};
-
-struct DataConfig {
-  std::variant<TextFiles, TokenFiles> files;
-  double validation_fraction = 0.05;
 };
 
 struct TrainConfig {

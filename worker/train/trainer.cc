@@ -52,7 +52,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainConfig& conf
 Trainer::Trainer(const TrainConfig& config, const SampleSource& data, const RankPlace& place)
     : config_(config),
       place_(place),
-      order_({.seed = config.seed,
+      order_({.kind = config.data.order,
+              .seed = config.seed,
               .sample_count = data.sample_count(Split::kTrain),
               .shards = config.batch.shards,
               .samples_per_shard = config.batch.sequences_per_shard()}),

@@ -111,6 +111,25 @@ TEST(SampleOrderTest, DependsOnThePlaceInTheBatchAlone) {
   EXPECT_EQ(Step(four, 7, 4, 3), Step(Order(1000, 6, 2), 7, 6, 2));
 }
 
+TEST(SampleOrderTest, SequentialIsOneAfterTheOther) {
+  const SampleOrder order(
+      {.kind = OrderKind::kSequential, .sample_count = 5, .shards = 2, .samples_per_shard = 2});
+  EXPECT_THAT(Step(order, 0, 2, 2), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Step(order, 1, 2, 2), ElementsAre(4, 0, 1, 2));
+}
+
+TEST(SampleOrderTest, StreamsGoOnInEachRow) {
+  const SampleOrder order(
+      {.kind = OrderKind::kStreams, .sample_count = 14, .shards = 2, .samples_per_shard = 2});
+  EXPECT_THAT(Step(order, 0, 2, 2), ElementsAre(0, 3, 6, 9));
+  EXPECT_THAT(Step(order, 2, 2, 2), ElementsAre(2, 5, 8, 11));
+  EXPECT_THAT(Step(order, 3, 2, 2), ElementsAre(0, 3, 6, 9));
+  const SampleOrder few(
+      {.kind = OrderKind::kStreams, .sample_count = 3, .shards = 2, .samples_per_shard = 2});
+  EXPECT_THAT(Step(few, 0, 2, 2), ElementsAre(0, 1, 2, 0));
+  EXPECT_THAT(Step(few, 1, 2, 2), ElementsAre(0, 1, 2, 0));
+}
+
 TEST(SampleOrderTest, CountsEpochs) {
   const SampleOrder order = Order(24, 4, 3);
   EXPECT_EQ(order.Epoch(0), 0.0);

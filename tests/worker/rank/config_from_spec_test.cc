@@ -77,7 +77,7 @@ TEST(ConfigFromSpecTest, CarriesEveryFieldOver) {
   EXPECT_EQ(exception.heads, 2);
   EXPECT_EQ(exception.kv_heads, 2);  // as many as heads
   EXPECT_EQ(exception.window, 0);
-  EXPECT_THAT(std::get<TokenFiles>(config->data.files).paths,
+  EXPECT_THAT(std::get<TokenFiles>(config->data.source).paths,
               ElementsAre("/root/data/a.bin", "/data/b.bin"));
   EXPECT_EQ(config->data.validation_fraction, 0.2);
   EXPECT_EQ(config->steps, 70);
@@ -131,7 +131,7 @@ training: {steps: 10, batch_size: 6, sequence_length: 32}
   EXPECT_EQ(config->batch.micro_batch, 1);
   EXPECT_EQ(config->learning_rate.schedule, Schedule::kCosine);
   EXPECT_EQ(config->clip_norm, 1.0);
-  EXPECT_THAT(std::get<TextFiles>(config->data.files).paths, ElementsAre("/texts"));
+  EXPECT_THAT(std::get<TextFiles>(config->data.source).paths, ElementsAre("/texts"));
 }
 
 TEST(ConfigFromSpecTest, NamesAllThatIsWrong) {
