@@ -5,6 +5,7 @@
 #include "kernels/attention/polysketch/polysketch_kernels.h"
 #include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
+#include "kernels/attention/sbm/sbm_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 
 namespace weft::kernels {
@@ -19,6 +20,11 @@ void RegisterReferenceAttention() {
                        RandomSketchBackwardReference);
   RegisterLearnedSketch(DeviceKind::kReference, LearnedSketchForwardReference,
                         LearnedSketchBackwardReference);
+  RegisterSbm(DeviceKind::kReference,
+              {SbmSampleGraphReference, SbmForwardReference, SbmBackwardReference});
+  RegisterSbmMemberships(DeviceKind::kReference,
+                         {SbmMembershipForwardReference, SbmMembershipBackwardReference,
+                          SbmAffinityForwardReference, SbmAffinityBackwardReference});
   RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
   RegisterScatterbrain(DeviceKind::kReference,
                        {HashBucketsReference, ScatterbrainForwardReference,
@@ -32,6 +38,9 @@ void RegisterCpuAttention() {
                           LinearAttentionUndoCpu);
   RegisterRandomSketch(DeviceKind::kCpu, RandomSketchForwardCpu, RandomSketchBackwardCpu);
   RegisterLearnedSketch(DeviceKind::kCpu, LearnedSketchForwardCpu, LearnedSketchBackwardCpu);
+  RegisterSbm(DeviceKind::kCpu, {SbmSampleGraphCpu, SbmForwardCpu, SbmBackwardCpu});
+  RegisterSbmMemberships(DeviceKind::kCpu, {SbmMembershipForwardCpu, SbmMembershipBackwardCpu,
+                                            SbmAffinityForwardCpu, SbmAffinityBackwardCpu});
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
   RegisterScatterbrain(DeviceKind::kCpu, {HashBucketsCpu, ScatterbrainForwardCpu,
                                           ScatterbrainBackwardCpu, ScatterbrainDecodeCpu});

@@ -43,10 +43,12 @@ struct HeadRows {
 class Carver {
  public:
   explicit Carver(float* memory) : memory_(memory) {}
-  float* Take(int64_t count) {
+  template <typename T = float>
+  T* Take(int64_t count) {
     float* const taken = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (count + 15) / 16 * 16;
-    return taken;
+    constexpr int64_t kLine = kHostAlignment / static_cast<int64_t>(sizeof(T));
+    used_ += (count + kLine - 1) / kLine * (kHostAlignment / static_cast<int64_t>(sizeof(float)));
+    return reinterpret_cast<T*>(taken);
   }
   [[nodiscard]] int64_t used() const { return used_; }
 

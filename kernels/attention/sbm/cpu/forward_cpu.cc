@@ -1,0 +1,205 @@
+// SBM attention along a graph, fp32: a block of queries of one head on its own thread. Where many
+// pairs are linked the block meets the keys tile by tile, as products under the mask of the edges
+// with a running maximum (Dao et al. 2022, "FlashAttention", section 3.1); where few are, query by
+// query along its list of edges.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/attention/cpu/head_rows.h"
+#include "kernels/attention/sbm/cpu/attention_head.h"
+#include "kernels/attention/sbm/sbm_kernels.h"
+#include "kernels/device/cpu/cpu_stream.h"
+#include "kernels/device/cpu/gemm.h"
+
+namespace weft::kernels {
+namespace {
+
+constexpr Transpose kPlain = Transpose::kNo;
+constexpr Transpose kTransposed = Transpose::kYes;
+
+// Below this many queries a copy of the keys costs more than walking along the edges.
+constexpr int64_t kFewQueries = 8;
+
+int64_t BlockRows(const SbmProblem& p) { return std::min(p.queries, kQueryBlock); }
+int64_t TileKeys(const SbmProblem& p) { return std::min(p.keys, kKeyTile); }
+
+struct Space {
+  Space(const SbmProblem& p, Carver& carver)
+      : q(carver.Take(BlockRows(p) * p.head_dim)),
+        k(carver.Take(TileKeys(p) * p.head_dim)),
+        v(carver.Take(TileKeys(p) * p.head_dim)),
+        o(carver.Take(BlockRows(p) * p.head_dim)),
+        x(carver.Take(std::max(BlockRows(p) * TileKeys(p), p.keys))),
+        copies(carver.Take(p.keys)),
+        largest(carver.Take(BlockRows(p))),
+        fading(carver.Take(BlockRows(p))),
+        sum(carver.Take(BlockRows(p))),
+        keys(carver.Take<int32_t>(p.keys)) {}
+
+  float* q;        // [rows, D]
+  float* k;        // [keys of the tile, D]
+  float* v;        // [keys of the tile, D]
+  float* o;        // [rows, D]: sum of weights times values
+  float* x;        // [rows, keys of the tile], or [edges]: logits / scale, then weights
+  float* copies;   // [keys of the tile] or [edges]
+  float* largest;  // [rows]: the largest logit so far
+  float* fading;   // [rows]: by how much the tile diminishes what came before
+  float* sum;      // [rows]: sum of weights before dropout
+  int32_t* keys;   // [edges]
+};
+
+struct Block {
+  const SbmProblem& p;
+  const VectorTable& vector;
+  const GraphHead& graph;
+  const Space& space;
+  HeadRows q, k, v, o;
+  QueryRows rows;
+  float* lse;  // of the block
+};
+
+// In double, so that the last bit does not depend on the mathematics library.
+float LogSum(float largest, float sum) {
+  return static_cast<float>(largest + std::log(double{sum}));
+}
+
+// ---- Under a mask
+
+// Turns the logits of one query with the tile into weights; returns their sum before dropout.
+float Weights(const Block& block, int64_t i, int64_t begin, int64_t end, float largest, float* x) {
+  const int64_t count = end - begin;
+  float sum = block.vector.exp_sum(static_cast<float>(block.p.scale), x, largest, x, count);
+  if (block.graph.counts_copies()) {
+    block.graph.Copies(i, begin, end, block.space.copies);
+    block.vector.multiply(x, block.space.copies, x, count);
+    sum = block.vector.sum(x, count);
+  }
+  if (block.graph.drops()) block.graph.Drop(i, begin, end, x, nullptr);
+  return sum;
+}
+
+void SoftmaxTile(const Block& block, int64_t begin, int64_t end) {
+  const Space& space = block.space;
+  const int64_t count = end - begin;
+  const int64_t rows = block.rows.count();
+  for (int64_t row = 0; row < rows; ++row) {
+    float* const x = space.x + row * count;
+    const uint64_t* const bits = block.graph.edges().Row(block.rows.first + row) + begin / 64;
+    block.vector.keep_bits(bits, kNothing, x, x, count);
+    const float in_tile = static_cast<float>(block.p.scale) * block.vector.max(x, count);
+    const float before = space.largest[row];
+    space.largest[row] = std::max(before, in_tile);
+    // Without an edge so far there is nothing to diminish.
+    space.fading[row] = space.largest[row] == kNothing ? 0.0F : before - space.largest[row];
+  }
+  block.vector.exp(space.fading, space.fading, rows);
+  for (int64_t row = 0; row < rows; ++row) {
+    float* const x = space.x + row * count;
+    if (space.largest[row] == kNothing) {
+      std::fill_n(x, count, 0.0F);
+      continue;
+    }
+    const float in_tile = Weights(block, block.rows.first + row, begin, end, space.largest[row], x);
+    space.sum[row] = space.fading[row] * space.sum[row] + in_tile;
+    if (space.fading[row] != 1.0F) {
+      float* const o = space.o + row * block.p.head_dim;
+      block.vector.scale(space.fading[row], o, o, block.p.head_dim);
+    }
+  }
+}
+
+void ForwardTile(const Block& block, int64_t begin, int64_t end) {
+  const Space& space = block.space;
+  const int64_t dim = block.p.head_dim;
+  const int64_t count = end - begin;
+  const int64_t rows = block.rows.count();
+  if (block.graph.IsEmpty(block.rows, begin, end)) return;
+  block.k.Load(begin, count, space.k);
+  block.v.Load(begin, count, space.v);
+  Gemm(kPlain, kTransposed, rows, count, dim, 1.0F, space.q, dim, space.k, dim, 0.0F, space.x,
+       count);
+  SoftmaxTile(block, begin, end);
+  Gemm(kPlain, kPlain, rows, dim, count, 1.0F, space.x, count, space.v, dim, 1.0F, space.o, dim);
+}
+
+void ForwardDense(const Block& block) {
+  const Space& space = block.space;
+  const int64_t dim = block.p.head_dim;
+  const int64_t rows = block.rows.count();
+  block.q.Load(block.rows.first, rows, space.q);
+  std::fill_n(space.o, rows * dim, 0.0F);
+  std::fill_n(space.largest, rows, kNothing);
+  std::fill_n(space.sum, rows, 0.0F);
+  const int64_t keys_end = block.graph.KeysEnd(block.rows.last - 1);
+  for (int64_t begin = 0; begin < keys_end; begin += kKeyTile) {
+    ForwardTile(block, begin, std::min(begin + kKeyTile, block.p.keys));
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    const bool unlinked = space.largest[row] == kNothing;
+    block.vector.scale(unlinked ? 0.0F : 1.0F / space.sum[row], space.o + row * dim,
+                       block.o.Row(block.rows.first + row), dim);
+    block.lse[row] = unlinked ? kNothing : LogSum(space.largest[row], space.sum[row]);
+  }
+}
+
+// ---- Along lists
+
+void ForwardQuery(const Block& block, int64_t i) {
+  const Space& space = block.space;
+  const VectorTable& vector = block.vector;
+  const int64_t dim = block.p.head_dim;
+  const auto scale = static_cast<float>(block.p.scale);
+  float* const o = block.o.Row(i);
+  float& lse = block.lse[i - block.rows.first];
+  std::fill_n(o, dim, 0.0F);
+  lse = kNothing;
+  const int64_t count =
+      ListEdges(block.graph.edges().Row(i), block.graph.edges().words, space.keys);
+  if (count == 0) return;
+  vector.picked_dots(block.q.Row(i), block.k.first, block.k.stride, space.keys, space.x, dim,
+                     count);
+  const float largest = scale * vector.max(space.x, count);
+  float sum = vector.exp_sum(scale, space.x, largest, space.x, count);
+  if (block.graph.counts_copies()) {
+    block.graph.Copies(i, space.keys, count, space.copies);
+    vector.multiply(space.x, space.copies, space.x, count);
+    sum = vector.sum(space.x, count);
+  }
+  if (block.graph.drops()) block.graph.Drop(i, space.keys, count, space.x, nullptr);
+  vector.picked_sum(space.x, block.v.first, block.v.stride, space.keys, o, dim, count);
+  vector.scale(1.0F / sum, o, o, dim);
+  lse = LogSum(largest, sum);
+}
+
+}  // namespace
+
+absl::Status SbmForwardCpu(Stream& stream, const SbmProblem& p, const SbmDraws& draws,
+                           const Tensor& q, const Tensor& k, const Tensor& v, const SbmGraph& graph,
+                           Tensor& o, Tensor& lse) {
+  CpuStream& cpu = AsCpuStream(stream);
+  const int64_t blocks = (p.queries + kQueryBlock - 1) / kQueryBlock;
+  cpu.ParallelFor(p.batch * p.heads * blocks, [&](int64_t tile) {
+    const int64_t index = tile % (p.batch * p.heads);
+    const int64_t b = index / p.heads;
+    const int64_t h = index % p.heads;
+    // The last block of a causal problem is the longest: it starts first.
+    const int64_t first = (blocks - 1 - tile / (p.batch * p.heads)) * kQueryBlock;
+    const GraphHead head(p, draws, cpu.vector(), graph, index);
+    const auto space = ThreadSpace<Space>(p);
+    const Block block{p,
+                      cpu.vector(),
+                      head,
+                      space,
+                      {q, b, h},
+                      {k, b, h},
+                      {v, b, h},
+                      {o, b, h},
+                      {first, std::min(first + kQueryBlock, p.queries)},
+                      lse.data<float>() + index * p.queries + first};
+    if (block.rows.count() >= kFewQueries && head.IsDense(block.rows)) return ForwardDense(block);
+    for (int64_t i = block.rows.first; i < block.rows.last; ++i) ForwardQuery(block, i);
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace weft::kernels
