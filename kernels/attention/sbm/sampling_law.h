@@ -15,7 +15,7 @@
 // mulhi(words 2 and 3, n_i) of the n_i.
 //
 // Words: a count at (position, attempt), an edge at (position, edge), a thinning at (position,
-// key), pairs and weights that are dropped at (position, key / 4), word key % 4.
+// key), a pair by itself at (position, key / 4), word key % 4.
 #pragma once
 
 #include <cmath>

@@ -70,9 +70,7 @@ absl::Status CheckProblem(const SbmProblem& p) {
     return absl::InvalidArgumentError(
         absl::StrCat("SBM: exploration ", p.exploration, " outside [0, 0.5]"));
   }
-  if (!(p.dropout >= 0.0 && p.dropout < 1.0)) {
-    return absl::InvalidArgumentError(absl::StrCat("SBM: dropout ", p.dropout, " outside [0, 1)"));
-  }
+  WEFT_RETURN_IF_ERROR(CheckDropout("SBM", p.dropout, p.batch, p.heads));
   if (!(p.clip > 0.0)) {
     return absl::InvalidArgumentError(absl::StrCat("SBM: clip ", p.clip, " is not positive"));
   }
@@ -96,11 +94,6 @@ absl::Status CheckDraws(const SbmProblem& p, const SbmDraws& draws) {
         draws.first_sequence + p.batch - 1, ": at most ", kMost, " can be told apart"));
   }
   return absl::OkStatus();
-}
-
-absl::Status CheckAll(const SbmProblem& p, const SbmDraws& draws) {
-  WEFT_RETURN_IF_ERROR(CheckProblem(p));
-  return CheckDraws(p, draws);
 }
 
 }  // namespace
@@ -134,7 +127,8 @@ absl::StatusOr<SbmGraph> NewSbmGraph(Device& device, const SbmProblem& problem) 
 absl::Status SbmSampleGraph(Stream& stream, const SbmProblem& problem, const SbmDraws& draws,
                             const SbmMemberships& memberships, const Tensor& valid,
                             SbmGraph& graph) {
-  WEFT_RETURN_IF_ERROR(CheckAll(problem, draws));
+  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
+  WEFT_RETURN_IF_ERROR(CheckDraws(problem, draws));
   const Shapes shapes(problem);
   OperandCheck check("SbmSampleGraph", stream);
   shapes.Check(check, memberships);
@@ -146,23 +140,22 @@ absl::Status SbmSampleGraph(Stream& stream, const SbmProblem& problem, const Sbm
   return sample_kernels.Call(stream, problem, draws, memberships, valid, graph);
 }
 
-absl::Status SbmForward(Stream& stream, const SbmProblem& problem, const SbmDraws& draws,
-                        const Tensor& q, const Tensor& k, const Tensor& v, const SbmGraph& graph,
-                        Tensor& o, Tensor& lse) {
-  WEFT_RETURN_IF_ERROR(CheckAll(problem, draws));
+absl::Status SbmForward(Stream& stream, const SbmProblem& problem, const Tensor& q, const Tensor& k,
+                        const Tensor& v, const SbmGraph& graph, Tensor& o, Tensor& lse) {
+  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   const Shapes shapes(problem);
   OperandCheck check("SbmForward", stream);
   check.Shaped("q", q, shapes.queries).Shaped("k", k, shapes.keys).Shaped("v", v, shapes.keys);
   shapes.Check(check, problem, graph);
   check.Shaped("o", o, shapes.queries).Shaped("lse", lse, shapes.lse);
   WEFT_RETURN_IF_ERROR(check.status());
-  return forward_kernels.Call(stream, problem, draws, q, k, v, graph, o, lse);
+  return forward_kernels.Call(stream, problem, q, k, v, graph, o, lse);
 }
 
-absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmDraws& draws,
-                         const SbmSaved& saved, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
-                         Tensor& d_v, SbmMemberships& d_memberships) {
-  WEFT_RETURN_IF_ERROR(CheckAll(problem, draws));
+absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmSaved& saved,
+                         const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v,
+                         SbmMemberships& d_memberships) {
+  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   const Shapes shapes(problem);
   OperandCheck check("SbmBackward", stream);
   check.Shaped("q", saved.q, shapes.queries)
@@ -183,7 +176,7 @@ absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmDra
       .Shaped("gradient of key memberships", d_memberships.key, shapes.key_memberships)
       .Shaped("gradient of affinity", d_memberships.affinity, shapes.affinity);
   WEFT_RETURN_IF_ERROR(check.status());
-  return backward_kernels.Call(stream, problem, draws, saved, d_o, d_q, d_k, d_v, d_memberships);
+  return backward_kernels.Call(stream, problem, saved, d_o, d_q, d_k, d_v, d_memberships);
 }
 
 }  // namespace weft::kernels

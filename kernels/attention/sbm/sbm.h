@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/attention/dropout.h"
 #include "kernels/device/device.h"
 #include "kernels/tensor/tensor.h"
 
@@ -66,7 +67,7 @@ struct SbmProblem {
   // Added to every p when edges are drawn, so that no pair is out of reach for ever; in [0, 0.5].
   double exploration = 0.01;
 
-  double dropout = 0.0;  // of the weights w, in training; in [0, 1)
+  AttentionDropout dropout = {};  // of the weights w
 
   SbmStraightThrough straight_through = SbmStraightThrough::kMask;
   double clip = 1.0;  // of the gradient of p on one edge; infinity: none
@@ -88,7 +89,7 @@ struct SbmDraws {
   uint32_t layer = 0;          // < 2^12
   int64_t first_sequence = 0;  // of row 0, in the optimizer step's whole batch;
                                // (first_sequence + B) heads <= 2^20
-  bool training = true;        // otherwise other draws, and no dropout
+  bool training = true;        // otherwise other draws
 };
 
 // Memberships and affinity, or their gradients.
@@ -121,11 +122,10 @@ absl::Status SbmSampleGraph(Stream& stream, const SbmProblem& problem, const Sbm
 
 // q, o [B, T, H, D]; k, v [B, S, H, D]; lse [B, H, T]: the natural logarithm of the sum of
 // exponentials along the edges of a query. A query without edges has o = 0 and lse = -infinity.
-absl::Status SbmForward(Stream& stream, const SbmProblem& problem, const SbmDraws& draws,
-                        const Tensor& q, const Tensor& k, const Tensor& v, const SbmGraph& graph,
-                        Tensor& o, Tensor& lse);
+absl::Status SbmForward(Stream& stream, const SbmProblem& problem, const Tensor& q, const Tensor& k,
+                        const Tensor& v, const SbmGraph& graph, Tensor& o, Tensor& lse);
 
-// What SbmBackward reads beside its problem and draws: the operands and results of the passes
+// What SbmBackward reads beside its problem: the operands and results of the passes
 // before.
 struct SbmSaved {
   Tensor q, k, v, o, lse;
@@ -136,8 +136,8 @@ struct SbmSaved {
 
 // The gradients of SbmForward and, through the edges, of the memberships. Overwrites d_q, d_k, d_v
 // (shaped as q, k, v) and all of d_memberships.
-absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmDraws& draws,
-                         const SbmSaved& saved, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
-                         Tensor& d_v, SbmMemberships& d_memberships);
+absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmSaved& saved,
+                         const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v,
+                         SbmMemberships& d_memberships);
 
 }  // namespace weft::kernels

@@ -32,16 +32,18 @@ class PlainSbm {
   // What dropout makes of the weight of a pair: nothing, or more of it.
   static double Kept(const SbmInputs& in, int64_t b, int64_t h, int64_t i, int64_t j) {
     const SbmProblem& p = in.problem;
-    if (!in.draws.training || p.dropout == 0.0) return 1.0;
+    if (p.dropout.probability == 0.0) return 1.0;
     const DrawSite site{
         .tag = RandomTag::kAttentionDropout,
-        .step = in.draws.step,
-        .layer = in.draws.layer,
-        .sample = static_cast<uint32_t>((in.draws.first_sequence + b) * p.heads + h)};
+        .step = static_cast<uint32_t>(p.dropout.step),
+        .layer = static_cast<uint32_t>(p.dropout.layer),
+        .sample = static_cast<uint32_t>((p.dropout.first_sequence + b) * p.heads + h)};
     const PhiloxWords words =
-        Draw(in.draws.seed, site, static_cast<uint32_t>(i + p.keys - p.queries),
+        Draw(p.dropout.seed, site, static_cast<uint32_t>(i + p.keys - p.queries),
              static_cast<uint32_t>(j / 4));
-    return words[j % 4] < p.dropout * 0x1p32 ? 0.0 : 1.0 / (1.0 - p.dropout);
+    return words[j % 4] < std::floor(p.dropout.probability * 0x1p32)
+               ? 0.0
+               : 1.0 / (1.0 - p.dropout.probability);
   }
 
  private:

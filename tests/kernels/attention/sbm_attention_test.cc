@@ -31,7 +31,7 @@ std::vector<SbmInputs> Problems() {
   }
   for (const bool causal : {false, true}) {
     add({.queries = 1, .keys = 150, .causal = causal});
-    add({.queries = 70, .keys = 150, .causal = causal, .dropout = 0.3});
+    add({.queries = 70, .keys = 150, .causal = causal, .dropout = Dropout(0.3)});
     add({.batch = 2, .queries = 90, .keys = 90, .causal = causal}, 20);
   }
   for (const SbmStraightThrough estimate :
@@ -42,7 +42,7 @@ std::vector<SbmInputs> Problems() {
              .queries = 70,
              .keys = 140,
              .sampler = sampler,
-             .dropout = dropout,
+             .dropout = Dropout(dropout),
              .straight_through = estimate,
              .clip = 0.02,
              .density_gradient = 30.0},
@@ -120,7 +120,7 @@ TEST(SbmCpuTest, OddGraphsEqualTheReference) {
                                 .keys = 300,
                                 .head_dim = 8,
                                 .clusters = 3,
-                                .dropout = edges == 2 ? 0.5 : 0.0,
+                                .dropout = Dropout(edges == 2 ? 0.5 : 0.0),
                                 .density_gradient = 1.0,
                                 .dense_above = dense_above});
       Mask mask(300 * 300, 0);
@@ -243,7 +243,7 @@ TEST_P(SbmIdentityTest, ALaterTokenChangesNoEarlierBit) {
                             .head_dim = 4,
                             .clusters = 3,
                             .causal = true,
-                            .dropout = 0.2});
+                            .dropout = Dropout(0.2)});
   const Values before = Run(in).o;
   for (const int64_t t : {1, 64, 128, 199}) {
     SbmInputs changed = in;
@@ -280,21 +280,20 @@ TEST_P(SbmIdentityTest, OneQueryAtATimeEqualsTheWholeSequence) {
   }
 }
 
-TEST_P(SbmIdentityTest, DropoutKeepsTheMeanAndStopsOutsideTraining) {
+TEST_P(SbmIdentityTest, DropoutKeepsTheMean) {
   SbmInputs in = RandomSbm({.queries = 200, .keys = 200, .head_dim = 4, .clusters = 3});
   // Values of one: the output of a query is the sum of the weights that dropout leaves.
   std::fill(in.v.begin(), in.v.end(), 1.0);
   for (double& q : in.q) q = 0.0;
-  in.problem.dropout = 0.4;
+  in.problem.dropout = Dropout(0.4);
   const SbmResults graph = SampleSbm(DeviceRun::Cpu(), in);
   const Values dropped = Run(in, &graph).o;
   double mean = 0.0;
   for (const double o : dropped) mean += o / static_cast<double>(dropped.size());
-  // About 40 equal weights a query; the variance of the mean of 200 queries is 0.4 / 0.6 / 40 /
-  // 200.
+  // About 40 equal weights a query, 200 queries.
   EXPECT_NEAR(mean, 1.0, 5 * std::sqrt(0.4 / 0.6 / 40 / 200));
   EXPECT_GT(MaxMagnitude(dropped), 1.1);
-  in.draws.training = false;
+  in.problem.dropout.probability = 0.0;
   EXPECT_LE(MaxDifference(Run(in, &graph).o, Values(dropped.size(), 1.0)), 1e-6);
 }
 
@@ -305,7 +304,7 @@ TEST(SbmCpuTest, ListsAndMasksAgree) {
                             .head_dim = 20,
                             .clusters = 9,
                             .causal = true,
-                            .dropout = 0.1,
+                            .dropout = Dropout(0.1),
                             .dense_above = 0.0});
   const SbmResults graph = SampleSbm(DeviceRun::Cpu(), in);
   const SbmResults masks = RunSbm(DeviceRun::Cpu(), in, &graph);
@@ -326,7 +325,7 @@ TEST(SbmCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
                                     .heads = 3,
                                     .head_dim = 20,
                                     .clusters = 70,
-                                    .dropout = 0.1,
+                                    .dropout = Dropout(0.1),
                                     .dense_above = dense_above});
     const SbmResults once = RunSbm(DeviceRun::Cpu(1), in);
     for (const int threads : {1, 2, 3}) {

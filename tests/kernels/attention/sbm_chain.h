@@ -195,8 +195,7 @@ inline SbmParameters ChainGradients(DeviceRun run, const SbmChain& chain, double
   if (saved.graph.copies.present()) {
     check(run.device().CopyFromHost(saved.graph.copies, graph.copies.data(), run.stream()));
   }
-  check(SbmForward(run.stream(), p, in.draws, saved.q, saved.k, saved.v, saved.graph, saved.o,
-                   saved.lse));
+  check(SbmForward(run.stream(), p, saved.q, saved.k, saved.v, saved.graph, saved.o, saved.lse));
 
   const auto filled = [&](const Tensor& like) {
     return run.Upload(Values(like.count(), before), like.shape());
@@ -212,8 +211,8 @@ inline SbmParameters ChainGradients(DeviceRun run, const SbmChain& chain, double
                           .b1 = filled(model.b1),
                           .b2 = filled(model.b2),
                           .clusters = filled(model.clusters)};
-  check(SbmBackward(run.stream(), p, in.draws, saved, run.Upload(in.d_o, in.QueryShape()), d_q, d_k,
-                    d_v, d_memberships));
+  check(SbmBackward(run.stream(), p, saved, run.Upload(in.d_o, in.QueryShape()), d_q, d_k, d_v,
+                    d_memberships));
   check(SbmMembershipBackward(run.stream(), saved.q, model, saved.memberships.query,
                               d_memberships.query, d_q, Accumulate::kYes, d_model));
   check(SbmMembershipBackward(run.stream(), saved.k, model, saved.memberships.key,

@@ -75,7 +75,7 @@ TEST(SbmGradientTest, TheWholeChainEqualsDifferenceQuotients) {
                          .clusters = 3,
                          .causal = causal,
                          .sampler = copies ? SbmSampler::kPoissonCopies : SbmSampler::kPoisson,
-                         .dropout = causal ? 0.3 : 0.0,
+                         .dropout = Dropout(causal ? 0.3 : 0.0),
                          .straight_through = estimate,
                          .clip = kUnclipped,
                          .density_gradient = 0.7},

@@ -332,7 +332,7 @@ TEST(SbmGraphTest, RefusesMalformedProblemsAndPlaces) {
   refused([](SbmProblem& p) { p.clusters = 0; }, "clusters 0");
   refused([](SbmProblem& p) { p.scale = std::nan(""); }, "scale nan");
   refused([](SbmProblem& p) { p.exploration = 0.6; }, "exploration 0.6");
-  refused([](SbmProblem& p) { p.dropout = 1.0; }, "dropout 1");
+  refused([](SbmProblem& p) { p.dropout.probability = 1.0; }, "dropout 1");
   refused([](SbmProblem& p) { p.clip = 0.0; }, "clip 0");
   refused([](SbmProblem& p) { p.density_gradient = HUGE_VAL; }, "density_gradient inf");
 

@@ -148,7 +148,7 @@ TEST(SbmLawTest, ExactModesAreIndependentEdgesOfProbabilityP) {
 class GraphNumbers {
  public:
   explicit GraphNumbers(int64_t graph)
-      : site_{.tag = RandomTag::kDataOrder, .sample = static_cast<uint32_t>(graph)} {}
+      : site_{.tag = RandomTag::kInitialisation, .sample = static_cast<uint32_t>(graph)} {}
   int64_t Poisson(double mean) { return PoissonCount(99, site_, next_++, 0, mean); }
   // A category in proportion to its weight.
   int64_t Category(const Values& weights) {

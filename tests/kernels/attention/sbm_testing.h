@@ -13,6 +13,10 @@ namespace weft::kernels::testing {
 // Edges with their copies as a dense matrix [B, H, T, S].
 using Mask = std::vector<int>;
 
+inline AttentionDropout Dropout(double probability) {
+  return {.probability = probability, .seed = 5, .step = 9, .layer = 3, .first_sequence = 11};
+}
+
 struct SbmInputs {
   SbmProblem problem = {};
   SbmDraws draws = {};
@@ -60,8 +64,8 @@ struct SbmInputs {
                         problem.heads, " D", problem.head_dim, " K", problem.clusters,
                         problem.causal ? " causal" : "", valid.empty() ? "" : " padded",
                         " sampler ", static_cast<int>(problem.sampler), " estimate ",
-                        static_cast<int>(problem.straight_through), " dropout ", problem.dropout,
-                        " dense above ", problem.dense_above);
+                        static_cast<int>(problem.straight_through), " dropout ",
+                        problem.dropout.probability, " dense above ", problem.dense_above);
   }
 };
 
@@ -151,8 +155,8 @@ class SbmRun {
     }
   }
   void Forward() {
-    Check(SbmForward(run_.stream(), in_.problem, in_.draws, saved_.q, saved_.k, saved_.v,
-                     saved_.graph, saved_.o, saved_.lse));
+    Check(SbmForward(run_.stream(), in_.problem, saved_.q, saved_.k, saved_.v, saved_.graph,
+                     saved_.o, saved_.lse));
     results_.o = run_.Download(saved_.o);
     results_.lse = run_.Download(saved_.lse);
   }
@@ -163,8 +167,8 @@ class SbmRun {
     SbmMemberships d{.query = Dirty(in_.QueryMemberships()),
                      .key = Dirty(in_.KeyMemberships()),
                      .affinity = Dirty(in_.AffinityShape())};
-    Check(SbmBackward(run_.stream(), in_.problem, in_.draws, saved_,
-                      run_.Upload(in_.d_o, in_.QueryShape()), d_q, d_k, d_v, d));
+    Check(SbmBackward(run_.stream(), in_.problem, saved_, run_.Upload(in_.d_o, in_.QueryShape()),
+                      d_q, d_k, d_v, d));
     results_.d_q = run_.Download(d_q);
     results_.d_k = run_.Download(d_k);
     results_.d_v = run_.Download(d_v);

@@ -32,13 +32,12 @@ void GraphHead::Copies(int64_t i, const int32_t* keys, int64_t count, float* cop
 
 void GraphHead::Keep(const uint32_t* words, int64_t count, float* x) const {
   if (x == nullptr) return;
-  // Below 2^32, because dropout is below 1 by at least 2^-53.
-  const auto least = static_cast<uint32_t>(std::min(WordsBelow(p_.dropout), uint64_t{0xFFFFFFFF}));
-  vector_.keep_from(words, least, keep_factor_, x, x, count);
+  vector_.keep_from(words, p_.dropout.threshold(), static_cast<float>(p_.dropout.factor()), x, x,
+                    count);
 }
 
 void GraphHead::Drop(int64_t i, int64_t begin, int64_t end, float* x, float* y) const {
-  WordList words(vector_, dropped_, i + p_.keys - p_.queries);
+  WordList words(vector_, p_.dropout.seed, dropped_, i + p_.keys - p_.queries);
   for (int64_t j = begin; j < end; j += 4 * WordList::kMost) {
     const int64_t count = std::min(4 * WordList::kMost, end - j);
     words.Fill(j / 4, (count + 3) / 4);
@@ -48,7 +47,7 @@ void GraphHead::Drop(int64_t i, int64_t begin, int64_t end, float* x, float* y) 
 }
 
 void GraphHead::Drop(int64_t i, const int32_t* keys, int64_t count, float* x, float* y) const {
-  WordList words(vector_, dropped_, i + p_.keys - p_.queries);
+  WordList words(vector_, p_.dropout.seed, dropped_, i + p_.keys - p_.queries);
   uint32_t own[WordList::kMost];
   for (int64_t first = 0; first < count; first += WordList::kMost) {
     const int64_t some = std::min(WordList::kMost, count - first);

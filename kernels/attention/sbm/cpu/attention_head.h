@@ -8,7 +8,6 @@
 
 #include "kernels/attention/sbm/cpu/edge_row.h"
 #include "kernels/attention/sbm/cpu/word_list.h"
-#include "kernels/attention/sbm/sampling_law.h"
 #include "kernels/attention/sbm/sbm.h"
 #include "kernels/device/cpu/vector/vector_table.h"
 
@@ -29,14 +28,11 @@ struct QueryRows {
 
 class GraphHead {
  public:
-  GraphHead(const SbmProblem& p, const SbmDraws& draws, const VectorTable& vector,
-            const SbmGraph& graph, int64_t index)
+  GraphHead(const SbmProblem& p, const VectorTable& vector, const SbmGraph& graph, int64_t index)
       : p_(p),
         vector_(vector),
         edges_(graph.bits, index, p.queries),
-        dropped_(draws, RandomTag::kAttentionDropout, p.heads, index / p.heads, index % p.heads),
-        drops_(draws.training && p.dropout > 0.0),
-        keep_factor_(static_cast<float>(1.0 / (1.0 - p.dropout))),
+        dropped_(p.dropout.Site(p.heads, index / p.heads, index % p.heads)),
         copies_stride_(graph.copies.present() ? 4 * graph.copies.dim(3) : 0),
         copies_(graph.copies.present() && p.sampler == SbmSampler::kPoissonCopies
                     ? reinterpret_cast<const uint8_t*>(graph.copies.data<uint32_t>()) +
@@ -44,7 +40,7 @@ class GraphHead {
                     : nullptr) {}
 
   [[nodiscard]] const EdgeRows& edges() const { return edges_; }
-  [[nodiscard]] bool drops() const { return drops_; }
+  [[nodiscard]] bool drops() const { return p_.dropout.on(); }
   [[nodiscard]] bool counts_copies() const { return copies_ != nullptr; }
 
   // No edge of a query leads to this key or beyond.
@@ -70,9 +66,7 @@ class GraphHead {
   const SbmProblem& p_;
   const VectorTable& vector_;
   EdgeRows edges_;
-  GraphDraws dropped_;
-  bool drops_;
-  float keep_factor_;
+  DrawSite dropped_;
   int64_t copies_stride_;
   const uint8_t* copies_;  // [T, copies_stride_]; null: every edge counts once
 };

@@ -289,14 +289,14 @@ void TimesAffinity(CpuStream& cpu, const Tensor& affinity, Transpose transpose, 
 
 }  // namespace
 
-absl::Status SbmBackwardCpu(Stream& stream, const SbmProblem& p, const SbmDraws& draws,
-                            const SbmSaved& saved, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
-                            Tensor& d_v, SbmMemberships& d_memberships) {
+absl::Status SbmBackwardCpu(Stream& stream, const SbmProblem& p, const SbmSaved& saved,
+                            const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v,
+                            SbmMemberships& d_memberships) {
   CpuStream& cpu = AsCpuStream(stream);
   cpu.ParallelFor(p.batch * p.heads, [&](int64_t index) {
     const int64_t b = index / p.heads;
     const int64_t h = index % p.heads;
-    const GraphHead graph(p, draws, cpu.vector(), saved.graph, index);
+    const GraphHead graph(p, cpu.vector(), saved.graph, index);
     const int64_t pairs =
         PairsOf(p, saved.valid.present() ? saved.valid.data<int32_t>() + b * p.keys : nullptr);
     const auto space = ThreadSpace<Space>(p);

@@ -173,9 +173,8 @@ void ForwardQuery(const Block& block, int64_t i) {
 
 }  // namespace
 
-absl::Status SbmForwardCpu(Stream& stream, const SbmProblem& p, const SbmDraws& draws,
-                           const Tensor& q, const Tensor& k, const Tensor& v, const SbmGraph& graph,
-                           Tensor& o, Tensor& lse) {
+absl::Status SbmForwardCpu(Stream& stream, const SbmProblem& p, const Tensor& q, const Tensor& k,
+                           const Tensor& v, const SbmGraph& graph, Tensor& o, Tensor& lse) {
   CpuStream& cpu = AsCpuStream(stream);
   const int64_t blocks = (p.queries + kQueryBlock - 1) / kQueryBlock;
   cpu.ParallelFor(p.batch * p.heads * blocks, [&](int64_t tile) {
@@ -184,7 +183,7 @@ absl::Status SbmForwardCpu(Stream& stream, const SbmProblem& p, const SbmDraws& 
     const int64_t h = index % p.heads;
     // The last block of a causal problem is the longest: it starts first.
     const int64_t first = (blocks - 1 - tile / (p.batch * p.heads)) * kQueryBlock;
-    const GraphHead head(p, draws, cpu.vector(), graph, index);
+    const GraphHead head(p, cpu.vector(), graph, index);
     const auto space = ThreadSpace<Space>(p);
     const Block block{p,
                       cpu.vector(),

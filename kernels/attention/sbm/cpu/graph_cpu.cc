@@ -101,6 +101,11 @@ class HeadSampler {
     return GraphDraws(draws_, purpose, p_.heads, batch_, head_);
   }
 
+  [[nodiscard]] WordList Words(RandomTag purpose, int64_t position) const {
+    const GraphDraws draws = Of(purpose);
+    return WordList(vector_, draws.seed, draws.site, position, draws.first_ordinal);
+  }
+
   // The keys' memberships as integers, padding as zeros, and their tables.
   void LoadKeys(const float* key, const int32_t* valid) {
     const int64_t k = p_.clusters;
@@ -201,7 +206,7 @@ class HeadSampler {
     const int64_t edges = PoissonCount(counts.seed, counts.site, static_cast<uint32_t>(position),
                                        counts.first_ordinal, lambda);
     const RowClusters clusters(space_.running, p_.clusters + 1, edges);
-    WordList words(vector_, Of(RandomTag::kEdgeEndpoints), position);
+    WordList words = Words(RandomTag::kEdgeEndpoints, position);
     for (int64_t first = 0; first < edges; first += WordList::kMost) {
       const int64_t count = std::min(WordList::kMost, edges - first);
       words.Fill(first, count);
@@ -244,7 +249,7 @@ class HeadSampler {
     DrawPoisson(i, position, factor);
     int32_t* const keys = space_.candidates;
     const int64_t candidates = ListEdges(row_, edges_.words, keys);
-    WordList words(vector_, Of(RandomTag::kThinning), position);
+    WordList words = Words(RandomTag::kThinning, position);
     for (int64_t first = 0; first < candidates; first += WordList::kMost) {
       const int64_t count = std::min(WordList::kMost, candidates - first);
       words.Fill(keys + first, count);
@@ -265,7 +270,7 @@ class HeadSampler {
     // word for the rounding of the bound.
     const double doubt = static_cast<double>(p_.clusters + 2) * 0x1p-23 + 0x1p-32;
     constexpr int64_t kStretch = 4 * WordList::kMost;
-    WordList words(vector_, Of(RandomTag::kDenseMask), position);
+    WordList words = Words(RandomTag::kDenseMask, position);
     for (int64_t n = 0; n < reach_;) {
       const int64_t begin = space_.valid[n] / kStretch * kStretch;
       const int64_t end = std::min(begin + kStretch, int64_t{space_.valid[reach_ - 1]} + 1);

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "kernels/attention/sbm/sampling_law.h"
 #include "kernels/device/cpu/vector/vector_table.h"
+#include "kernels/random/philox.h"
 
 namespace weft::kernels {
 
@@ -12,10 +12,11 @@ class WordList {
  public:
   static constexpr int64_t kMost = 256;  // draws at once
 
-  WordList(const VectorTable& vector, const GraphDraws& draws, int64_t position)
-      : vector_(vector), first_ordinal_(draws.first_ordinal) {
-    const PhiloxWords counter = CounterOf(draws.site, static_cast<uint32_t>(position), 0);
-    place_ = {.primary = counter[0], .third = counter[2], .fourth = counter[3], .key = draws.seed};
+  WordList(const VectorTable& vector, uint64_t seed, const DrawSite& site, int64_t position,
+           uint32_t first_ordinal = 0)
+      : vector_(vector), first_ordinal_(first_ordinal) {
+    const PhiloxWords counter = CounterOf(site, static_cast<uint32_t>(position), 0);
+    place_ = {.primary = counter[0], .third = counter[2], .fourth = counter[3], .key = seed};
   }
 
   // Draws with ordinals first, first + 1, ...; at most kMost.

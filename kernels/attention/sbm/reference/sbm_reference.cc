@@ -4,7 +4,6 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/attention/sbm/sampling_law.h"
 #include "kernels/attention/sbm/sbm_kernels.h"
 
 namespace weft::kernels {
@@ -23,7 +22,6 @@ struct Edge {
 // One head of one sequence, and where its rows begin.
 struct Head {
   const SbmProblem& p;
-  const SbmDraws& draws;
   const SbmGraph& graph;
   int64_t batch, head;
 
@@ -39,7 +37,7 @@ struct Head {
   [[nodiscard]] std::vector<Edge> Edges(const Tensor& q, const Tensor& k, int64_t i) const {
     std::vector<Edge> edges;
     const int64_t row = Index() * p.queries + i;
-    const GraphDraws dropped(draws, RandomTag::kAttentionDropout, p.heads, batch, head);
+    const DrawSite dropped = p.dropout.Site(p.heads, batch, head);
     for (int64_t j = 0; j < p.keys; ++j) {
       const uint32_t word = graph.bits.data<uint32_t>()[row * graph.bits.dim(3) + j / 32];
       if ((word >> (j % 32) & 1U) == 0) continue;
@@ -48,9 +46,8 @@ struct Head {
         const uint32_t four = graph.copies.data<uint32_t>()[row * graph.copies.dim(3) + j / 4];
         edge.copies = four >> (j % 4 * 8) & 255U;
       }
-      if (draws.training && p.dropout > 0.0) {
-        const uint32_t drawn = dropped.Words(i + p.keys - p.queries, j / 4)[j % 4];
-        edge.kept = drawn < WordsBelow(p.dropout) ? 0.0 : 1.0 / (1.0 - p.dropout);
+      if (p.dropout.on()) {
+        edge.kept = DropoutFactor(p.dropout, dropped, i + p.keys - p.queries, j);
       }
       edge.logit = p.scale * Dot(q, Query(i), k, Key(j));
       edges.push_back(edge);
@@ -134,13 +131,13 @@ void Clear(Tensor& tensor) { std::fill_n(tensor.data<double>(), tensor.count(), 
 
 }  // namespace
 
-absl::Status SbmForwardReference(Stream& /*stream*/, const SbmProblem& p, const SbmDraws& draws,
-                                 const Tensor& q, const Tensor& k, const Tensor& v,
-                                 const SbmGraph& graph, Tensor& o, Tensor& lse) {
+absl::Status SbmForwardReference(Stream& /*stream*/, const SbmProblem& p, const Tensor& q,
+                                 const Tensor& k, const Tensor& v, const SbmGraph& graph, Tensor& o,
+                                 Tensor& lse) {
   Clear(o);
   for (int64_t index = 0; index < p.batch * p.heads * p.queries; ++index) {
     const int64_t i = index % p.queries;
-    const Head at{p, draws, graph, index / p.queries / p.heads, index / p.queries % p.heads};
+    const Head at{p, graph, index / p.queries / p.heads, index / p.queries % p.heads};
     std::vector<Edge> edges = at.Edges(q, k, i);
     double largest = kNothing;
     for (const Edge& edge : edges) largest = std::max(largest, edge.logit);
@@ -157,9 +154,9 @@ absl::Status SbmForwardReference(Stream& /*stream*/, const SbmProblem& p, const 
   return absl::OkStatus();
 }
 
-absl::Status SbmBackwardReference(Stream& /*stream*/, const SbmProblem& p, const SbmDraws& draws,
-                                  const SbmSaved& saved, const Tensor& d_o, Tensor& d_q,
-                                  Tensor& d_k, Tensor& d_v, SbmMemberships& d_memberships) {
+absl::Status SbmBackwardReference(Stream& /*stream*/, const SbmProblem& p, const SbmSaved& saved,
+                                  const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v,
+                                  SbmMemberships& d_memberships) {
   for (Tensor* const result :
        {&d_q, &d_k, &d_v, &d_memberships.query, &d_memberships.key, &d_memberships.affinity}) {
     Clear(*result);
@@ -168,7 +165,7 @@ absl::Status SbmBackwardReference(Stream& /*stream*/, const SbmProblem& p, const
     const int64_t pairs = PairsOf(p, saved.valid, b);
     const double density_part = pairs == 0 ? 0.0 : p.density_gradient / static_cast<double>(pairs);
     for (int64_t h = 0; h < p.heads; ++h) {
-      const Head at{p, draws, saved.graph, b, h};
+      const Head at{p, saved.graph, b, h};
       for (int64_t i = 0; i < p.queries; ++i) {
         BackwardRow(at, saved, d_o, i, density_part, d_q, d_k, d_v, d_memberships);
       }
