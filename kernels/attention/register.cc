@@ -4,8 +4,8 @@
 #include "kernels/attention/linear_attention/linear_attention_kernels.h"
 #include "kernels/attention/polysketch/polysketch_kernels.h"
 #include "kernels/attention/polysketch/sketch_kernels.h"
-#include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/sbm/sbm_kernels.h"
+#include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 
 namespace weft::kernels {
