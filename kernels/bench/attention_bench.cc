@@ -283,7 +283,7 @@ struct SoftmaxRun : Run {
         o(Filled(rows, 1.0)),
         lse(Filled({1, kHeads, problem.queries}, 1.0)) {}
 
-  absl::Status Forward() { return SoftmaxForward(stream(), problem, q, k, v, o, lse); }
+  absl::Status Forward() { return SoftmaxForward(stream(), problem, q, k, v, valid, o, lse); }
 
   // Of `products` of the queries with the keys they see.
   [[nodiscard]] double Flops(double products) const {
@@ -297,6 +297,7 @@ struct SoftmaxRun : Run {
   SoftmaxProblem problem;
   Shape rows;
   Tensor q, k, v, o, lse;
+  Tensor valid;  // no padding
 };
 
 void BM_SoftmaxForward(benchmark::State& state) {
@@ -313,8 +314,8 @@ void BM_SoftmaxBackward(benchmark::State& state) {
   Tensor d_k = run.Filled(run.rows, 0.0);
   Tensor d_v = run.Filled(run.rows, 0.0);
   Measure(state, run.problem.queries, run.Flops(5.0), static_cast<int>(state.range(3)), [&] {
-    return SoftmaxBackward(run.stream(), run.problem, run.q, run.k, run.v, run.o, run.lse, d_o, d_q,
-                           d_k, d_v);
+    return SoftmaxBackward(run.stream(), run.problem, run.q, run.k, run.v, run.valid, run.o,
+                           run.lse, d_o, d_q, d_k, d_v);
   });
 }
 

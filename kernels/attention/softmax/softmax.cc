@@ -17,10 +17,12 @@ struct Shapes {
   explicit Shapes(const SoftmaxProblem& p)
       : queries{p.batch, p.queries, p.heads, p.head_dim},
         keys{p.batch, p.keys, p.kv_heads, p.head_dim},
+        valid{p.batch, p.keys},
         lse{p.batch, p.heads, p.queries} {}
 
   Shape queries;
   Shape keys;
+  Shape valid;
   Shape lse;
 };
 
@@ -43,7 +45,11 @@ absl::Status CheckProblem(const SoftmaxProblem& p) {
     return absl::InvalidArgumentError(
         absl::StrCat("softmax: scale ", p.scale, " is not positive and finite"));
   }
-  return absl::OkStatus();
+  return CheckDropout("softmax", p.dropout, p.batch, p.heads);
+}
+
+void CheckValid(OperandCheck& check, const Tensor& valid, const Shapes& shapes) {
+  if (valid.present()) check.Typed("valid", valid, DType::kI32, shapes.valid);
 }
 
 }  // namespace
@@ -62,7 +68,8 @@ absl::Status Supports(const Device& device, const SoftmaxProblem& problem) {
 }
 
 absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
-                            const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse) {
+                            const Tensor& k, const Tensor& v, const Tensor& valid, Tensor& o,
+                            Tensor& lse) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_ASSIGN_OR_RETURN(SoftmaxForwardKernel* const kernel,
                         forward_kernels.Find(stream.device().kind()));
@@ -73,13 +80,15 @@ absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const
       .Shaped("v", v, shapes.keys)
       .Shaped("o", o, shapes.queries)
       .Shaped("lse", lse, shapes.lse);
+  CheckValid(check, valid, shapes);
   WEFT_RETURN_IF_ERROR(check.status());
-  return kernel(stream, problem, q, k, v, o, lse);
+  return kernel(stream, problem, q, k, v, valid, o, lse);
 }
 
 absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
-                             const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-                             const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v) {
+                             const Tensor& k, const Tensor& v, const Tensor& valid, const Tensor& o,
+                             const Tensor& lse, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
+                             Tensor& d_v) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_ASSIGN_OR_RETURN(SoftmaxBackwardKernel* const kernel,
                         backward_kernels.Find(stream.device().kind()));
@@ -94,8 +103,9 @@ absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, cons
       .Shaped("d_q", d_q, shapes.queries)
       .Shaped("d_k", d_k, shapes.keys)
       .Shaped("d_v", d_v, shapes.keys);
+  CheckValid(check, valid, shapes);
   WEFT_RETURN_IF_ERROR(check.status());
-  return kernel(stream, problem, q, k, v, o, lse, d_o, d_q, d_k, d_v);
+  return kernel(stream, problem, q, k, v, valid, o, lse, d_o, d_q, d_k, d_v);
 }
 
 }  // namespace weft::kernels

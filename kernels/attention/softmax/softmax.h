@@ -8,6 +8,7 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "kernels/attention/dropout.h"
 #include "kernels/device/device.h"
 #include "kernels/tensor/tensor.h"
 
@@ -30,6 +31,8 @@ struct SoftmaxProblem {
   // 0: no limit. w > 0: a query sees only keys less than w positions away; causal and w = 1: itself
   // alone.
   int64_t window = 0;
+  // Of the weights p; the normaliser, and so lse, stays what it is.
+  AttentionDropout dropout = {};
 };
 
 // kInvalidArgument: the problem makes sense on no device. kUnimplemented: not on this device.
@@ -37,15 +40,18 @@ absl::Status Supports(const Device& device, const SoftmaxProblem& problem);
 
 // q, o [B, T, H, D]; k, v [B, S, Hk, D]; lse [B, H, T]: the natural logarithm of the sum of
 // exponentials, what the backward pass needs. A query that sees no key has o = 0 and
-// lse = -infinity. kInvalidArgument, naming the operand, on a wrong shape, type or device; else as
+// lse = -infinity. valid I32 [B, S]: 0 marks a key that nobody sees (padding); absent: there is
+// none. kInvalidArgument, naming the operand, on a wrong shape, type or device; else as
 // Supports.
 absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
-                            const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse);
+                            const Tensor& k, const Tensor& v, const Tensor& valid, Tensor& o,
+                            Tensor& lse);
 
 // The gradients of SoftmaxForward, given d_o and its results o and lse. Overwrites d_q, d_k, d_v
 // (shaped as q, k, v; d_k and d_v are summed over the heads that share them).
 absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
-                             const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-                             const Tensor& d_o, Tensor& d_q, Tensor& d_k, Tensor& d_v);
+                             const Tensor& k, const Tensor& v, const Tensor& valid, const Tensor& o,
+                             const Tensor& lse, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
+                             Tensor& d_v);
 
 }  // namespace weft::kernels

@@ -73,12 +73,14 @@ TEST_P(ScatterbrainIdentityTest, ASupportOfEverythingIsSoftmaxAttention) {
       const ScatterbrainOperands operands = UploadScatterbrain(run, in);
       Tensor o = run.New(in.OutputShape());
       Tensor lse = run.New({1, 2, tokens});
-      ASSERT_OK(SoftmaxForward(run.stream(), problem, operands.q, operands.k, operands.v, o, lse));
+      ASSERT_OK(SoftmaxForward(run.stream(), problem, operands.q, operands.k, operands.v,
+                               operands.valid, o, lse));
       Tensor d_q = run.New(in.QueryShape());
       Tensor d_k = run.New(in.KeyShape());
       Tensor d_v = run.New(in.ValueShape());
-      ASSERT_OK(SoftmaxBackward(run.stream(), problem, operands.q, operands.k, operands.v, o, lse,
-                                run.Upload(in.d_o, in.OutputShape()), d_q, d_k, d_v));
+      ASSERT_OK(SoftmaxBackward(run.stream(), problem, operands.q, operands.k, operands.v,
+                                operands.valid, o, lse, run.Upload(in.d_o, in.OutputShape()), d_q,
+                                d_k, d_v));
       ExpectSame(got.o, run.Download(o), in.Name());
       ExpectSame(got.log_normaliser, run.Download(lse), in.Name());
       ExpectSame(got.d_q, run.Download(d_q), in.Name());

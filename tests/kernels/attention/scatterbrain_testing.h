@@ -130,13 +130,6 @@ inline ScatterbrainInputs RandomScatterbrain(ScatterbrainProblem problem, uint32
   return in;
 }
 
-inline Tensor UploadIds(DeviceRun& run, const Ids& ids, const Shape& shape) {
-  Tensor tensor = NewTensor(run.device(), DType::kI32, shape).value();
-  WEFT_CHECK(tensor.count() == static_cast<int64_t>(ids.size()));
-  WEFT_CHECK(run.device().CopyFromHost(tensor, ids.data(), run.stream()).ok());
-  return tensor;
-}
-
 inline ScatterbrainOperands UploadScatterbrain(DeviceRun& run, const ScatterbrainInputs& in) {
   const ScatterbrainProblem& p = in.problem;
   ScatterbrainOperands operands{.q = run.Upload(in.q, in.QueryShape()),
@@ -145,12 +138,11 @@ inline ScatterbrainOperands UploadScatterbrain(DeviceRun& run, const Scatterbrai
                                 .w = run.Upload(in.w, {p.feature_rows(), p.key_dim}),
                                 .valid = {},
                                 .buckets = {}};
-  if (!in.valid.empty()) operands.valid = UploadIds(run, in.valid, {p.batch, p.keys});
+  if (!in.valid.empty()) operands.valid = run.UploadIntegers(in.valid, {p.batch, p.keys});
   if (const auto* hash = std::get_if<HashSupport>(&p.support)) {
     operands.buckets.queries =
-        UploadIds(run, in.query_buckets, {p.batch, p.heads, hash->rounds, p.queries});
-    operands.buckets.keys =
-        UploadIds(run, in.key_buckets, {p.batch, p.heads, hash->rounds, p.keys});
+        run.UploadIntegers(in.query_buckets, {p.batch, p.heads, hash->rounds, p.queries});
+    operands.buckets.keys = run.UploadIntegers(in.key_buckets, {p.batch, p.heads, hash->rounds, p.keys});
   }
   return operands;
 }

@@ -54,6 +54,29 @@ TEST(SoftmaxReferenceTest, EqualsTheDefinitionUnderEveryMask) {
   }
 }
 
+SoftmaxInputs Padded(SoftmaxInputs in) {
+  AddPadding(in, /*tail=*/in.problem.keys / 3);
+  return in;
+}
+
+SoftmaxInputs Dropping(SoftmaxInputs in) {
+  in.problem.dropout = {.probability = 0.3, .seed = 4, .step = 7, .layer = 2, .first_sequence = 5};
+  return in;
+}
+
+TEST(SoftmaxReferenceTest, EqualsTheDefinitionWithPaddingAndDropout) {
+  for (const SoftmaxProblem& problem : MaskedProblems()) {
+    const SoftmaxInputs in = RandomSoftmax(problem);
+    for (const SoftmaxInputs& changed : {Padded(in), Dropping(in), Dropping(Padded(in))}) {
+      ForEachSoftmaxResult(
+          [&](const char* what, const Values& got, const Values& want) {
+            EXPECT_LE(MaxDifference(got, want), 1e-13) << what << " " << changed.Name();
+          },
+          RunSoftmax(DeviceRun::Reference(), changed), PlainSoftmax<double>::Run(changed));
+    }
+  }
+}
+
 double Loss(const SoftmaxInputs& in) {
   const Values o = RunSoftmax(DeviceRun::Reference(), in).o;
   double loss = 0.0;
@@ -61,9 +84,7 @@ double Loss(const SoftmaxInputs& in) {
   return loss;
 }
 
-TEST(SoftmaxReferenceTest, GradientsAreDifferenceQuotients) {
-  SoftmaxInputs in = RandomSoftmax(
-      {.batch = 2, .queries = 4, .keys = 6, .heads = 4, .kv_heads = 2, .head_dim = 3, .window = 4});
+void ExpectDifferenceQuotients(SoftmaxInputs in) {
   const SoftmaxResults r = RunSoftmax(DeviceRun::Reference(), in);
   const auto check = [&](Values& x, const Values& gradient, const char* what) {
     ASSERT_EQ(x.size(), gradient.size());
@@ -76,12 +97,23 @@ TEST(SoftmaxReferenceTest, GradientsAreDifferenceQuotients) {
       const double below = Loss(in);
       x[i] = kept;
       // Rounding of the loss over the step, 1e-16 * 10 / 1e-6, is the largest part of the error.
-      EXPECT_NEAR((above - below) / (2 * step), gradient[i], 1e-8) << what << i;
+      EXPECT_NEAR((above - below) / (2 * step), gradient[i], 1e-8) << what << i << " " << in.Name();
     }
   };
   check(in.q, r.d_q, "d_q");
   check(in.k, r.d_k, "d_k");
   check(in.v, r.d_v, "d_v");
+}
+
+TEST(SoftmaxReferenceTest, GradientsAreDifferenceQuotients) {
+  const SoftmaxInputs in = RandomSoftmax(
+      {.batch = 2, .queries = 4, .keys = 6, .heads = 4, .kv_heads = 2, .head_dim = 3, .window = 4});
+  ExpectDifferenceQuotients(in);
+  for (SoftmaxInputs changed : {Padded(in), Dropping(in), Dropping(Padded(in))}) {
+    ExpectDifferenceQuotients(changed);
+    changed.problem.causal = false;
+    ExpectDifferenceQuotients(changed);
+  }
 }
 
 // `size`: of what is rounded before it cancels. Gradients of logits are differences of d_o . v, of
@@ -109,6 +141,15 @@ void ExpectAsExactAsPlainSoftmax(const SoftmaxInputs& in, double size = 1.0) {
 TEST(SoftmaxCpuTest, EqualsTheReferenceUnderEveryMask) {
   for (const SoftmaxProblem& problem : MaskedProblems()) {
     ExpectAsExactAsPlainSoftmax(RandomSoftmax(problem));
+  }
+}
+
+TEST(SoftmaxCpuTest, EqualsTheReferenceWithPaddingAndDropout) {
+  for (const SoftmaxProblem& problem : MaskedProblems()) {
+    const SoftmaxInputs in = RandomSoftmax(problem);
+    for (const SoftmaxInputs& changed : {Padded(in), Dropping(Padded(in))}) {
+      ExpectAsExactAsPlainSoftmax(changed);
+    }
   }
 }
 
@@ -206,6 +247,79 @@ TEST_P(SoftmaxIdentityTest, AQueryWithoutKeysGivesZeroAndTakesNoGradient) {
             1e-6);
 }
 
+TEST_P(SoftmaxIdentityTest, PaddingIsAsIfItWereNotThere) {
+  SoftmaxInputs in = RandomSoftmax(
+      {.queries = 20, .keys = 300, .heads = 2, .kv_heads = 2, .head_dim = 8, .causal = false});
+  AddPadding(in, /*tail=*/150);
+  SoftmaxInputs shorter = in;
+  for (Values* values : {&shorter.k, &shorter.v}) {
+    Values kept;
+    for (int64_t j = 0; j < 300; ++j) {
+      if (in.valid[j] == 0) continue;
+      kept.insert(kept.end(), values->begin() + j * 16, values->begin() + (j + 1) * 16);
+    }
+    *values = kept;
+  }
+  shorter.problem.keys = static_cast<int64_t>(shorter.k.size()) / 16;
+  shorter.valid.clear();
+  const SoftmaxResults padded = Run(in);
+  const SoftmaxResults without = Run(shorter);
+  EXPECT_LE(MaxDifference(padded.o, without.o), 1e-6);
+  EXPECT_LE(MaxDifference(padded.lse, without.lse), 1e-5);
+  EXPECT_LE(MaxDifference(padded.d_q, without.d_q), 1e-6);
+  for (int64_t x = 0; x < 300 * 16; ++x) {
+    if (in.valid[x / 16] == 0) {
+      EXPECT_EQ(padded.d_k[x], 0.0);
+      EXPECT_EQ(padded.d_v[x], 0.0);
+    }
+  }
+}
+
+TEST_P(SoftmaxIdentityTest, NothingButPaddingGivesZero) {
+  SoftmaxInputs in = RandomSoftmax({.queries = 200, .keys = 200, .head_dim = 4, .causal = false});
+  in.valid.assign(200, 0);
+  const SoftmaxResults r = Run(in);
+  for (const double lse : r.lse) EXPECT_EQ(lse, kMinusInfinity);
+  for (const Values& values : {r.o, r.d_q, r.d_k, r.d_v}) EXPECT_EQ(MaxMagnitude(values), 0.0);
+}
+
+// Dropout keeps its share of the weights, at the places that the counters say, whatever the batch
+// around them.
+TEST_P(SoftmaxIdentityTest, DropoutKeepsItsShareOfTheWeights) {
+  constexpr int64_t keys = 333;
+  SoftmaxInputs in = RandomSoftmax({.batch = 2,
+                                    .queries = 40,
+                                    .keys = keys,
+                                    .heads = 2,
+                                    .kv_heads = 2,
+                                    .head_dim = keys,
+                                    .causal = false});
+  std::fill(in.q.begin(), in.q.end(), 0.0);   // all weights are 1 / keys
+  for (size_t x = 0; x < in.v.size(); ++x) {  // and values are unit vectors
+    in.v[x] = x / (2 * keys) % keys == x % keys ? 1.0 : 0.0;
+  }
+  in.problem.dropout = {.probability = 0.25, .seed = 8, .step = 1};
+  const Values o = Run(in).o;
+  int64_t kept = 0;
+  for (const double weight : o) {
+    if (weight == 0.0) continue;
+    EXPECT_NEAR(weight, 1.0 / (keys * 0.75), 1e-7);
+    ++kept;
+  }
+  // Five standard deviations.
+  EXPECT_NEAR(static_cast<double>(kept) / static_cast<double>(o.size()), 0.75, 0.01);
+
+  SoftmaxInputs second = in;  // the second sequence alone
+  second.problem.batch = 1;
+  second.problem.dropout.first_sequence = 1;
+  for (Values* values : {&second.q, &second.k, &second.v, &second.d_o}) {
+    values->erase(values->begin(), values->begin() + static_cast<int64_t>(values->size()) / 2);
+  }
+  EXPECT_EQ(Run(second).o, Values(o.begin() + static_cast<int64_t>(o.size()) / 2, o.end()));
+  second.problem.dropout.step = 2;
+  EXPECT_NE(Run(second).o, Values(o.begin() + static_cast<int64_t>(o.size()) / 2, o.end()));
+}
+
 TEST_P(SoftmaxIdentityTest, OneQueryAtATimeEqualsTheWholeSequence) {
   const SoftmaxInputs in = RandomSoftmax(
       {.queries = 140, .keys = 140, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 60});
@@ -240,9 +354,7 @@ TEST_P(SoftmaxIdentityTest, ALaterTokenChangesNoEarlierBit) {
   }
 }
 
-TEST(SoftmaxCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
-  const SoftmaxInputs in = RandomSoftmax(
-      {.batch = 2, .queries = 600, .keys = 600, .heads = 4, .kv_heads = 2, .head_dim = 20});
+void ExpectEqualBits(const SoftmaxInputs& in) {
   const SoftmaxResults once = RunSoftmax(DeviceRun::Cpu(1), in);
   for (const int threads : {1, 2, 3}) {
     ForEachSoftmaxResult(
@@ -251,6 +363,13 @@ TEST(SoftmaxCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
         },
         RunSoftmax(DeviceRun::Cpu(threads), in), once);
   }
+}
+
+TEST(SoftmaxCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
+  const SoftmaxInputs in = RandomSoftmax(
+      {.batch = 2, .queries = 600, .keys = 600, .heads = 4, .kv_heads = 2, .head_dim = 20});
+  ExpectEqualBits(in);
+  ExpectEqualBits(Dropping(Padded(in)));
 }
 
 TEST(SoftmaxContractTest, RefusesMalformedProblems) {
@@ -269,6 +388,7 @@ TEST(SoftmaxContractTest, RefusesMalformedProblems) {
   refused([](SoftmaxProblem& p) { p.window = -1; }, "window -1");
   refused([](SoftmaxProblem& p) { p.scale = 0.0; }, "scale 0");
   refused([](SoftmaxProblem& p) { p.scale = std::nan(""); }, "scale nan");
+  refused([](SoftmaxProblem& p) { p.dropout.probability = 1.0; }, "dropout 1 is not in [0, 1)");
 }
 
 TEST(SoftmaxContractTest, NamesTheOperandThatDoesNotFit) {
@@ -278,13 +398,13 @@ TEST(SoftmaxContractTest, NamesTheOperandThatDoesNotFit) {
   const Tensor k = run.New({1, 3, 2, 5});
   Tensor o = run.New({1, 2, 4, 5});
   Tensor lse = run.New({1, 4, 2});
-  EXPECT_OK(SoftmaxForward(run.stream(), problem, q, k, k, o, lse));
+  EXPECT_OK(SoftmaxForward(run.stream(), problem, q, k, k, Tensor(), o, lse));
   EXPECT_THAT(
-      SoftmaxForward(run.stream(), problem, q, q, k, o, lse),
+      SoftmaxForward(run.stream(), problem, q, q, k, Tensor(), o, lse),
       StatusIs(absl::StatusCode::kInvalidArgument,
                HasSubstr("SoftmaxForward: k is f32[1, 2, 4, 5], expected f32[1, 3, 2, 5]")));
   EXPECT_THAT(
-      SoftmaxForward(run.stream(), problem, q, k, Tensor(), o, lse),
+      SoftmaxForward(run.stream(), problem, q, k, Tensor(), Tensor(), o, lse),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("SoftmaxForward: v is absent")));
 }
 

@@ -14,6 +14,7 @@ struct SoftmaxInputs {
   Values k = {};
   Values v = {};
   Values d_o = {};
+  std::vector<int32_t> valid = {};  // [B, S]; empty: no padding
 
   [[nodiscard]] Shape QueryShape() const {
     return {problem.batch, problem.queries, problem.heads, problem.head_dim};
@@ -25,11 +26,13 @@ struct SoftmaxInputs {
   [[nodiscard]] std::string Name() const {
     return absl::StrCat("B", problem.batch, " T", problem.queries, " S", problem.keys, " H",
                         problem.heads, " Hk", problem.kv_heads, " D", problem.head_dim,
-                        problem.causal ? " causal" : "", " window ", problem.window);
+                        problem.causal ? " causal" : "", " window ", problem.window,
+                        valid.empty() ? "" : " padded", problem.dropout.on() ? " dropout" : "");
   }
   // Written down from the header's words, not from the kernels' ranges.
-  [[nodiscard]] bool Sees(int64_t i, int64_t j) const {
+  [[nodiscard]] bool Sees(int64_t b, int64_t i, int64_t j) const {
     const int64_t distance = i + problem.keys - problem.queries - j;
+    if (!valid.empty() && valid[b * problem.keys + j] == 0) return false;
     return (!problem.causal || distance >= 0) &&
            (problem.window == 0 || std::abs(distance) < problem.window);
   }
@@ -54,20 +57,32 @@ inline SoftmaxInputs RandomSoftmax(SoftmaxProblem problem, uint32_t seed = 1, do
   return in;
 }
 
+// Hides about a fifth of the keys, and the last `tail` of every sequence.
+inline void AddPadding(SoftmaxInputs& in, int64_t tail, uint32_t seed = 3) {
+  NumberStream numbers(seed);
+  in.valid.resize(in.problem.batch * in.problem.keys);
+  for (size_t j = 0; j < in.valid.size(); ++j) {
+    const auto left = in.problem.keys - static_cast<int64_t>(j) % in.problem.keys;
+    in.valid[j] = left > tail && numbers.Uniform() > 0.2 ? 1 : 0;
+  }
+}
+
 inline SoftmaxResults RunSoftmax(DeviceRun run, const SoftmaxInputs& in) {
   const Tensor q = run.Upload(in.q, in.QueryShape());
   const Tensor k = run.Upload(in.k, in.KeyShape());
   const Tensor v = run.Upload(in.v, in.KeyShape());
+  const Tensor valid =
+      in.valid.empty() ? Tensor() : run.UploadIntegers(in.valid, {in.problem.batch, in.problem.keys});
   Tensor o = run.New(in.QueryShape());
   Tensor lse = run.New(in.LseShape());
-  const absl::Status forward = SoftmaxForward(run.stream(), in.problem, q, k, v, o, lse);
+  const absl::Status forward = SoftmaxForward(run.stream(), in.problem, q, k, v, valid, o, lse);
   EXPECT_TRUE(forward.ok()) << forward;
 
   // Results must be overwritten, whatever they held.
   Tensor d_q = run.Upload(Values(in.q.size(), 1e6), in.QueryShape());
   Tensor d_k = run.Upload(Values(in.k.size(), 1e6), in.KeyShape());
   Tensor d_v = run.Upload(Values(in.k.size(), 1e6), in.KeyShape());
-  const absl::Status backward = SoftmaxBackward(run.stream(), in.problem, q, k, v, o, lse,
+  const absl::Status backward = SoftmaxBackward(run.stream(), in.problem, q, k, v, valid, o, lse,
                                                 run.Upload(in.d_o, in.QueryShape()), d_q, d_k, d_v);
   EXPECT_TRUE(backward.ok()) << backward;
   return {.o = run.Download(o),
@@ -117,8 +132,8 @@ class PlainSoftmax {
     std::vector<T> weight(p_.keys);
     T largest = -std::numeric_limits<T>::infinity();
     for (int64_t j = 0; j < p_.keys; ++j) {
-      weight[j] = in_.Sees(i, j) ? static_cast<T>(p_.scale) * Dot(in_.q, q, in_.k, key(j))
-                                 : -std::numeric_limits<T>::infinity();
+      weight[j] = in_.Sees(b, i, j) ? static_cast<T>(p_.scale) * Dot(in_.q, q, in_.k, key(j))
+                                    : -std::numeric_limits<T>::infinity();
       largest = std::max(largest, weight[j]);
     }
     T sum = 0;
@@ -128,14 +143,20 @@ class PlainSoftmax {
     }
     r_.lse[row] = largest + std::log(sum);
     std::vector<T> d_p(p_.keys);
+    std::vector<T> kept(p_.keys);
     T mean = 0;
     for (int64_t j = 0; j < p_.keys; ++j) {
       weight[j] = sum > 0 ? weight[j] / sum : T{0};
-      d_p[j] = Dot(in_.d_o, q, in_.v, key(j));
+      kept[j] =
+          p_.dropout.on()
+              ? static_cast<T>(DropoutFactor(p_.dropout, p_.dropout.Site(p_.heads, b, h), i, j))
+              : T{1};
+      d_p[j] = kept[j] * Dot(in_.d_o, q, in_.v, key(j));
       mean += weight[j] * d_p[j];
     }
     for (int64_t j = 0; j < p_.keys; ++j) {
-      AddKey(q, key(j), weight[j], static_cast<T>(p_.scale) * weight[j] * (d_p[j] - mean));
+      AddKey(q, key(j), kept[j] * weight[j],
+             static_cast<T>(p_.scale) * weight[j] * (d_p[j] - mean));
     }
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/attention/cpu/dropout_row.h"
+
 namespace weft::kernels::scatterbrain {
 
 SeenKeys SeenIn(const HeadTask& task, const Chunk& chunk, int64_t query) {
@@ -32,13 +34,13 @@ void MarkFirstMeetings(const HeadTask& task, const Chunk& chunk, int64_t query, 
   }
 }
 
-void DropoutRow(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t begin, int64_t end,
-                float* factors) {
+void DropoutFactors(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t begin,
+                    int64_t end, float* factors) {
   const AttentionDropout& dropout = task.p.dropout;
-  const DrawSite site = dropout.Site(task.p.heads, task.batch, task.head);
-  for (int64_t j = begin; j < end; ++j) {
-    factors[j] = static_cast<float>(DropoutFactor(dropout, site, query, chunk.keys[j]));
-  }
+  const DropoutRow row(task.vector, dropout, dropout.Site(task.p.heads, task.batch, task.head),
+                       query);
+  std::fill(factors + begin, factors + end, 1.0F);
+  row.Apply(chunk.keys + begin, factors + begin, factors + begin, end - begin);
 }
 
 float* RowsOf(float* rows, int64_t width, const int32_t* tokens, int64_t count, float* room) {

@@ -41,9 +41,9 @@ inline bool AnyExact(const HeadTask& task, const Patch& patch) {
 // kept[j] = 0 where query and key j of the chunk met in an earlier round, 1 elsewhere.
 void MarkFirstMeetings(const HeadTask& task, const Chunk& chunk, int64_t query, float* kept);
 
-// The dropout factors of a query with keys [begin, end) of the chunk.
-void DropoutRow(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t begin, int64_t end,
-                float* factors);
+// factors[begin ... end - 1]: what dropout does to a query with these keys of the chunk.
+void DropoutFactors(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t begin,
+                    int64_t end, float* factors);
 
 // Whether the tokens follow each other, so that their rows need no copy.
 inline bool Contiguous(const int32_t* tokens, int64_t count) {

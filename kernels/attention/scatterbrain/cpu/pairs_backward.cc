@@ -142,7 +142,7 @@ class BackwardChunk {
     }
     std::copy_n(y, count, space_.dropped);
     if (!p_.dropout.on() || exact == 0) return;
-    DropoutRow(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
+    DropoutFactors(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
     vector_.multiply(y + seen.begin, space_.dropout + seen.begin, space_.dropped + seen.begin,
                      exact);
   }

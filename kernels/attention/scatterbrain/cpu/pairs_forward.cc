@@ -125,7 +125,7 @@ class ForwardChunk {
     float exact_sum = vector_.exp_sum(1.0F, w + seen.begin, reference, w + seen.begin, exact);
     const float* dropout = nullptr;
     if (p_.dropout.on() && exact > 0) {
-      DropoutRow(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
+      DropoutFactors(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
       dropout = space_.dropout + seen.begin;
     }
     float low_rank_sum = 0.0F;

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
+#include "kernels/attention/cpu/dropout_row.h"
 #include "kernels/attention/cpu/head_rows.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 #include "kernels/attention/softmax/visible_keys.h"
@@ -47,12 +49,51 @@ KeyRange VisibleInTile(const SoftmaxProblem& p, int64_t i, int64_t begin, int64_
   return {std::max(seen.begin, begin) - begin, std::min(seen.end, end) - begin};
 }
 
-// x = exp(scale * x - shift) where visible, 0 elsewhere; returns the sum.
+// x = exp(scale * x - shift) where visible, 0 elsewhere; returns the sum. A shift of -infinity: of
+// a query that has seen nothing but padding.
 float ExpVisible(const VectorTable& vector, float scale, float shift, KeyRange seen, int64_t count,
                  float* x) {
+  if (shift == kNothing) seen = {count, count};
   std::fill(x, x + seen.begin, 0.0F);
   std::fill(x + seen.end, x + count, 0.0F);
   return vector.exp_sum(scale, x + seen.begin, shift, x + seen.begin, seen.end - seen.begin);
+}
+
+// What keys add to their logits: -infinity for padding, 0 for others. Of one sequence.
+class KeyBias {
+ public:
+  KeyBias(const SoftmaxProblem& p, const Tensor& valid) : keys_(p.keys) {
+    if (!valid.present()) return;
+    bias_.reserve(valid.count());
+    for (int64_t j = 0; j < valid.count(); ++j) {
+      bias_.push_back(valid.data<int32_t>()[j] == 0 ? kNothing : 0.0F);
+    }
+  }
+  // Of key `key` of a sequence and those that follow; null when there is no padding at all.
+  [[nodiscard]] const float* Row(int64_t sequence, int64_t key) const {
+    return bias_.empty() ? nullptr : bias_.data() + sequence * keys_ + key;
+  }
+
+ private:
+  int64_t keys_;
+  std::vector<float> bias_;  // [B, S]
+};
+
+// Whether the keys [begin, end) are all padding, or none is. `bias`: of the sequence.
+bool OnlyPadding(const float* bias, int64_t begin, int64_t end) {
+  return bias != nullptr &&
+         std::all_of(bias + begin, bias + end, [](float b) { return b == kNothing; });
+}
+bool NoPadding(const float* bias, int64_t begin, int64_t end) {
+  return bias == nullptr ||
+         std::all_of(bias + begin, bias + end, [](float b) { return b == 0.0F; });
+}
+
+// x [rows, count] += bias of a tile's keys.
+void AddBias(const VectorTable& vector, const float* bias, int64_t rows, int64_t count, float* x) {
+  for (int64_t row = 0; row < rows; ++row) {
+    vector.add(x + row * count, bias, x + row * count, count);
+  }
 }
 
 // ---- Forward
@@ -83,7 +124,9 @@ struct ForwardBlock {
   const VectorTable& vector;
   const ForwardSpace& space;
   HeadRows k, v;
-  Rows rows;  // the queries of the block
+  Rows rows;          // the queries of the block
+  const float* bias;  // [S] of the keys; null: no padding
+  DrawSite site;      // of dropout
 };
 
 // Turns the logits of `seeing` queries with the tile into exponentials, and what was summed before
@@ -99,7 +142,7 @@ void SoftmaxTile(const ForwardBlock& block, Rows seeing, int64_t begin, int64_t 
         scale * block.vector.max(space.x + row * count + seen.begin, seen.end - seen.begin);
     const float before = space.largest[row];
     space.largest[row] = std::max(before, in_tile);
-    space.fading[row] = before - space.largest[row];
+    space.fading[row] = space.largest[row] == kNothing ? 0.0F : before - space.largest[row];
   }
   const int64_t first = seeing.first - block.rows.first;
   block.vector.exp(space.fading + first, space.fading + first, seeing.last - seeing.first);
@@ -109,6 +152,10 @@ void SoftmaxTile(const ForwardBlock& block, Rows seeing, int64_t begin, int64_t 
         ExpVisible(block.vector, scale, space.largest[row], VisibleInTile(block.p, i, begin, end),
                    count, space.x + row * count);
     space.sum[row] = space.fading[row] * space.sum[row] + in_tile;
+    if (block.p.dropout.on()) {
+      float* const x = space.x + row * count;
+      DropoutRow(block.vector, block.p.dropout, block.site, i).Apply(begin, x, x, count);
+    }
     if (space.fading[row] != 1.0F) {
       float* const o_row = space.o + row * block.p.head_dim;
       block.vector.scale(space.fading[row], o_row, o_row, block.p.head_dim);
@@ -121,7 +168,7 @@ void ForwardTile(const ForwardBlock& block, int64_t begin, int64_t end) {
   const int64_t dim = block.p.head_dim;
   const int64_t count = end - begin;
   const Rows seeing = RowsThatSee(block.p, block.rows, begin, end);
-  if (seeing.first >= seeing.last) return;
+  if (seeing.first >= seeing.last || OnlyPadding(block.bias, begin, end)) return;
   const int64_t first = seeing.first - block.rows.first;
   const int64_t rows = seeing.last - seeing.first;
 
@@ -137,6 +184,9 @@ void ForwardTile(const ForwardBlock& block, int64_t begin, int64_t end) {
   }
   Gemm(kPlain, kTransposed, rows, count, dim, 1.0F, space.q + first * dim, dim, k, stride, 0.0F,
        space.x + first * count, count);
+  if (!NoPadding(block.bias, begin, end)) {
+    AddBias(block.vector, block.bias + begin, rows, count, space.x + first * count);
+  }
   SoftmaxTile(block, seeing, begin, end);
   Gemm(kPlain, kPlain, rows, dim, count, 1.0F, space.x + first * count, count, v, stride, 1.0F,
        space.o + first * dim, dim);
@@ -179,7 +229,8 @@ struct BackwardSpace {
         d_k(carver.Take(TileKeys(p) * p.head_dim)),
         d_v(carver.Take(TileKeys(p) * p.head_dim)),
         x(carver.Take(BlockRows(p) * TileKeys(p))),
-        d_x(carver.Take(BlockRows(p) * TileKeys(p))) {}
+        d_x(carver.Take(BlockRows(p) * TileKeys(p))),
+        dropped(carver.Take(TileKeys(p))) {}
 
   float* q;     // [T, D], all of one head
   float* d_o;   // [T, D]
@@ -189,8 +240,9 @@ struct BackwardSpace {
   float* v;
   float* d_k;
   float* d_v;
-  float* x;    // [rows, keys]: logits / scale, then probabilities
-  float* d_x;  // [rows, keys]: their gradients
+  float* x;        // [rows, keys]: logits / scale, then probabilities
+  float* d_x;      // [rows, keys]: their gradients
+  float* dropped;  // [keys]: one row of probabilities after dropout
 };
 
 struct BackwardHead {
@@ -198,7 +250,9 @@ struct BackwardHead {
   const VectorTable& vector;
   const BackwardSpace& space;
   HeadRows k, v;
-  const float* lse;  // [T]
+  const float* lse;   // [T]
+  const float* bias;  // [S] of the keys; null: no padding
+  DrawSite site;      // of dropout
 };
 
 // Some queries and one tile of keys, already loaded.
@@ -214,13 +268,24 @@ void BackwardBlock(const BackwardHead& head, Rows rows, int64_t begin, int64_t e
   Gemm(kPlain, kTransposed, height, count, dim, 1.0F, q, dim, space.k, dim, 0.0F, space.x, count);
   Gemm(kPlain, kTransposed, height, count, dim, 1.0F, d_o, dim, space.v, dim, 0.0F, space.d_x,
        count);
+  if (!NoPadding(head.bias, begin, end)) {
+    AddBias(vector, head.bias + begin, height, count, space.x);
+  }
   for (int64_t i = rows.first; i < rows.last; ++i) {
     float* const p_row = space.x + (i - rows.first) * count;
     float* const d_row = space.d_x + (i - rows.first) * count;
     ExpVisible(vector, scale, head.lse[i], VisibleInTile(head.p, i, begin, end), count, p_row);
-    // dx = p (dp - mean); zero where p is.
-    vector.multiply(p_row, d_row, d_row, count);
-    vector.axpy(-space.mean[i], p_row, d_row, count);
+    // dx = p (dp - mean); zero where p is. Dropout is a part of dp, and of p for the values.
+    if (head.p.dropout.on()) {
+      const DropoutRow dropout(vector, head.p.dropout, head.site, i);
+      dropout.Apply(begin, p_row, space.dropped, count);
+      vector.multiply(space.dropped, d_row, d_row, count);
+      vector.axpy(-space.mean[i], p_row, d_row, count);
+      std::copy_n(space.dropped, count, p_row);
+    } else {
+      vector.multiply(p_row, d_row, d_row, count);
+      vector.axpy(-space.mean[i], p_row, d_row, count);
+    }
   }
   Gemm(kTransposed, kPlain, count, dim, height, 1.0F, space.x, count, d_o, dim, 1.0F, space.d_v,
        dim);
@@ -252,7 +317,8 @@ void BackwardQueries(const BackwardHead& head, bool first, const HeadRows& d_k,
     head.v.Load(begin, count, space.v);
     std::fill_n(space.d_k, count * dim, 0.0F);
     std::fill_n(space.d_v, count * dim, 0.0F);
-    const Rows seeing = RowsThatSee(head.p, {0, head.p.queries}, begin, end);
+    Rows seeing = RowsThatSee(head.p, {0, head.p.queries}, begin, end);
+    if (OnlyPadding(head.bias, begin, end)) seeing = {0, 0};
     for (int64_t row = seeing.first; row < seeing.last; row += kQueryBlock) {
       BackwardBlock(head, {row, std::min(row + kQueryBlock, seeing.last)}, begin, end);
     }
@@ -264,8 +330,10 @@ void BackwardQueries(const BackwardHead& head, bool first, const HeadRows& d_k,
 }  // namespace
 
 absl::Status SoftmaxForwardCpu(Stream& stream, const SoftmaxProblem& p, const Tensor& q,
-                               const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse) {
+                               const Tensor& k, const Tensor& v, const Tensor& valid, Tensor& o,
+                               Tensor& lse) {
   CpuStream& cpu = AsCpuStream(stream);
+  const KeyBias bias(p, valid);
   const int64_t blocks = (p.queries + kQueryBlock - 1) / kQueryBlock;
   cpu.ParallelFor(p.batch * p.heads * blocks, [&](int64_t index) {
     const int64_t b = index % (p.batch * p.heads) / p.heads;
@@ -279,17 +347,20 @@ absl::Status SoftmaxForwardCpu(Stream& stream, const SoftmaxProblem& p, const Te
                     space,
                     {k, b, kv_head},
                     {v, b, kv_head},
-                    {first, std::min(first + kQueryBlock, p.queries)}},
+                    {first, std::min(first + kQueryBlock, p.queries)},
+                    bias.Row(b, 0),
+                    p.dropout.Site(p.heads, b, h)},
                    {q, b, h}, {o, b, h}, lse.data<float>() + (b * p.heads + h) * p.queries + first);
   });
   return absl::OkStatus();
 }
 
 absl::Status SoftmaxBackwardCpu(Stream& stream, const SoftmaxProblem& p, const Tensor& q,
-                                const Tensor& k, const Tensor& v, const Tensor& o,
-                                const Tensor& lse, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
-                                Tensor& d_v) {
+                                const Tensor& k, const Tensor& v, const Tensor& valid,
+                                const Tensor& o, const Tensor& lse, const Tensor& d_o, Tensor& d_q,
+                                Tensor& d_k, Tensor& d_v) {
   CpuStream& cpu = AsCpuStream(stream);
+  const KeyBias bias(p, valid);
   const int64_t sharing = p.heads / p.kv_heads;
   cpu.ParallelFor(p.batch * p.kv_heads, [&](int64_t index) {
     const int64_t b = index / p.kv_heads;
@@ -307,7 +378,9 @@ absl::Status SoftmaxBackwardCpu(Stream& stream, const SoftmaxProblem& p, const T
                        space,
                        {k, b, kv_head},
                        {v, b, kv_head},
-                       lse.data<float>() + (b * p.heads + h) * p.queries},
+                       lse.data<float>() + (b * p.heads + h) * p.queries,
+                       bias.Row(b, 0),
+                       p.dropout.Site(p.heads, b, h)},
                       h == kv_head * sharing, {d_k, b, kv_head}, {d_v, b, kv_head});
       HeadRows(d_q, b, h).Store(0, p.queries, space.d_q);
     }

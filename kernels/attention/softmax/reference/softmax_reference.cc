@@ -23,6 +23,20 @@ struct Layout {
     return ((batch * p.keys + j) * p.kv_heads + head / (p.heads / p.kv_heads)) * p.head_dim;
   }
   [[nodiscard]] int64_t Lse(int64_t i) const { return (batch * p.heads + head) * p.queries + i; }
+  // The keys of query i's run that are not padding.
+  [[nodiscard]] std::vector<int64_t> SeenKeys(int64_t i, const Tensor& valid) const {
+    std::vector<int64_t> seen;
+    const KeyRange range = VisibleKeys(p, i);
+    for (int64_t j = range.begin; j < range.end; ++j) {
+      if (!valid.present() || valid.data<int32_t>()[batch * p.keys + j] != 0) seen.push_back(j);
+    }
+    return seen;
+  }
+  // What dropout multiplies a weight by.
+  [[nodiscard]] double Kept(int64_t i, int64_t j) const {
+    if (!p.dropout.on()) return 1.0;
+    return DropoutFactor(p.dropout, p.dropout.Site(p.heads, batch, head), i, j);
+  }
 };
 
 double Dot(const double* a, const double* b, int64_t n) {
@@ -39,31 +53,33 @@ void AddScaled(const double* from, double factor, int64_t n, double* to) {
 }  // namespace
 
 absl::Status SoftmaxForwardReference(Stream& /*stream*/, const SoftmaxProblem& p, const Tensor& q,
-                                     const Tensor& k, const Tensor& v, Tensor& o, Tensor& lse) {
+                                     const Tensor& k, const Tensor& v, const Tensor& valid,
+                                     Tensor& o, Tensor& lse) {
   const int64_t dim = p.head_dim;
   std::vector<double> logits(p.keys);
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
       const Layout at{p, b, h};
       for (int64_t i = 0; i < p.queries; ++i) {
-        const KeyRange seen = VisibleKeys(p, i);
+        const std::vector<int64_t> seen = at.SeenKeys(i, valid);
         double* o_i = o.data<double>() + at.Query(i);
         double& lse_i = lse.data<double>()[at.Lse(i)];
         std::fill_n(o_i, dim, 0.0);
         lse_i = -std::numeric_limits<double>::infinity();
-        if (seen.begin >= seen.end) continue;
+        if (seen.empty()) continue;
 
         double largest = -std::numeric_limits<double>::infinity();
-        for (int64_t j = seen.begin; j < seen.end; ++j) {
+        for (const int64_t j : seen) {
           logits[j] =
               p.scale * Dot(q.data<double>() + at.Query(i), k.data<double>() + at.Key(j), dim);
           largest = std::max(largest, logits[j]);
         }
         double sum = 0.0;
-        for (int64_t j = seen.begin; j < seen.end; ++j) sum += std::exp(logits[j] - largest);
+        for (const int64_t j : seen) sum += std::exp(logits[j] - largest);
         lse_i = largest + std::log(sum);
-        for (int64_t j = seen.begin; j < seen.end; ++j) {
-          AddScaled(v.data<double>() + at.Key(j), std::exp(logits[j] - lse_i), dim, o_i);
+        for (const int64_t j : seen) {
+          AddScaled(v.data<double>() + at.Key(j), at.Kept(i, j) * std::exp(logits[j] - lse_i), dim,
+                    o_i);
         }
       }
     }
@@ -72,9 +88,9 @@ absl::Status SoftmaxForwardReference(Stream& /*stream*/, const SoftmaxProblem& p
 }
 
 absl::Status SoftmaxBackwardReference(Stream& /*stream*/, const SoftmaxProblem& p, const Tensor& q,
-                                      const Tensor& k, const Tensor& v, const Tensor& o,
-                                      const Tensor& lse, const Tensor& d_o, Tensor& d_q,
-                                      Tensor& d_k, Tensor& d_v) {
+                                      const Tensor& k, const Tensor& v, const Tensor& valid,
+                                      const Tensor& o, const Tensor& lse, const Tensor& d_o,
+                                      Tensor& d_q, Tensor& d_k, Tensor& d_v) {
   const int64_t dim = p.head_dim;
   std::fill_n(d_q.data<double>(), d_q.count(), 0.0);
   std::fill_n(d_k.data<double>(), d_k.count(), 0.0);
@@ -83,18 +99,18 @@ absl::Status SoftmaxBackwardReference(Stream& /*stream*/, const SoftmaxProblem& 
     for (int64_t h = 0; h < p.heads; ++h) {
       const Layout at{p, b, h};
       for (int64_t i = 0; i < p.queries; ++i) {
-        const KeyRange seen = VisibleKeys(p, i);
         const double* q_i = q.data<double>() + at.Query(i);
         const double* d_o_i = d_o.data<double>() + at.Query(i);
-        // sum_j p_ij dp_ij, because o_i = sum_j p_ij v_j.
+        // sum_j p_ij dp_ij, because o_i = sum_j p_ij v_j, each times what dropout does to it.
         const double mean_d_p = Dot(d_o_i, o.data<double>() + at.Query(i), dim);
-        for (int64_t j = seen.begin; j < seen.end; ++j) {
+        for (const int64_t j : at.SeenKeys(i, valid)) {
           const double* k_j = k.data<double>() + at.Key(j);
           const double p_ij =
               std::exp(p.scale * Dot(q_i, k_j, dim) - lse.data<double>()[at.Lse(i)]);
-          const double d_p = Dot(d_o_i, v.data<double>() + at.Key(j), dim);
+          const double kept = at.Kept(i, j);
+          const double d_p = kept * Dot(d_o_i, v.data<double>() + at.Key(j), dim);
           const double d_logit = p.scale * p_ij * (d_p - mean_d_p);
-          AddScaled(d_o_i, p_ij, dim, d_v.data<double>() + at.Key(j));
+          AddScaled(d_o_i, kept * p_ij, dim, d_v.data<double>() + at.Key(j));
           AddScaled(k_j, d_logit, dim, d_q.data<double>() + at.Query(i));
           AddScaled(q_i, d_logit, dim, d_k.data<double>() + at.Key(j));
         }

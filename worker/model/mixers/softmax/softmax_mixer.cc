@@ -65,8 +65,8 @@ absl::Status SoftmaxMixer::Forward(const Pass& pass, const Tensor& x, MixerActiv
                                    Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
-  WEFT_RETURN_IF_ERROR(
-      kernels::SoftmaxForward(pass.stream, a.problem, a.heads.q, a.heads.k, a.heads.v, a.o, a.lse));
+  WEFT_RETURN_IF_ERROR(kernels::SoftmaxForward(pass.stream, a.problem, a.heads.q, a.heads.k,
+                                               a.heads.v, pass.valid, a.o, a.lse));
   return projections_.Merge(pass, a.o, y);
 }
 
@@ -79,7 +79,8 @@ absl::Status SoftmaxMixer::Backward(const Pass& pass, const ParameterBlock& grad
   WEFT_ASSIGN_OR_RETURN(Heads d, projections_.TakeHeads(pass, {x.dim(0), x.dim(1)}));
   WEFT_RETURN_IF_ERROR(projections_.MergeBackward(pass, gradients, a.o, dy, d_o));
   WEFT_RETURN_IF_ERROR(kernels::SoftmaxBackward(pass.stream, a.problem, a.heads.q, a.heads.k,
-                                                a.heads.v, a.o, a.lse, d_o, d.q, d.k, d.v));
+                                                a.heads.v, pass.valid, a.o, a.lse, d_o, d.q, d.k,
+                                                d.v));
   return projections_.ProjectBackward(pass, gradients, x, /*first_position=*/0, d, dx);
 }
 
@@ -102,7 +103,7 @@ absl::Status SoftmaxMixer::Decode(const Pass& pass, const Tensor& x, MixerState&
   WEFT_RETURN_IF_ERROR(state.cache.Append(pass, projections_, x, state.q));
   WEFT_RETURN_IF_ERROR(kernels::SoftmaxForward(
       pass.stream, Problem(/*batch=*/1, /*queries=*/1, state.cache.tokens()), state.q,
-      state.cache.keys(), state.cache.values(), state.o, state.lse));
+      state.cache.keys(), state.cache.values(), /*valid=*/Tensor(), state.o, state.lse));
   return projections_.Merge(pass, state.o, y);
 }
 
