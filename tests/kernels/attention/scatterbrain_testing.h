@@ -142,7 +142,8 @@ inline ScatterbrainOperands UploadScatterbrain(DeviceRun& run, const Scatterbrai
   if (const auto* hash = std::get_if<HashSupport>(&p.support)) {
     operands.buckets.queries =
         run.UploadIntegers(in.query_buckets, {p.batch, p.heads, hash->rounds, p.queries});
-    operands.buckets.keys = run.UploadIntegers(in.key_buckets, {p.batch, p.heads, hash->rounds, p.keys});
+    operands.buckets.keys =
+        run.UploadIntegers(in.key_buckets, {p.batch, p.heads, hash->rounds, p.keys});
   }
   return operands;
 }

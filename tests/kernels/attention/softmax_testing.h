@@ -71,8 +71,9 @@ inline SoftmaxResults RunSoftmax(DeviceRun run, const SoftmaxInputs& in) {
   const Tensor q = run.Upload(in.q, in.QueryShape());
   const Tensor k = run.Upload(in.k, in.KeyShape());
   const Tensor v = run.Upload(in.v, in.KeyShape());
-  const Tensor valid =
-      in.valid.empty() ? Tensor() : run.UploadIntegers(in.valid, {in.problem.batch, in.problem.keys});
+  const Tensor valid = in.valid.empty()
+                           ? Tensor()
+                           : run.UploadIntegers(in.valid, {in.problem.batch, in.problem.keys});
   Tensor o = run.New(in.QueryShape());
   Tensor lse = run.New(in.LseShape());
   const absl::Status forward = SoftmaxForward(run.stream(), in.problem, q, k, v, valid, o, lse);

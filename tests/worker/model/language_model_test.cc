@@ -30,6 +30,11 @@ ModelConfig With(ModelConfig config, const BiasConfig& biases, bool output_proje
   return config;
 }
 
+ModelConfig Dropping(ModelConfig config) {
+  config.dropout.attention = 0.3;
+  return config;
+}
+
 // Every mixer option, and both hybrids of the DeltaNet paper in small.
 std::vector<NamedModel> Models() {
   const DeltaMixerConfig delta{.heads = 2};
@@ -51,6 +56,7 @@ std::vector<NamedModel> Models() {
        Tiny({SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .head_width = 4}})},
       {"SoftmaxBiases", With(Tiny({global}), {.projections = true, .output = true}, true)},
       {"SoftmaxWithoutOutput", With(Tiny({global, window}), {.projections = true}, false)},
+      {"SoftmaxDropout", Dropping(Tiny({window, global}))},
       {"DeltaBiases", With(Tiny({delta}), {.projections = true, .output = true}, true)},
       {"DeltaWithoutOutput",
        With(Tiny({DeltaMixerConfig{.heads = 2, .output_gate = true}}), {}, false)},
@@ -68,6 +74,7 @@ class LanguageModelTest : public ::testing::TestWithParam<NamedModel> {
   }
   static void Fill(ModelFixture& fixture) {
     fixture.EnlargeWeights();
+    fixture.Train();
     std::vector<int32_t> targets = SomeTokens(3);
     targets[4] = -1;  // not a training example
     fixture.SetBatch(SomeTokens(2), targets);

@@ -84,8 +84,10 @@ class ModelFixture {
   [[nodiscard]] const LanguageModel& model() const { return *model_; }
   ParameterBlock& weights() { return weights_; }
   [[nodiscard]] Pass pass() {
-    return {.stream = *stream_, .scratch = scratch_, .weights = weights_};
+    return {.stream = *stream_, .scratch = scratch_, .weights = weights_, .draws = draws_};
   }
+  // From now on passes are those of training at some place in a job, with dropout.
+  void Train() { draws_ = {.seed = 7, .step = 3, .first_sequence = 4, .training = true}; }
 
   // Weights of ordinary size instead of the small initial ones, norm weights that differ: so every
   // branch of the model matters.
@@ -156,6 +158,7 @@ class ModelFixture {
   std::unique_ptr<ModelActivations> activations_;
   kernels::Tensor losses_;
   TokenBatch batch_;
+  DrawPlace draws_ = {};
 };
 
 }  // namespace weft::worker::testing

@@ -15,7 +15,6 @@ HeadOptions HeadsOf(const SoftmaxMixerConfig& mixer) {
 void Check(const SoftmaxMixerConfig& mixer, const MixerPlace& place, absl::string_view layer,
            Problems& problems) {
   CheckHeads(HeadsOf(mixer), place, layer, problems);
-  CheckNoAttentionDropout(place, SoftmaxMixerConfig::kName, layer, problems);
   problems.Require(mixer.kv_heads >= 1,
                    absl::StrCat(layer, ".kv_heads is ", mixer.kv_heads, " and must be positive"));
   problems.Require(mixer.window >= 0, absl::StrCat(layer, ".window is ", mixer.window,

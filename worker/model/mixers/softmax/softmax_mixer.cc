@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "common/base/status_macros.h"
+#include "worker/model/mixers/attention_draws.h"
 #include "worker/model/mixers/key_value_cache.h"
 
 namespace weft::worker {
@@ -28,6 +29,8 @@ struct SoftmaxMixer::State final : MixerState {
 SoftmaxMixer::SoftmaxMixer(const SoftmaxMixerConfig& config, const MixerPlace& place,
                            absl::string_view prefix, ParameterLayout& layout)
     : window_(config.window),
+      layer_(place.layer),
+      dropout_(place.attention_dropout),
       causal_(place.causal),
       projections_(HeadsOf(config), place, prefix, layout) {}
 
@@ -65,6 +68,7 @@ absl::Status SoftmaxMixer::Forward(const Pass& pass, const Tensor& x, MixerActiv
                                    Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
+  a.problem.dropout = DropoutIn(pass, dropout_, layer_);
   WEFT_RETURN_IF_ERROR(kernels::SoftmaxForward(pass.stream, a.problem, a.heads.q, a.heads.k,
                                                a.heads.v, pass.valid, a.o, a.lse));
   return projections_.Merge(pass, a.o, y);

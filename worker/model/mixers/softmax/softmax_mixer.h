@@ -38,6 +38,8 @@ class SoftmaxMixer final : public Mixer {
   [[nodiscard]] kernels::SoftmaxProblem Problem(int64_t batch, int64_t queries, int64_t keys) const;
 
   const int64_t window_;
+  const int64_t layer_;
+  const double dropout_;  // of attention weights, in training
   const bool causal_;
   const HeadProjections projections_;
 };
