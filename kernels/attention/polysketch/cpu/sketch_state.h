@@ -39,9 +39,10 @@ struct SketchSpace {
   int64_t r;
   int64_t m;
   int64_t dim;
-  int64_t tile;     // rows whose products fit the caches
-  float* products;  // [tile, m]
-  float* twice;     // [2, 2r]: a row and the row again; gradients of both copies
+  float* products;  // of some rows
+  float* twice;     // [2r]: a row and the row again
+  float* bands;     // [r, r]: see VectorTable::self_product_backward
+  float* d_row;     // [r]
   float* mixed;     // [kRows, r]: phi E
 };
 

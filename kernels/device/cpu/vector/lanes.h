@@ -160,6 +160,12 @@ float RowDot(const float* a, const float* b, int64_t n) {
   return Sum(n, [=](int64_t i, auto extent) { return Load(a + i, extent) * Load(b + i, extent); });
 }
 
+void RowMultiply(const float* a, const float* b, float* y, int64_t n) {
+  ForVectors(n, [=](int64_t i, auto extent) {
+    Store(y + i, Load(a + i, extent) * Load(b + i, extent), extent);
+  });
+}
+
 void RowScaledMultiply(float factor, const float* a, const float* b, float* y, int64_t n) {
   ForVectors(n, [=](int64_t i, auto extent) {
     Store(y + i, All(factor) * Load(a + i, extent) * Load(b + i, extent), extent);

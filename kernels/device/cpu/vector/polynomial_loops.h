@@ -65,28 +65,54 @@ void RowEvenPowerBackward(int squarings, float* x, float shift, float* d, int64_
   }
 }
 
-// Calls band(distance, first, count, factor) for every band of products: entries a and
-// (a + distance) mod n, a = 0 ... count - 1, stored from `first` on.
-template <typename Band>
-[[gnu::always_inline]] inline void ForBands(int64_t n, Band band) {
-  for (int64_t distance = 0; 2 * distance <= n; ++distance) {
-    const int64_t count = 2 * distance == n ? n / 2 : n;
-    band(distance, distance * n, count, distance == 0 ? 1.0F : kSquareRootOfTwo);
+// Bands of products of entries a and (a + distance) mod n: `whole` of them have n products, and for
+// even n one more has n / 2.
+constexpr int64_t WholeBands(int64_t n) { return (n + 1) / 2; }
+
+void RowSelfProduct(const float* x_twice, float* y, int64_t n) {
+  RowMultiply(x_twice, x_twice, y, n);
+  const int64_t whole = WholeBands(n);
+  ForVectors(n, [=](int64_t i, auto extent) {
+    const Floats x = All(kSquareRootOfTwo) * Load(x_twice + i, extent);
+    for (int64_t distance = 1; distance < whole; ++distance) {
+      Store(y + distance * n + i, x * Load(x_twice + distance + i, extent), extent);
+    }
+  });
+  if (n % 2 == 0) {
+    RowScaledMultiply(kSquareRootOfTwo, x_twice, x_twice + n / 2, y + whole * n, n / 2);
   }
 }
 
-void RowSelfProduct(const float* x_twice, float* y, int64_t n) {
-  ForBands(n, [=](int64_t distance, int64_t first, int64_t count, float factor) {
-    RowScaledMultiply(factor, x_twice, x_twice + distance, y + first, count);
+// A product passes its gradient to both entries: at its own place in the band, and `distance`
+// further on the circle. The second sums are taken from rows that hold their band twice, all of
+// them stored before the first is read: a load that meets half of a fresh store waits for it.
+void RowSelfProductBackward(const float* x_twice, const float* dy, float* space, float* dx,
+                            int64_t n) {
+  const int64_t whole = WholeBands(n);
+  ForVectors(n, [=](int64_t i, auto extent) {
+    const Floats x = Load(x_twice + i, extent);
+    Floats sum = (x + x) * Load(dy + i, extent);
+    for (int64_t distance = 1; distance < whole; ++distance) {
+      const Floats slope = All(kSquareRootOfTwo) * Load(dy + distance * n + i, extent);
+      sum += Load(x_twice + distance + i, extent) * slope;
+      float* const band = space + (distance - 1) * 2 * n;
+      Store(band + i, x * slope, extent);
+      Store(band + n + i, x * slope, extent);
+    }
+    Store(dx + i, sum, extent);
   });
-}
-
-void RowSelfProductBackward(const float* x_twice, const float* dy, float* dx_twice, int64_t n) {
-  ForVectors(2 * n, [=](int64_t i, auto extent) { Store(dx_twice + i, Floats{}, extent); });
-  ForBands(n, [=](int64_t distance, int64_t first, int64_t count, float factor) {
-    RowScaledMultiplyAdd(factor, x_twice + distance, dy + first, dx_twice, count);
-    RowScaledMultiplyAdd(factor, x_twice, dy + first, dx_twice + distance, count);
+  ForVectors(n, [=](int64_t i, auto extent) {
+    Floats sum = Load(dx + i, extent);
+    for (int64_t distance = 1; distance < whole; ++distance) {
+      sum += Load(space + (distance - 1) * 2 * n + n - distance + i, extent);
+    }
+    Store(dx + i, sum, extent);
   });
+  if (n % 2 == 0) {
+    const float* const last = dy + whole * n;
+    RowScaledMultiplyAdd(kSquareRootOfTwo, x_twice + n / 2, last, dx, n / 2);
+    RowScaledMultiplyAdd(kSquareRootOfTwo, x_twice, last, dx + n / 2, n / 2);
+  }
 }
 
 }  // namespace

@@ -64,12 +64,6 @@ void RowAdd(const float* a, const float* b, float* y, int64_t n) {
   });
 }
 
-void RowMultiply(const float* a, const float* b, float* y, int64_t n) {
-  ForVectors(n, [=](int64_t i, auto extent) {
-    Store(y + i, Load(a + i, extent) * Load(b + i, extent), extent);
-  });
-}
-
 void RowScale(float factor, const float* x, float* y, int64_t n) {
   ForVectors(
       n, [=](int64_t i, auto extent) { Store(y + i, All(factor) * Load(x + i, extent), extent); });

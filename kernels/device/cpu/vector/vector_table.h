@@ -108,8 +108,9 @@ struct VectorTable {
   // In bands: entries a and (a + distance) mod n, a = 0, 1, ..., for distance = 0, 1, ... n / 2
   // (for n / 2 itself only a < n / 2). x_twice [2n] is the row and the row again.
   void (*self_product)(const float* x_twice, float* y, int64_t n);
-  // dx_twice [2n] is overwritten: its halves add up to the gradient of the row.
-  void (*self_product_backward)(const float* x_twice, const float* dy, float* dx_twice, int64_t n);
+  // dx [n]; space is working space of n * n elements.
+  void (*self_product_backward)(const float* x_twice, const float* dy, float* space, float* dx,
+                                int64_t n);
 
   // ---- Rotary: (low, high) turned by an angle whose cosine and sine are given
   // y_low = low * cos - high * sin;  y_high = low * sin + high * cos
