@@ -191,6 +191,30 @@ TEST_P(LinearAttentionIdentityTest, QueriesThatSeeNothingGiveZero) {
   }
 }
 
+// The elements of a state of exponential features are measured by its level, so one that has none
+// has no gradient; others pass theirs through tokens that nobody sees.
+TEST_P(LinearAttentionIdentityTest, PaddingPassesTheGradientOfTheState) {
+  for (const FeatureMap& features : AllFeatureMaps(12)) {
+    LinearAttentionCase in = RandomLinearAttention({.tokens = 40,
+                                                    .heads = 2,
+                                                    .key_dim = 6,
+                                                    .value_dim = 5,
+                                                    .features = features,
+                                                    .chunk = 16},
+                                                   /*with_states=*/true);
+    std::fill(in.d_o.begin(), in.d_o.end(), 0.0);
+    in.valid.assign(40, 0);
+    EXPECT_EQ(Run(in).d_s0, in.d_s) << in.Name();
+    in.s0.clear();
+    const Values d_s0 = Run(in).d_s0;
+    if (in.HasLevels()) {
+      EXPECT_EQ(MaxMagnitude(d_s0), 0.0) << in.Name();
+    } else {
+      EXPECT_EQ(d_s0, in.d_s) << in.Name();
+    }
+  }
+}
+
 // Rows [first, last) of the tokens of a problem with one sequence.
 LinearAttentionCase Cut(const LinearAttentionCase& in, int64_t first, int64_t last) {
   LinearAttentionCase part = in;
