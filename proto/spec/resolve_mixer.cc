@@ -1,3 +1,4 @@
+#include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -49,6 +50,71 @@ void ResolveSoftmax(Rules& rules, const std::string& path, v1::SoftmaxSpec& soft
   rules.Positive(absl::StrCat(path, ".rotary_base"), softmax.rotary_base());
 }
 
+bool IsRandom(v1::FeatureFunction features) {
+  return features == v1::FEATURE_FUNCTION_EXPONENTIAL ||
+         features == v1::FEATURE_FUNCTION_HYPERBOLIC;
+}
+
+// 0 or above 1; the width of a head must be even where it is not 0.
+void CheckRotary(Rules& rules, const std::string& path, double base, int32_t heads, int32_t width) {
+  if (base == 0.0) return;
+  if (!(base > 1.0) || !std::isfinite(base)) {
+    rules.Report(absl::StrCat(path, ".rotary_base"),
+                 absl::StrCat("must be 0 or greater than 1, is ", base));
+  } else if (heads > 0 && width % heads == 0 && width / heads % 2 != 0) {
+    rules.Report(
+        absl::StrCat(path, ".heads"),
+        absl::StrCat("model.width / heads must be even for rotary positions, is ", width / heads));
+  }
+}
+
+void ResolvePerformer(Rules& rules, const std::string& path, v1::PerformerSpec& performer,
+                      int32_t width) {
+  HeadsDivide(rules, absl::StrCat(path, ".heads"), performer.heads(), width);
+  if (!performer.has_rotary_base()) performer.set_rotary_base(10000);
+  CheckRotary(rules, path, performer.rotary_base(), performer.heads(), width);
+  if (performer.features() == v1::FEATURE_FUNCTION_UNSPECIFIED) {
+    performer.set_features(v1::FEATURE_FUNCTION_EXPONENTIAL);
+  }
+  const bool random = IsRandom(performer.features());
+  const std::string count = absl::StrCat(path, ".feature_count");
+  if (!performer.has_feature_count()) performer.set_feature_count(random ? 256 : 0);
+  if (rules.InRange(count, performer.feature_count(), random ? 1 : 0, 65536) &&
+      performer.features() == v1::FEATURE_FUNCTION_HYPERBOLIC &&
+      performer.feature_count() % 2 != 0) {
+    rules.Report(count, absl::StrCat("must be even for hyperbolic features, is ",
+                                     performer.feature_count()));
+  }
+  if (performer.rows() == v1::FEATURE_ROWS_UNSPECIFIED) {
+    performer.set_rows(v1::FEATURE_ROWS_ORTHOGONAL);
+  }
+  if (!performer.has_feature_epsilon()) performer.set_feature_epsilon(random ? 1e-6 : 1e-3);
+  rules.InRange(absl::StrCat(path, ".feature_epsilon"), performer.feature_epsilon(), 0.0, 1.0);
+  if (!performer.has_denominator_epsilon()) performer.set_denominator_epsilon(random ? 1e-6 : 0);
+  rules.InRange(absl::StrCat(path, ".denominator_epsilon"), performer.denominator_epsilon(), 0.0,
+                1.0);
+}
+
+void ResolveSlim(Rules& rules, const std::string& path, v1::SlimSpec& slim, int32_t width) {
+  HeadsDivide(rules, absl::StrCat(path, ".heads"), slim.heads(), width);
+  if (!slim.has_rotary_base()) slim.set_rotary_base(0);
+  CheckRotary(rules, path, slim.rotary_base(), slim.heads(), width);
+  if (slim.features() == v1::FEATURE_FUNCTION_UNSPECIFIED) {
+    slim.set_features(v1::FEATURE_FUNCTION_SQUARE);
+  }
+  if (slim.features() == v1::FEATURE_FUNCTION_HYPERBOLIC) {
+    rules.Report(absl::StrCat(path, ".features"), "must not be hyperbolic");
+  }
+  if (!slim.has_feature_factor()) slim.set_feature_factor(1);
+  if (rules.InRange(absl::StrCat(path, ".feature_factor"), slim.feature_factor(), 1, 256) &&
+      slim.feature_factor() > 1 && !IsRandom(slim.features())) {
+    rules.Report(absl::StrCat(path, ".feature_factor"),
+                 "must be 1 for features that are not random");
+  }
+  if (!slim.has_denominator_epsilon()) slim.set_denominator_epsilon(1e-16);
+  rules.InRange(absl::StrCat(path, ".denominator_epsilon"), slim.denominator_epsilon(), 0.0, 1.0);
+}
+
 }  // namespace
 
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
@@ -60,8 +126,13 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
     case v1::MixerSpec::kSoftmax:
       return ResolveSoftmax(rules, absl::StrCat(path, ".softmax"), *mixer.mutable_softmax(),
                             model.width());
+    case v1::MixerSpec::kPerformer:
+      return ResolvePerformer(rules, absl::StrCat(path, ".performer"), *mixer.mutable_performer(),
+                              model.width());
+    case v1::MixerSpec::kSlim:
+      return ResolveSlim(rules, absl::StrCat(path, ".slim"), *mixer.mutable_slim(), model.width());
     case v1::MixerSpec::KIND_NOT_SET:
-      return rules.Report(path, "must name a mechanism: one of delta, softmax");
+      return rules.Report(path, "must name a mechanism: one of delta, performer, slim, softmax");
   }
 }
 

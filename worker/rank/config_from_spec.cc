@@ -7,24 +7,10 @@
 #include "common/base/status_macros.h"
 #include "proto/spec/resolve.h"
 #include "worker/rank/data_from_spec.h"
+#include "worker/rank/mixer_from_spec.h"
 
 namespace weft::worker {
 namespace {
-
-MixerConfig MixerFromSpec(const v1::MixerSpec& spec) {
-  if (spec.has_delta()) {
-    const v1::DeltaSpec& delta = spec.delta();
-    return DeltaMixerConfig{.heads = delta.heads(),
-                            .convolution_taps = delta.convolution_taps(),
-                            .negative_eigenvalues = delta.beta_range() > 1.0,
-                            .output_gate = delta.output_gate()};
-  }
-  const v1::SoftmaxSpec& softmax = spec.softmax();
-  return SoftmaxMixerConfig{.heads = softmax.heads(),
-                            .kv_heads = softmax.kv_heads(),
-                            .window = softmax.window(),
-                            .rotary_base = softmax.rotary_base()};
-}
 
 Schedule ScheduleFromSpec(v1::LearningRateSpec::Schedule schedule) {
   switch (schedule) {

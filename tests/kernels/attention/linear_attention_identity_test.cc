@@ -195,13 +195,9 @@ TEST_P(LinearAttentionIdentityTest, QueriesThatSeeNothingGiveZero) {
 // has no gradient; others pass theirs through tokens that nobody sees.
 TEST_P(LinearAttentionIdentityTest, PaddingPassesTheGradientOfTheState) {
   for (const FeatureMap& features : AllFeatureMaps(12)) {
-    LinearAttentionCase in = RandomLinearAttention({.tokens = 40,
-                                                    .heads = 2,
-                                                    .key_dim = 6,
-                                                    .value_dim = 5,
-                                                    .features = features,
-                                                    .chunk = 16},
-                                                   /*with_states=*/true);
+    LinearAttentionCase in = RandomLinearAttention(
+        {.tokens = 40, .heads = 2, .key_dim = 6, .value_dim = 5, .features = features, .chunk = 16},
+        /*with_states=*/true);
     std::fill(in.d_o.begin(), in.d_o.end(), 0.0);
     in.valid.assign(40, 0);
     EXPECT_EQ(Run(in).d_s0, in.d_s) << in.Name();

@@ -60,6 +60,30 @@ std::vector<NamedModel> Models() {
       {"DeltaBiases", With(Tiny({delta}), {.projections = true, .output = true}, true)},
       {"DeltaWithoutOutput",
        With(Tiny({DeltaMixerConfig{.heads = 2, .output_gate = true}}), {}, false)},
+      {"Performer", Tiny({PerformerMixerConfig{.heads = 2, .feature_count = 10}})},
+      {"PerformerHyperbolic", Tiny({PerformerMixerConfig{.heads = 3,
+                                                         .rotary_base = 0,
+                                                         .features = FeatureFunction::kHyperbolic,
+                                                         .feature_count = 8,
+                                                         .feature_epsilon = 1e-3}})},
+      {"PerformerRelu", Tiny({PerformerMixerConfig{.heads = 2,
+                                                   .features = FeatureFunction::kRelu,
+                                                   .feature_count = 0,
+                                                   .feature_epsilon = 1e-3,
+                                                   .denominator_epsilon = 0}})},
+      {"PerformerEluOfRandomRows",
+       Tiny({PerformerMixerConfig{.heads = 2,
+                                  .features = FeatureFunction::kElu1,
+                                  .feature_count = 9,
+                                  .rows = kernels::FeatureRows::kIndependent}})},
+      {"Slim", Tiny({SlimMixerConfig{.heads = 2}})},
+      {"SlimOfThePaper", With(Tiny({SlimMixerConfig{.heads = 2}}), {.projections = true}, false)},
+      {"SlimMagnitude",
+       Tiny({SlimMixerConfig{.heads = 3, .features = FeatureFunction::kMagnitude}})},
+      {"SlimRandom", Tiny({SlimMixerConfig{.heads = 2,
+                                           .rotary_base = 100,
+                                           .features = FeatureFunction::kExponential,
+                                           .feature_factor = 2}})},
       {"SlidingWindowHybrid", Tiny({delta, window, delta, window})},
       {"GlobalHybrid", Tiny({delta, global, global, delta})},
   };
@@ -94,6 +118,13 @@ TEST_P(LanguageModelTest, GradientsEqualFiniteDifferences) {
   for (const Parameter& parameter : fixture.model().layout().parameters()) {
     const auto first = static_cast<size_t>(parameter.offset);
     const auto count = static_cast<size_t>(parameter.shape.count());
+    if (!parameter.trained) {
+      EXPECT_TRUE(std::all_of(gradient.begin() + parameter.offset,
+                              gradient.begin() + parameter.offset + parameter.shape.count(),
+                              [](double slope) { return slope == 0.0; }))
+          << parameter.name;
+      continue;
+    }
     std::vector<double> direction(count);
     kernels::FillNormal(++seed, {}, 0, 0, absl::MakeSpan(direction));
     double expected = 0;

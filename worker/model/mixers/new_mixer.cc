@@ -1,4 +1,5 @@
 #include "worker/model/mixers/delta/delta_mixer.h"
+#include "worker/model/mixers/linear_attention/linear_attention_mixer.h"
 #include "worker/model/mixers/mixer.h"
 #include "worker/model/mixers/softmax/softmax_mixer.h"
 
@@ -11,6 +12,14 @@ struct MixerOf;
 template <>
 struct MixerOf<DeltaMixerConfig> {
   using Type = DeltaMixer;
+};
+template <>
+struct MixerOf<PerformerMixerConfig> {
+  using Type = LinearAttentionMixer;
+};
+template <>
+struct MixerOf<SlimMixerConfig> {
+  using Type = LinearAttentionMixer;
 };
 template <>
 struct MixerOf<SoftmaxMixerConfig> {

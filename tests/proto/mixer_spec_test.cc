@@ -1,0 +1,122 @@
+// The mixers of a job spec: defaults, and one sentence for everything that does not fit.
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "proto/spec/parse.h"
+#include "proto/spec/print.h"
+#include "proto/spec/resolve.h"
+
+namespace weft::spec {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// A model of width 48 with one mixer.
+v1::JobSpec SpecWith(const std::string& mixer) {
+  const std::string text = absl::StrCat(R"(
+name: a
+model: {width: 48, layers: 1, mixers: [)",
+                                        mixer, R"(]}
+data: {text: {paths: [/texts]}}
+training: {steps: 1, batch_size: 1, sequence_length: 8}
+)");
+  v1::JobSpec spec;
+  EXPECT_THAT(ParseSpec(text, spec), IsEmpty()) << text;
+  return spec;
+}
+
+v1::MixerSpec Resolved(const std::string& mixer) {
+  v1::JobSpec spec = SpecWith(mixer);
+  EXPECT_THAT(ResolveSpec(spec), IsEmpty()) << mixer;
+  return spec.model().mixers(0);
+}
+
+TEST(MixerSpec, PerformersTakeTheDefaultsOfTheirFeatures) {
+  const v1::PerformerSpec random = Resolved("{performer: {heads: 4}}").performer();
+  EXPECT_EQ(random.rotary_base(), 10000);
+  EXPECT_EQ(random.features(), v1::FEATURE_FUNCTION_EXPONENTIAL);
+  EXPECT_EQ(random.feature_count(), 256);
+  EXPECT_EQ(random.rows(), v1::FEATURE_ROWS_ORTHOGONAL);
+  EXPECT_EQ(random.feature_epsilon(), 1e-6);
+  EXPECT_EQ(random.denominator_epsilon(), 1e-6);
+  const v1::PerformerSpec plain = Resolved("{performer: {heads: 4, features: relu}}").performer();
+  EXPECT_EQ(plain.feature_count(), 0);
+  EXPECT_EQ(plain.feature_epsilon(), 1e-3);
+  EXPECT_EQ(plain.denominator_epsilon(), 0);
+}
+
+TEST(MixerSpec, SlimTakesItsDefaults) {
+  const v1::SlimSpec slim = Resolved("{slim: {heads: 3}}").slim();
+  EXPECT_EQ(slim.rotary_base(), 0);
+  EXPECT_EQ(slim.features(), v1::FEATURE_FUNCTION_SQUARE);
+  EXPECT_EQ(slim.feature_factor(), 1);
+  EXPECT_EQ(slim.denominator_epsilon(), 1e-16);
+}
+
+TEST(MixerSpec, IsReadBackUnchanged) {
+  for (const char* mixer :
+       {"{performer: {heads: 4, features: hyperbolic, rows: orthogonal_equal_lengths}}",
+        "{slim: {heads: 3, features: exponential, feature_factor: 2, denominator_epsilon: 0}}"}) {
+    v1::JobSpec spec = SpecWith(mixer);
+    ASSERT_THAT(ResolveSpec(spec), IsEmpty());
+    v1::JobSpec again;
+    ASSERT_THAT(ParseSpec(SpecToYaml(spec), again), IsEmpty());
+    EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again)) << mixer;
+  }
+}
+
+struct BadMixer {
+  const char* name;
+  const char* mixer;
+  const char* field;  // below model.mixers[0]
+  const char* says;
+};
+
+class MixerSpecRefuses : public ::testing::TestWithParam<BadMixer> {};
+
+TEST_P(MixerSpecRefuses, WithOneSentence) {
+  v1::JobSpec spec = SpecWith(GetParam().mixer);
+  const std::vector<Violation> violations = ResolveSpec(spec);
+  ASSERT_EQ(violations.size(), 1U);
+  EXPECT_EQ(violations[0].field, absl::StrCat("model.mixers[0].", GetParam().field));
+  EXPECT_THAT(violations[0].description, HasSubstr(GetParam().says));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, MixerSpecRefuses,
+    ::testing::Values(
+        BadMixer{"PerformerHeads", "{performer: {heads: 5}}", "performer.heads", "must divide"},
+        BadMixer{"PerformerOddHeads", "{performer: {heads: 16}}", "performer.heads", "even"},
+        BadMixer{"PerformerRotaryBase", "{performer: {heads: 4, rotary_base: 1}}",
+                 "performer.rotary_base", "0 or greater than 1"},
+        BadMixer{"PerformerNoFeatures", "{performer: {heads: 4, feature_count: 0}}",
+                 "performer.feature_count", "1 to 65536"},
+        BadMixer{"PerformerOddFeatures",
+                 "{performer: {heads: 4, features: hyperbolic, feature_count: 7}}",
+                 "performer.feature_count", "even"},
+        BadMixer{"PerformerFeatureEpsilon", "{performer: {heads: 4, feature_epsilon: -1}}",
+                 "performer.feature_epsilon", "0 to 1"},
+        BadMixer{"PerformerDenominatorEpsilon", "{performer: {heads: 4, denominator_epsilon: 2}}",
+                 "performer.denominator_epsilon", "0 to 1"},
+        BadMixer{"SlimHeads", "{slim: {heads: 0}}", "slim.heads", "required"},
+        BadMixer{"SlimHyperbolic", "{slim: {heads: 3, features: hyperbolic}}", "slim.features",
+                 "not be hyperbolic"},
+        BadMixer{"SlimFactor", "{slim: {heads: 3, feature_factor: 2}}", "slim.feature_factor",
+                 "not random"},
+        BadMixer{"SlimFactorRange",
+                 "{slim: {heads: 3, features: exponential, feature_factor: 257}}",
+                 "slim.feature_factor", "1 to 256"},
+        BadMixer{"SlimDenominatorEpsilon", "{slim: {heads: 3, denominator_epsilon: -1e-9}}",
+                 "slim.denominator_epsilon", "0 to 1"}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace weft::spec

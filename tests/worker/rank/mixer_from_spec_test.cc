@@ -1,0 +1,96 @@
+#include "worker/rank/mixer_from_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/spec/parse.h"
+#include "proto/spec/resolve.h"
+
+namespace weft::worker {
+namespace {
+
+using ::testing::IsEmpty;
+
+MixerConfig Mixer(const std::string& mixer) {
+  const std::string text = absl::StrCat("name: a\nmodel: {width: 48, layers: 1, mixers: [", mixer,
+                                        "]}\ndata: {text: {paths: [/texts]}}\n"
+                                        "training: {steps: 1, batch_size: 1, sequence_length: 8}");
+  v1::JobSpec spec;
+  EXPECT_THAT(spec::ParseSpec(text, spec), IsEmpty()) << text;
+  EXPECT_THAT(spec::ResolveSpec(spec), IsEmpty()) << text;
+  return MixerFromSpec(spec.model().mixers(0));
+}
+
+TEST(MixerFromSpecTest, CarriesEveryFieldOfAPerformer) {
+  const auto mixer = std::get<PerformerMixerConfig>(
+      Mixer("{performer: {heads: 4, rotary_base: 50, features: hyperbolic, feature_count: 34, "
+            "rows: independent, feature_epsilon: 0.25, denominator_epsilon: 0.125}}"));
+  EXPECT_EQ(mixer.heads, 4);
+  EXPECT_EQ(mixer.rotary_base, 50);
+  EXPECT_EQ(mixer.features, FeatureFunction::kHyperbolic);
+  EXPECT_EQ(mixer.feature_count, 34);
+  EXPECT_EQ(mixer.rows, kernels::FeatureRows::kIndependent);
+  EXPECT_EQ(mixer.feature_epsilon, 0.25);
+  EXPECT_EQ(mixer.denominator_epsilon, 0.125);
+}
+
+TEST(MixerFromSpecTest, CarriesEveryFieldOfSlim) {
+  const auto mixer = std::get<SlimMixerConfig>(
+      Mixer("{slim: {heads: 6, rotary_base: 70, features: exponential, feature_factor: 3, "
+            "denominator_epsilon: 0.5}}"));
+  EXPECT_EQ(mixer.heads, 6);
+  EXPECT_EQ(mixer.rotary_base, 70);
+  EXPECT_EQ(mixer.features, FeatureFunction::kExponential);
+  EXPECT_EQ(mixer.feature_factor, 3);
+  EXPECT_EQ(mixer.denominator_epsilon, 0.5);
+}
+
+TEST(MixerFromSpecTest, KnowsEveryFeatureFunctionAndKindOfRows) {
+  const std::pair<const char*, FeatureFunction> functions[] = {
+      {"square", FeatureFunction::kSquare},
+      {"relu", FeatureFunction::kRelu},
+      {"elu1", FeatureFunction::kElu1},
+      {"magnitude", FeatureFunction::kMagnitude},
+      {"exponential", FeatureFunction::kExponential},
+      {"hyperbolic", FeatureFunction::kHyperbolic}};
+  for (const auto& [name, function] : functions) {
+    const MixerConfig mixer = Mixer(absl::StrCat("{performer: {heads: 4, features: ", name, "}}"));
+    EXPECT_EQ(std::get<PerformerMixerConfig>(mixer).features, function);
+    EXPECT_EQ(NameOf(function), name);
+  }
+  const std::pair<const char*, kernels::FeatureRows> kinds[] = {
+      {"independent", kernels::FeatureRows::kIndependent},
+      {"orthogonal", kernels::FeatureRows::kOrthogonal},
+      {"orthogonal_equal_lengths", kernels::FeatureRows::kOrthogonalEqualLengths}};
+  for (const auto& [name, kind] : kinds) {
+    const MixerConfig mixer = Mixer(absl::StrCat("{performer: {heads: 4, rows: ", name, "}}"));
+    EXPECT_EQ(std::get<PerformerMixerConfig>(mixer).rows, kind);
+  }
+}
+
+// Two jobs whose mixers differ in anything have different fingerprints.
+TEST(MixerFromSpecTest, EveryFieldIsInTheCanonicalText) {
+  const std::string performer = "heads: 4, features: exponential";
+  const std::string slim = "heads: 4, features: exponential";
+  for (const char* change : {"rotary_base: 9", "feature_count: 64", "rows: independent",
+                             "feature_epsilon: 0.5", "denominator_epsilon: 0.5"}) {
+    EXPECT_NE(Canonical(Mixer(absl::StrCat("{performer: {", performer, ", ", change, "}}"))),
+              Canonical(Mixer(absl::StrCat("{performer: {", performer, "}}"))))
+        << change;
+  }
+  for (const char* change : {"rotary_base: 9", "feature_factor: 2", "denominator_epsilon: 0.5"}) {
+    EXPECT_NE(Canonical(Mixer(absl::StrCat("{slim: {", slim, ", ", change, "}}"))),
+              Canonical(Mixer(absl::StrCat("{slim: {", slim, "}}"))))
+        << change;
+  }
+  EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")), Canonical(Mixer("{slim: {heads: 6}}")));
+  EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")),
+            Canonical(Mixer("{slim: {heads: 4, features: relu}}")));
+}
+
+}  // namespace
+}  // namespace weft::worker

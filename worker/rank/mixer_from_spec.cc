@@ -1,0 +1,71 @@
+#include "worker/rank/mixer_from_spec.h"
+
+namespace weft::worker {
+namespace {
+
+FeatureFunction FeaturesFromSpec(v1::FeatureFunction features) {
+  switch (features) {
+    case v1::FEATURE_FUNCTION_RELU:
+      return FeatureFunction::kRelu;
+    case v1::FEATURE_FUNCTION_ELU1:
+      return FeatureFunction::kElu1;
+    case v1::FEATURE_FUNCTION_MAGNITUDE:
+      return FeatureFunction::kMagnitude;
+    case v1::FEATURE_FUNCTION_EXPONENTIAL:
+      return FeatureFunction::kExponential;
+    case v1::FEATURE_FUNCTION_HYPERBOLIC:
+      return FeatureFunction::kHyperbolic;
+    default:
+      return FeatureFunction::kSquare;
+  }
+}
+
+kernels::FeatureRows RowsFromSpec(v1::FeatureRows rows) {
+  switch (rows) {
+    case v1::FEATURE_ROWS_INDEPENDENT:
+      return kernels::FeatureRows::kIndependent;
+    case v1::FEATURE_ROWS_ORTHOGONAL_EQUAL_LENGTHS:
+      return kernels::FeatureRows::kOrthogonalEqualLengths;
+    default:
+      return kernels::FeatureRows::kOrthogonal;
+  }
+}
+
+PerformerMixerConfig PerformerFromSpec(const v1::PerformerSpec& spec) {
+  return {.heads = spec.heads(),
+          .rotary_base = spec.rotary_base(),
+          .features = FeaturesFromSpec(spec.features()),
+          .feature_count = spec.feature_count(),
+          .rows = RowsFromSpec(spec.rows()),
+          .feature_epsilon = spec.feature_epsilon(),
+          .denominator_epsilon = spec.denominator_epsilon()};
+}
+
+SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
+  return {.heads = spec.heads(),
+          .rotary_base = spec.rotary_base(),
+          .features = FeaturesFromSpec(spec.features()),
+          .feature_factor = spec.feature_factor(),
+          .denominator_epsilon = spec.denominator_epsilon()};
+}
+
+}  // namespace
+
+MixerConfig MixerFromSpec(const v1::MixerSpec& spec) {
+  if (spec.has_performer()) return PerformerFromSpec(spec.performer());
+  if (spec.has_slim()) return SlimFromSpec(spec.slim());
+  if (spec.has_delta()) {
+    const v1::DeltaSpec& delta = spec.delta();
+    return DeltaMixerConfig{.heads = delta.heads(),
+                            .convolution_taps = delta.convolution_taps(),
+                            .negative_eigenvalues = delta.beta_range() > 1.0,
+                            .output_gate = delta.output_gate()};
+  }
+  const v1::SoftmaxSpec& softmax = spec.softmax();
+  return SoftmaxMixerConfig{.heads = softmax.heads(),
+                            .kv_heads = softmax.kv_heads(),
+                            .window = softmax.window(),
+                            .rotary_base = softmax.rotary_base()};
+}
+
+}  // namespace weft::worker
