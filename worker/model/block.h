@@ -1,26 +1,24 @@
-// Block: one layer of a language model.
+// Block: one layer of a model, a mixer and an MLP, each in its sublayer (sublayer.h):
 //
-//   middle = x + Mixer(RMSNorm(x))
-//   y      = middle + SwiGLU(RMSNorm(middle)),   SwiGLU(z) = (SiLU(z G^T) * z U^T) D^T
+//   middle = x + Mixer(Norm(x))
+//   y      = middle + Mlp(Norm(middle))
 #pragma once
 
 #include <memory>
 
-#include "worker/model/linear.h"
 #include "worker/model/mixers/mixer.h"
+#include "worker/model/mlp.h"
 #include "worker/model/model_config.h"
+#include "worker/model/sublayer.h"
 
 namespace weft::worker {
 
 // What a block's forward pass leaves for its backward pass.
 struct BlockActivations {
-  kernels::Tensor mixer_in;    // [B, T, C] norm of x
-  kernels::Tensor mixer_rstd;  // [B T]
+  SublayerActivations around_mixer, around_mlp;
   std::unique_ptr<MixerActivations> mixer;
-  kernels::Tensor middle;             // [B, T, C]
-  kernels::Tensor mlp_in;             // [B, T, C] norm of middle
-  kernels::Tensor mlp_rstd;           // [B T]
-  kernels::Tensor gate, up, product;  // [B, T, F]
+  kernels::Tensor middle;  // [B, T, C]
+  MlpActivations mlp;
 };
 
 // What a block remembers while decoding.
@@ -57,22 +55,19 @@ class Block {
   [[nodiscard]] int64_t first_element() const { return first_element_; }
 
  private:
-  absl::Status Allocate(kernels::Device& device, PassShape shape,
-                        BlockActivations& activations) const;
-  // middle -> y = middle + SwiGLU(RMSNorm(middle))
-  absl::Status MlpForward(const Pass& pass, BlockActivations& a, kernels::Tensor& y) const;
-  absl::Status MlpBackward(const Pass& pass, const ParameterBlock& gradients, BlockActivations& a,
-                           kernels::Tensor& gradient) const;
+  // All but the mixer's.
+  [[nodiscard]] absl::StatusOr<BlockActivations> NewOwnActivations(kernels::Device& device,
+                                                                   PassShape shape) const;
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, Sublayer::Forwards mix,
+                       BlockActivations& activations, kernels::Tensor& y) const;
 
   const int64_t width_;
-  const int64_t hidden_;
-  const double norm_epsilon_;
   const int64_t first_element_;
   // In the order of the layout.
-  const ParameterIndex mixer_norm_;
+  const Sublayer around_mixer_;
   const std::unique_ptr<const Mixer> mixer_;
-  const ParameterIndex mlp_norm_;
-  const Linear gate_, up_, down_;
+  const Sublayer around_mlp_;
+  const Mlp mlp_;
 };
 
 }  // namespace weft::worker

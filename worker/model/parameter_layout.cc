@@ -68,6 +68,13 @@ ParameterIndex ParameterLayout::AddNorm(absl::string_view name, int64_t width) {
               .weight_decay = false});
 }
 
+ParameterIndex ParameterLayout::AddNormShift(absl::string_view name, int64_t width) {
+  return Add({.name = std::string(name),
+              .shape = {width},
+              .initialisation = {.kind = Initialisation::Kind::kFill, .scale = 0.0},
+              .weight_decay = false});
+}
+
 ParameterIndex ParameterLayout::Add(Parameter parameter) {
   for (const Parameter& other : parameters_)
     WEFT_CHECK_MSG(other.name != parameter.name, other.name);

@@ -69,6 +69,8 @@ class ParameterLayout {
   ParameterIndex AddBias(absl::string_view name, int64_t width, int64_t in);
   // The weight of a norm: ones, not decayed.
   ParameterIndex AddNorm(absl::string_view name, int64_t width);
+  // What a LayerNorm adds: zeros in every scheme, not decayed.
+  ParameterIndex AddNormShift(absl::string_view name, int64_t width);
   // Values that are drawn once and kept: random features, sketches.
   ParameterIndex AddConstant(absl::string_view name, const kernels::Shape& shape,
                              GivenValues values);

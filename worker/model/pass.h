@@ -9,6 +9,7 @@
 #include "kernels/tensor/tensor.h"
 #include "worker/model/parameter_layout.h"
 #include "worker/model/scratch.h"
+#include "worker/model/step_metrics.h"
 
 namespace weft::worker {
 
@@ -42,10 +43,15 @@ struct Pass {
   Scratch& scratch;
   const ParameterBlock& weights;
   DrawPlace draws = {};
-  // I32 [B, T]: 0 marks a token that is padding: no token sees it. Absent: there is none.
+  // I32 [B, T]: 0 marks a token that is padding: no token sees it. Absent: there is none. Models
+  // take it from their batch.
   kernels::Tensor valid = {};
+  // Of token 0 in its sequence: 0 unless a part of the sequence is worked on.
+  int64_t first_position = 0;
   // Sequences of the whole optimizer step: what a mean over the batch divides by.
   int64_t step_sequences = 1;
+  // Where parts of the model count what they report. Null: nobody wants to know.
+  StepMetrics* metrics = nullptr;
 };
 
 }  // namespace weft::worker

@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "kernels/device/device.h"
 #include "worker/data/sample_source.h"
-#include "worker/model/language_model.h"
+#include "worker/model/model.h"
 
 namespace weft::worker {
 
@@ -23,7 +23,7 @@ class BatchLoader {
   // One sample a row; at most shape.batch of them. Rows without a sample get the target -1, which
   // the loss leaves out.
   absl::Status Load(kernels::Stream& stream, Split split, absl::Span<const int64_t> samples);
-  [[nodiscard]] const TokenBatch& batch() const { return batch_; }
+  [[nodiscard]] const SampleBatch& batch() const { return batch_; }
 
  private:
   BatchLoader(const SampleSource& source, PassShape shape);
@@ -31,7 +31,7 @@ class BatchLoader {
   const SampleSource* source_;
   PassShape shape_;
   std::vector<int32_t> tokens_, targets_;  // [B, T] on the host
-  TokenBatch batch_;
+  SampleBatch batch_;
 };
 
 }  // namespace weft::worker

@@ -67,7 +67,7 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
   const kernels::DType dtype = device.compute_dtype();
   const PassShape shape = {.batch = config_.batch.micro_batch,
                            .tokens = config_.batch.sequence_length};
-  WEFT_ASSIGN_OR_RETURN(model_, LanguageModel::Create(config_.model));
+  WEFT_ASSIGN_OR_RETURN(model_, NewModel(config_.model));
   WEFT_RETURN_IF_ERROR(model_->Supports(device, shape));
   const ParameterLayout& layout = model_->layout();
   WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
@@ -80,7 +80,9 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
                         Optimizer::Create(device, layout, config_.optimizer, config_.clip_norm));
   WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape));
   WEFT_ASSIGN_OR_RETURN(activations_, model_->NewActivations(device, shape));
-  WEFT_ASSIGN_OR_RETURN(losses_, kernels::NewTensor(device, dtype, {shape.batch, shape.tokens}));
+  for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
+    WEFT_ASSIGN_OR_RETURN(*tensor, kernels::NewTensor(device, dtype, {shape.batch, shape.tokens}));
+  }
   WEFT_ASSIGN_OR_RETURN(values_, SharedValues::Create(device, config_.batch.shards + place_.ranks));
   WEFT_ASSIGN_OR_RETURN(
       reducer_, GradientReducer::Create(device, place_.exchange, exchange_thread_, place_.clock,
@@ -141,7 +143,7 @@ absl::StatusOr<double> Trainer::RunShard(int64_t shard) {
     const bool is_last =
         shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
     WEFT_RETURN_IF_ERROR(model_->LossesAndGradients(pass, loader_->batch(), gradient_scale,
-                                                    gradients, *activations_, losses_,
+                                                    gradients, *activations_, results_,
                                                     [&](int64_t first) {
                                                       if (is_last) reducer_->Ready(first);
                                                     }));
@@ -182,7 +184,7 @@ absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) 
     for (int64_t sample = first; sample < last; ++sample) samples.push_back(sample);
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kValidation, samples));
     pass.draws.first_sequence = first;
-    WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, losses_));
+    WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, results_));
     WEFT_ASSIGN_OR_RETURN(const double part, SumOfLosses());
     loss += part;
   }
@@ -190,13 +192,13 @@ absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) 
 }
 
 absl::StatusOr<double> Trainer::SumOfLosses() {
-  const auto count = static_cast<size_t>(losses_.count());
+  const auto count = static_cast<size_t>(results_.losses.count());
   std::vector<double> values(count);
-  if (losses_.dtype() == kernels::DType::kF64) {
-    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(values.data(), losses_, *stream_));
+  if (results_.losses.dtype() == kernels::DType::kF64) {
+    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(values.data(), results_.losses, *stream_));
   } else {
     std::vector<float> narrow(count);
-    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(narrow.data(), losses_, *stream_));
+    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(narrow.data(), results_.losses, *stream_));
     std::copy(narrow.begin(), narrow.end(), values.begin());
   }
   double sum = 0;

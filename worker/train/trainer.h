@@ -15,7 +15,7 @@
 #include "worker/comm/exchange.h"
 #include "worker/data/sample_order.h"
 #include "worker/data/sample_source.h"
-#include "worker/model/language_model.h"
+#include "worker/model/model.h"
 #include "worker/train/batch_loader.h"
 #include "worker/train/exchange_thread.h"
 #include "worker/train/gradient_reducer.h"
@@ -65,7 +65,7 @@ class Trainer {
 
   [[nodiscard]] int64_t step() const { return step_; }  // finished steps
   [[nodiscard]] int64_t skipped_steps() const { return step_ - optimizer_->updates(); }
-  [[nodiscard]] const LanguageModel& model() const { return *model_; }
+  [[nodiscard]] const Model& model() const { return *model_; }
   [[nodiscard]] kernels::Stream& stream() { return *stream_; }
   // What a checkpoint holds. After writing to these tensors call ResumeAt.
   [[nodiscard]] const ParameterBlock& weights() const { return *weights_; }
@@ -88,14 +88,14 @@ class Trainer {
   const SampleOrder order_;
   const ShardRange shards_;  // of this rank
   const int64_t validation_sequences_;
-  std::unique_ptr<const LanguageModel> model_;
+  std::unique_ptr<const Model> model_;
   std::unique_ptr<kernels::Stream> stream_;
   Scratch scratch_;
   std::optional<ParameterBlock> weights_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
-  kernels::Tensor losses_;  // [micro_batch, T]
+  SampleResults results_;  // of a micro-batch
   // One value for each shard (its sum of losses), then one for each rank.
   std::optional<SharedValues> values_;
   std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread

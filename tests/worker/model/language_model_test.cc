@@ -30,7 +30,54 @@ ModelConfig With(ModelConfig config, const BiasConfig& biases, bool output_proje
   return config;
 }
 
+// The model of PolySketchFormer, with softmax attention.
+ModelConfig PolySketchStyle(std::vector<MixerConfig> layers) {
+  ModelConfig config = Tiny(std::move(layers));
+  config.norm = NormKind::kLayer;
+  config.mlp = MlpKind::kGeglu;
+  config.positions = PositionKind::kSinusoidal;
+  config.biases.logits = true;
+  config.tied = true;
+  config.weights = WeightScheme::kLecun;
+  return config;
+}
+
+// The model of the SLiM Performers, with softmax attention.
+ModelConfig SlimStyle(std::vector<MixerConfig> layers) {
+  ModelConfig config = Tiny(std::move(layers));
+  config.norm = NormKind::kLayer;
+  config.norm_placement = NormPlacement::kOutput;
+  config.final_norm = false;
+  config.mlp = MlpKind::kGelu;
+  config.positions = PositionKind::kSinusoidalConcatenated;
+  config.biases = {.projections = true, .mlp = true, .logits = true};
+  config.output_projection = false;
+  config.weights = WeightScheme::kTorch;
+  return config;
+}
+
+ModelConfig LearnedPositions(std::vector<MixerConfig> layers) {
+  ModelConfig config = Tiny(std::move(layers));
+  config.positions = PositionKind::kLearned;
+  config.max_positions = 9;
+  config.weights = WeightScheme::kXavierUniform;
+  return config;
+}
+
+// Nothing behind the layers has parameters.
+ModelConfig TiedWithoutFinalNorm(std::vector<MixerConfig> layers) {
+  ModelConfig config = Tiny(std::move(layers));
+  config.tied = true;
+  config.final_norm = false;
+  return config;
+}
+
 ModelConfig Dropping(ModelConfig config) {
+  config.dropout = {.embedding = 0.2, .sublayer = 0.3, .mlp_hidden = 0.25};
+  return config;
+}
+
+ModelConfig DroppingAttention(ModelConfig config) {
   config.dropout.attention = 0.3;
   return config;
 }
@@ -40,6 +87,7 @@ std::vector<NamedModel> Models() {
   const DeltaMixerConfig delta{.heads = 2};
   const SoftmaxMixerConfig window{.heads = 2, .kv_heads = 2, .window = 3};
   const SoftmaxMixerConfig global{.heads = 2, .kv_heads = 2};
+  const SoftmaxMixerConfig unordered{.heads = 2, .kv_heads = 2, .rotary_base = 0};
   return {
       {"Delta", Tiny({delta})},
       {"DeltaWithoutConvolution", Tiny({DeltaMixerConfig{.heads = 3, .convolution_taps = 0}})},
@@ -56,7 +104,7 @@ std::vector<NamedModel> Models() {
        Tiny({SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .head_width = 4}})},
       {"SoftmaxBiases", With(Tiny({global}), {.projections = true, .output = true}, true)},
       {"SoftmaxWithoutOutput", With(Tiny({global, window}), {.projections = true}, false)},
-      {"SoftmaxDropout", Dropping(Tiny({window, global}))},
+      {"SoftmaxDropout", DroppingAttention(Tiny({window, global}))},
       {"DeltaBiases", With(Tiny({delta}), {.projections = true, .output = true}, true)},
       {"DeltaWithoutOutput",
        With(Tiny({DeltaMixerConfig{.heads = 2, .output_gate = true}}), {}, false)},
@@ -85,6 +133,12 @@ std::vector<NamedModel> Models() {
                                            .features = FeatureFunction::kExponential,
                                            .feature_factor = 2}})},
       {"SlidingWindowHybrid", Tiny({delta, window, delta, window})},
+      {"PolySketchStyle", PolySketchStyle({global, global})},
+      {"SlimStyle", SlimStyle({global, window})},
+      {"LearnedPositions", LearnedPositions({unordered})},
+      {"TiedWithoutFinalNorm", TiedWithoutFinalNorm({delta})},
+      {"Dropout", Dropping(Tiny({delta, global}))},
+      {"SlimStyleDropout", Dropping(SlimStyle({global}))},
       {"GlobalHybrid", Tiny({delta, global, global, delta})},
   };
 }
@@ -217,12 +271,12 @@ TEST_P(LanguageModelTest, DecodingTokenByTokenGivesTheLossesOfTheWholePass) {
   const std::vector<double> losses = fixture.Losses();
 
   const auto state =
-      testing::Must(fixture.model().NewDecodingState(fixture.device(), one_text.tokens));
+      testing::Must(fixture.language_model().NewDecodingState(fixture.device(), one_text.tokens));
   kernels::Tensor logits = testing::Must(
       kernels::NewTensor(fixture.device(), kernels::DType::kF64, {1, config.vocabulary}));
   for (size_t t = 0; t < tokens.size(); ++t) {
     testing::Must(fixture.device().CopyFromHost(state->token, &tokens[t], fixture.stream()));
-    ASSERT_OK(fixture.model().Decode(fixture.pass(), *state, logits));
+    ASSERT_OK(fixture.language_model().Decode(fixture.pass(), *state, logits));
     double sum = 0;
     const std::vector<double> values = ToHost(logits, fixture.stream());
     for (const double logit : values) sum += std::exp(logit);
@@ -245,7 +299,9 @@ TEST_P(LanguageModelTest, GradientsAreFinalWhenTheyAreSaidToBe) {
     ++calls;
   });
   EXPECT_EQ(last, 0);
-  EXPECT_EQ(calls, static_cast<int>(GetParam().config.layers.size()) + 2);
+  const ModelConfig& config = GetParam().config;
+  const bool has_head = config.final_norm || !config.tied || config.biases.logits;
+  EXPECT_EQ(calls, static_cast<int>(config.layers.size()) + (has_head ? 2 : 1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, LanguageModelTest, ::testing::ValuesIn(Models()),

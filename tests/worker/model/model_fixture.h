@@ -15,6 +15,7 @@
 #include "tests/testing/status_matchers.h"
 #include "worker/model/initial_weights.h"
 #include "worker/model/language_model.h"
+#include "worker/model/model.h"
 
 namespace weft::worker::testing {
 
@@ -67,29 +68,39 @@ class ModelFixture {
       : device_(std::move(device)),
         stream_(Must(device_->NewStream())),
         scratch_(*device_),
-        model_(Must(LanguageModel::Create(config))),
-        shape_(shape),
+        model_(Must(NewModel(config))),
         weights_(model_->layout(), NewBlock()),
         gradients_(model_->layout(), NewBlock()),
         activations_(Must(model_->NewActivations(*device_, shape))),
-        losses_(Must(
-            kernels::NewTensor(*device_, device_->compute_dtype(), {shape.batch, shape.tokens}))) {
+        sample_(SampleOf(config, shape)) {
     Must(InitialiseWeights(/*seed=*/1, *stream_, weights_));
-    batch_.tokens = NewTokens();
-    batch_.targets = NewTokens();
+    batch_.tokens = NewIntegers(sample_.tokens);
+    batch_.targets = NewIntegers(sample_.targets);
+    for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
+      *tensor = Must(kernels::NewTensor(*device_, device_->compute_dtype(), sample_.targets));
+    }
   }
 
   kernels::Device& device() { return *device_; }
   kernels::Stream& stream() { return *stream_; }
-  [[nodiscard]] const LanguageModel& model() const { return *model_; }
+  [[nodiscard]] const Model& model() const { return *model_; }
+  // Of a model that is one.
+  [[nodiscard]] const LanguageModel& language_model() const {
+    return dynamic_cast<const LanguageModel&>(*model_);
+  }
+  // Extents of the tokens and the targets of a batch.
+  [[nodiscard]] const kernels::Shape& tokens_shape() const { return sample_.tokens; }
+  [[nodiscard]] const kernels::Shape& targets_shape() const { return sample_.targets; }
   ParameterBlock& weights() { return weights_; }
   [[nodiscard]] Pass pass() {
     return {.stream = *stream_, .scratch = scratch_, .weights = weights_, .draws = draws_};
   }
   // From now on passes are those of training at some place in a job, with dropout.
   void Train() { draws_ = {.seed = 7, .step = 3, .first_sequence = 4, .training = true}; }
+  // Of all passes from now on.
+  void set_draws(const DrawPlace& draws) { draws_ = draws; }
 
-  // Weights of ordinary size instead of the small initial ones, norm weights that differ: so every
+  // Weights of ordinary size instead of small initial ones, norm weights that differ: so every
   // branch of the model matters.
   void EnlargeWeights() {
     std::vector<double> values = ToHost(weights_.block(), *stream_);
@@ -100,7 +111,7 @@ class ModelFixture {
         if (parameter.initialisation.kind == Initialisation::Kind::kFill) {
           value += 0.1 * static_cast<double>(i % 5);
         } else {
-          value *= 25.0;
+          value *= 0.5 / parameter.initialisation.scale;
         }
       }
     }
@@ -119,11 +130,17 @@ class ModelFixture {
     Must(device_->CopyFromHost(batch_.tokens, tokens.data(), *stream_));
     Must(device_->CopyFromHost(batch_.targets, targets.data(), *stream_));
   }
+  void SetValid(const std::vector<int32_t>& valid) {
+    batch_.valid = NewIntegers(sample_.tokens);
+    Must(device_->CopyFromHost(batch_.valid, valid.data(), *stream_));
+  }
 
   std::vector<double> Losses() {
-    Must(model_->Losses(pass(), batch_, *activations_, losses_));
-    return ToHost(losses_, *stream_);
+    Must(model_->Losses(pass(), batch_, *activations_, results_));
+    return ToHost(results_.losses, *stream_);
   }
+  // Of the last pass.
+  std::vector<double> Right() { return ToHost(results_.right, *stream_); }
   double Loss() {
     double sum = 0;
     for (const double loss : Losses()) sum += loss;
@@ -134,7 +151,7 @@ class ModelFixture {
       double scale, const std::function<void(int64_t)>& on_ready = [](int64_t) {}) {
     kernels::Tensor block = gradients_.block();
     Must(kernels::Fill(*stream_, block, 0.0));
-    Must(model_->LossesAndGradients(pass(), batch_, scale, gradients_, *activations_, losses_,
+    Must(model_->LossesAndGradients(pass(), batch_, scale, gradients_, *activations_, results_,
                                     on_ready));
     return CurrentGradient();
   }
@@ -145,20 +162,32 @@ class ModelFixture {
     return Must(
         kernels::NewTensor(*device_, device_->compute_dtype(), {model_->layout().block_count()}));
   }
-  kernels::Tensor NewTokens() {
-    return Must(kernels::NewTensor(*device_, kernels::DType::kI32, {shape_.batch, shape_.tokens}));
+  kernels::Tensor NewIntegers(const kernels::Shape& shape) {
+    return Must(kernels::NewTensor(*device_, kernels::DType::kI32, shape));
+  }
+  struct Sample {
+    kernels::Shape tokens, targets;
+  };
+  static Sample SampleOf(const ModelConfig& config, PassShape shape) {
+    if (!HasOneTarget(config)) {
+      return {.tokens = {shape.batch, shape.tokens}, .targets = {shape.batch, shape.tokens}};
+    }
+    if (config.kind == ModelKind::kClassifier) {
+      return {.tokens = {shape.batch, shape.tokens}, .targets = {shape.batch}};
+    }
+    return {.tokens = {shape.batch, 2, shape.tokens}, .targets = {shape.batch}};
   }
 
   std::unique_ptr<kernels::Device> device_;
   std::unique_ptr<kernels::Stream> stream_;
   Scratch scratch_;
-  std::unique_ptr<const LanguageModel> model_;
-  PassShape shape_;
+  std::unique_ptr<const Model> model_;
   ParameterBlock weights_, gradients_;
   std::unique_ptr<ModelActivations> activations_;
-  kernels::Tensor losses_;
-  TokenBatch batch_;
-  DrawPlace draws_ = {};
+  const Sample sample_;
+  SampleResults results_;
+  SampleBatch batch_;
+  DrawPlace draws_;
 };
 
 }  // namespace weft::worker::testing

@@ -250,7 +250,7 @@ class SamplerTest : public ::testing::Test {
                    SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .window = 4}}};
     testing::ModelFixture fixture(config, NewCpu(1), PassShape{});
     fixture.EnlargeWeights();
-    Sampler sampler(fixture.model(), fixture.weights(), fixture.stream());
+    Sampler sampler(fixture.language_model(), fixture.weights(), fixture.stream());
     std::vector<int32_t> text;
     EXPECT_OK(sampler.Generate(prompt, options, [&](int32_t token) {
       text.push_back(token);
@@ -273,7 +273,7 @@ TEST_F(SamplerTest, RefusesWhatItCannotContinue) {
   const ModelConfig config{
       .vocabulary = 20, .width = 16, .hidden = 16, .layers = {DeltaMixerConfig{.heads = 2}}};
   testing::ModelFixture fixture(config, NewCpu(1), PassShape{});
-  Sampler sampler(fixture.model(), fixture.weights(), fixture.stream());
+  Sampler sampler(fixture.language_model(), fixture.weights(), fixture.stream());
   const auto ignore = [](int32_t) { return true; };
   EXPECT_THAT(sampler.Generate({20}, {}, ignore),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("vocabulary of 20")));

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -59,6 +61,8 @@ class Mixer {
 
   // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
+  // Names of what Forward adds to pass.metrics when that is there.
+  [[nodiscard]] virtual std::vector<std::string> metrics() const { return {}; }
 };
 
 // Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was checked.
