@@ -34,6 +34,7 @@ void PrintResources(const Session& session, const std::vector<Resource>& resourc
     for (const Resource& resource : resources) std::cout << resource.name() << '\n';
   } else {
     std::vector<const google::protobuf::Message*> messages;
+    messages.reserve(resources.size());
     for (const Resource& resource : resources) messages.push_back(&resource);
     PrintMessages(messages, as_list, session.output, std::cout);
   }

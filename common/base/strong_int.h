@@ -20,7 +20,9 @@ class StrongInt {
   // The following value: StrongInt has no arithmetic beyond this and comparison.
   [[nodiscard]] constexpr StrongInt Next() const { return StrongInt(value_ + 1); }
 
-  friend constexpr auto operator<=>(StrongInt, StrongInt) = default;
+  // clang-tidy 14 takes the 0 inside a defaulted comparison for a null pointer.
+  friend constexpr auto operator<=>(StrongInt,
+                                    StrongInt) = default;  // NOLINT(modernize-use-nullptr)
   template <typename H>
   friend H AbslHashValue(H state, StrongInt i) {
     return H::combine(std::move(state), i.value_);

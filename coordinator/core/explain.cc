@@ -27,6 +27,7 @@ std::vector<Holder> HoldersWhere(const ClusterState& state, Counts counts) {
     }
   }
   std::vector<Holder> holders;
+  holders.reserve(held.size());
   for (const auto& [id, workers] : held) {
     holders.push_back(Holder{id, state.FindJob(id)->name, workers});
   }
@@ -193,7 +194,7 @@ class Explainer {
     absl::StrAppend(&answer_.summary, "; with min_workers: ", workers, " it would start now");
   }
 
-  std::string Kind() const {
+  [[nodiscard]] std::string Kind() const {
     return answer_.device_class.empty()
                ? job_.request.device_kind
                : absl::StrCat(job_.request.device_kind, " (class ", answer_.device_class,

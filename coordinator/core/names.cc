@@ -132,43 +132,43 @@ bool IsResting(JobState state) { return IsFinished(state) || state == JobState::
 
 // The names of a variant's alternatives, in their order.
 const char* EventName(const Event& event) {
-  static constexpr const char* kNames[] = {"JobSubmitted",
-                                           "JobCancelRequested",
-                                           "JobPauseRequested",
-                                           "JobResumeRequested",
-                                           "JobDeleteRequested",
-                                           "DrainRequested",
-                                           "UndrainRequested",
-                                           "QueueCreateRequested",
-                                           "QueueUpdateRequested",
-                                           "QueueDeleteRequested",
-                                           "WorkerJoined",
-                                           "WorkerLeft",
-                                           "Heartbeat",
-                                           "MemberExited",
-                                           "CheckpointPublished",
-                                           "CoordinatorStarted",
-                                           "TimerFired"};
-  static_assert(std::size(kNames) == std::variant_size_v<Event>);
-  return kNames[event.index()];
+  static constexpr const char* names[] = {"JobSubmitted",
+                                          "JobCancelRequested",
+                                          "JobPauseRequested",
+                                          "JobResumeRequested",
+                                          "JobDeleteRequested",
+                                          "DrainRequested",
+                                          "UndrainRequested",
+                                          "QueueCreateRequested",
+                                          "QueueUpdateRequested",
+                                          "QueueDeleteRequested",
+                                          "WorkerJoined",
+                                          "WorkerLeft",
+                                          "Heartbeat",
+                                          "MemberExited",
+                                          "CheckpointPublished",
+                                          "CoordinatorStarted",
+                                          "TimerFired"};
+  static_assert(std::size(names) == std::variant_size_v<Event>);
+  return names[event.index()];
 }
 
 const char* FactName(const Fact& fact) {
-  static constexpr const char* kNames[] = {
+  static constexpr const char* names[] = {
       "JobAdded",           "JobGoalSet",         "JobDeleted",     "GangPlaced",
       "GangRunning",        "GangStopping",       "MemberEnded",    "GangReleased",
       "CheckpointRecorded", "WorkerRegistered",   "WorkerDrainSet", "WorkerForgotten",
       "QueueSet",           "QueueDeleted",       "AdoptionBegan",  "WorkerConnected",
       "WorkerReported",     "WorkerDisconnected", "WorkerLost",     "GatheringEnded",
       "BackOffEnded",       "CoordinatorStalled"};
-  static_assert(std::size(kNames) == std::variant_size_v<Fact>);
-  return kNames[fact.index()];
+  static_assert(std::size(names) == std::variant_size_v<Fact>);
+  return names[fact.index()];
 }
 
 const char* CommandName(const Command& command) {
-  static constexpr const char* kNames[] = {"StartMember", "StopMember", "RefuseWorker"};
-  static_assert(std::size(kNames) == std::variant_size_v<Command>);
-  return kNames[command.index()];
+  static constexpr const char* names[] = {"StartMember", "StopMember", "RefuseWorker"};
+  static_assert(std::size(names) == std::variant_size_v<Command>);
+  return names[command.index()];
 }
 
 bool IsDurable(const Fact& fact) {

@@ -93,6 +93,16 @@ function(weft_library)
   set_target_properties(${arg_NAME} PROPERTIES WEFT_LAYER ${arg_LAYER} WEFT_SIDE ${side} WEFT_PURE ${arg_PURE})
 endfunction()
 
+# Programs of a tsan build carry annotations for libraries that were built without the sanitizer; they
+# export them (-rdynamic), so that those libraries use them too.
+function(_weft_sanitizer_support name)
+  if(TARGET weft_thread_sanitizer)
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:weft_thread_sanitizer>)
+    target_link_options(${name} PRIVATE -rdynamic)
+    target_link_libraries(${name} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
+  endif()
+endfunction()
+
 # weft_binary(NAME n SRCS ... DEPS ...): a program; it lands in <build>/bin.
 function(weft_binary)
   cmake_parse_arguments(arg "" "NAME" "SRCS;DEPS" ${ARGN})
@@ -104,6 +114,7 @@ function(weft_binary)
   add_executable(${arg_NAME} ${arg_SRCS})
   target_include_directories(${arg_NAME} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${arg_NAME} PRIVATE ${arg_DEPS} weft_options)
+  _weft_sanitizer_support(${arg_NAME})
 endfunction()
 
 # weft_test(NAME n SRCS ... DEPS ... [LABELS ...] [TIMEOUT seconds] [SERIAL])
@@ -121,6 +132,7 @@ function(weft_test)
   set_target_properties(${arg_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
   target_include_directories(${arg_NAME} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${arg_NAME} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main weft_options)
+  _weft_sanitizer_support(${arg_NAME})
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   set_tests_properties(${arg_NAME} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
     ENVIRONMENT "WEFT_BIN_DIR=${CMAKE_BINARY_DIR}/bin;WEFT_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
