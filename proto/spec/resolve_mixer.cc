@@ -115,6 +115,81 @@ void ResolveSlim(Rules& rules, const std::string& path, v1::SlimSpec& slim, int3
   rules.InRange(absl::StrCat(path, ".denominator_epsilon"), slim.denominator_epsilon(), 0.0, 1.0);
 }
 
+bool IsMixed(v1::PolysketchSpec::Mode mode) {
+  return mode == v1::PolysketchSpec::MODE_RANDOM_SKETCH_MIXED ||
+         mode == v1::PolysketchSpec::MODE_LEARNED_SKETCH_MIXED;
+}
+
+bool IsRandom(v1::PolysketchSpec::Mode mode) {
+  return mode == v1::PolysketchSpec::MODE_RANDOM_SKETCH ||
+         mode == v1::PolysketchSpec::MODE_RANDOM_SKETCH_MIXED;
+}
+
+v1::PolysketchSpec::Norm DefaultNorm(v1::PolysketchSpec::Mode mode) {
+  switch (mode) {
+    case v1::PolysketchSpec::MODE_LEARNED_SKETCH:
+      return v1::PolysketchSpec::NORM_NONE;
+    case v1::PolysketchSpec::MODE_LEARNED_SKETCH_MIXED:
+      return v1::PolysketchSpec::NORM_SEPARATE;
+    default:
+      return v1::PolysketchSpec::NORM_SHARED;
+  }
+}
+
+constexpr bool IsPowerOfTwo(int32_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+void CheckHadamard(Rules& rules, const std::string& path, const v1::PolysketchSpec& sketch,
+                   int32_t width) {
+  const std::string field = absl::StrCat(path, ".hadamard");
+  if (!IsRandom(sketch.mode())) {
+    rules.Report(field, "is for random sketches");
+  } else if (sketch.heads() > 0 && width % sketch.heads() == 0 &&
+             !IsPowerOfTwo(width / sketch.heads())) {
+    rules.Report(field, absl::StrCat("needs a power of two for model.width / heads, is ",
+                                     width / sketch.heads()));
+  } else if (sketch.degree() > 4 && !IsPowerOfTwo(sketch.sketch_size())) {
+    rules.Report(field, absl::StrCat("needs a power of two for sketch_size beyond degree 4, is ",
+                                     sketch.sketch_size()));
+  }
+}
+
+void ResolvePolysketch(Rules& rules, const std::string& path, v1::PolysketchSpec& sketch,
+                       int32_t width) {
+  using Spec = v1::PolysketchSpec;
+  const bool divides = HeadsDivide(rules, absl::StrCat(path, ".heads"), sketch.heads(), width);
+  if (!sketch.has_rotary_base()) sketch.set_rotary_base(10000);
+  CheckRotary(rules, path, sketch.rotary_base(), sketch.heads(), width);
+  if (sketch.mode() == Spec::MODE_UNSPECIFIED) sketch.set_mode(Spec::MODE_LEARNED_SKETCH_MIXED);
+  if (sketch.norm() == Spec::NORM_UNSPECIFIED) sketch.set_norm(DefaultNorm(sketch.mode()));
+  if (sketch.mode() == Spec::MODE_LEARNED_SKETCH && sketch.norm() != Spec::NORM_NONE) {
+    rules.Report(absl::StrCat(path, ".norm"),
+                 "must be none for learned_sketch, whose network has its own");
+  }
+  if (!sketch.has_degree()) sketch.set_degree(4);
+  const int32_t lowest = IsRandom(sketch.mode()) ? 4 : 2;
+  if (sketch.degree() < lowest || sketch.degree() > 8 || !IsPowerOfTwo(sketch.degree())) {
+    rules.Report(absl::StrCat(path, ".degree"),
+                 absl::StrCat("must be ", lowest == 4 ? "4 or 8 for random sketches" : "2, 4 or 8",
+                              ", is ", sketch.degree()));
+  }
+  if (!sketch.has_sketch_size()) sketch.set_sketch_size(32);
+  rules.InRange(absl::StrCat(path, ".sketch_size"), sketch.sketch_size(), 1, 256);
+  if (!sketch.has_block()) sketch.set_block(IsMixed(sketch.mode()) ? 256 : 128);
+  rules.InRange<int64_t>(absl::StrCat(path, ".block"), sketch.block(), 1, kMaxSequence);
+  if (sketch.sketch_scale() == Spec::SKETCH_SCALE_UNSPECIFIED) {
+    sketch.set_sketch_scale(Spec::SKETCH_SCALE_UNBIASED);
+  }
+  if (!sketch.has_hadamard()) sketch.set_hadamard(false);
+  if (sketch.hadamard()) CheckHadamard(rules, path, sketch, width);
+  if (!sketch.has_c0()) sketch.set_c0(1);
+  rules.InRange(absl::StrCat(path, ".c0"), sketch.c0(), 0.0, 1e30);
+  if (!sketch.has_kappa()) {
+    const bool computes = sketch.mode() == Spec::MODE_POLYNOMIAL || IsMixed(sketch.mode());
+    sketch.set_kappa(computes && divides ? width / sketch.heads() : 1);
+  }
+  rules.Positive(absl::StrCat(path, ".kappa"), sketch.kappa());
+}
+
 }  // namespace
 
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
@@ -129,10 +204,14 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
     case v1::MixerSpec::kPerformer:
       return ResolvePerformer(rules, absl::StrCat(path, ".performer"), *mixer.mutable_performer(),
                               model.width());
+    case v1::MixerSpec::kPolysketch:
+      return ResolvePolysketch(rules, absl::StrCat(path, ".polysketch"),
+                               *mixer.mutable_polysketch(), model.width());
     case v1::MixerSpec::kSlim:
       return ResolveSlim(rules, absl::StrCat(path, ".slim"), *mixer.mutable_slim(), model.width());
     case v1::MixerSpec::KIND_NOT_SET:
-      return rules.Report(path, "must name a mechanism: one of delta, performer, slim, softmax");
+      return rules.Report(
+          path, "must name a mechanism: one of delta, performer, polysketch, slim, softmax");
   }
 }
 

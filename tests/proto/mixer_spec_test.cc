@@ -61,10 +61,34 @@ TEST(MixerSpec, SlimTakesItsDefaults) {
   EXPECT_EQ(slim.denominator_epsilon(), 1e-16);
 }
 
+TEST(MixerSpec, PolysketchTakesTheDefaultsOfItsMode) {
+  using Spec = v1::PolysketchSpec;
+  const Spec mixed = Resolved("{polysketch: {heads: 4}}").polysketch();
+  EXPECT_EQ(mixed.rotary_base(), 10000);
+  EXPECT_EQ(mixed.mode(), Spec::MODE_LEARNED_SKETCH_MIXED);
+  EXPECT_EQ(mixed.norm(), Spec::NORM_SEPARATE);
+  EXPECT_EQ(mixed.degree(), 4);
+  EXPECT_EQ(mixed.sketch_size(), 32);
+  EXPECT_EQ(mixed.block(), 256);
+  EXPECT_EQ(mixed.sketch_scale(), Spec::SKETCH_SCALE_UNBIASED);
+  EXPECT_FALSE(mixed.hadamard());
+  EXPECT_EQ(mixed.c0(), 1);
+  EXPECT_EQ(mixed.kappa(), 12);
+  const Spec learned = Resolved("{polysketch: {heads: 4, mode: learned_sketch}}").polysketch();
+  EXPECT_EQ(learned.norm(), Spec::NORM_NONE);
+  EXPECT_EQ(learned.block(), 128);
+  EXPECT_EQ(learned.kappa(), 1);
+  const Spec exact = Resolved("{polysketch: {heads: 4, mode: polynomial}}").polysketch();
+  EXPECT_EQ(exact.norm(), Spec::NORM_SHARED);
+  EXPECT_EQ(exact.kappa(), 12);
+}
+
 TEST(MixerSpec, IsReadBackUnchanged) {
   for (const char* mixer :
        {"{performer: {heads: 4, features: hyperbolic, rows: orthogonal_equal_lengths}}",
-        "{slim: {heads: 3, features: exponential, feature_factor: 2, denominator_epsilon: 0}}"}) {
+        "{slim: {heads: 3, features: exponential, feature_factor: 2, denominator_epsilon: 0}}",
+        "{polysketch: {heads: 3, mode: random_sketch_mixed, norm: none, sketch_scale: official, "
+        "hadamard: true, c0: 0, kappa: 0.5}}"}) {
     v1::JobSpec spec = SpecWith(mixer);
     ASSERT_THAT(ResolveSpec(spec), IsEmpty());
     v1::JobSpec again;
@@ -106,6 +130,31 @@ INSTANTIATE_TEST_SUITE_P(
                  "performer.feature_epsilon", "0 to 1"},
         BadMixer{"PerformerDenominatorEpsilon", "{performer: {heads: 4, denominator_epsilon: 2}}",
                  "performer.denominator_epsilon", "0 to 1"},
+        BadMixer{"PolysketchHeads", "{polysketch: {heads: 5}}", "polysketch.heads", "must divide"},
+        BadMixer{"PolysketchOddHeads", "{polysketch: {heads: 16}}", "polysketch.heads", "even"},
+        BadMixer{"PolysketchDegree", "{polysketch: {heads: 4, degree: 3}}", "polysketch.degree",
+                 "2, 4 or 8"},
+        BadMixer{"PolysketchRandomDegree",
+                 "{polysketch: {heads: 4, mode: random_sketch, degree: 2}}", "polysketch.degree",
+                 "4 or 8 for random sketches"},
+        BadMixer{"PolysketchNorm", "{polysketch: {heads: 4, mode: learned_sketch, norm: shared}}",
+                 "polysketch.norm", "none for learned_sketch"},
+        BadMixer{"PolysketchSize", "{polysketch: {heads: 4, sketch_size: 257}}",
+                 "polysketch.sketch_size", "1 to 256"},
+        BadMixer{"PolysketchBlock", "{polysketch: {heads: 4, block: 0}}", "polysketch.block",
+                 "1 to"},
+        BadMixer{"PolysketchHadamardMode", "{polysketch: {heads: 3, hadamard: true}}",
+                 "polysketch.hadamard", "for random sketches"},
+        BadMixer{"PolysketchHadamardWidth",
+                 "{polysketch: {heads: 4, mode: random_sketch, hadamard: true}}",
+                 "polysketch.hadamard", "power of two for model.width / heads, is 12"},
+        BadMixer{"PolysketchHadamardSize",
+                 "{polysketch: {heads: 3, mode: random_sketch, hadamard: true, degree: 8, "
+                 "sketch_size: 24}}",
+                 "polysketch.hadamard", "sketch_size"},
+        BadMixer{"PolysketchC0", "{polysketch: {heads: 4, c0: -1}}", "polysketch.c0", "0 to"},
+        BadMixer{"PolysketchKappa", "{polysketch: {heads: 4, kappa: 0}}", "polysketch.kappa",
+                 "greater than 0"},
         BadMixer{"SlimHeads", "{slim: {heads: 0}}", "slim.heads", "required"},
         BadMixer{"SlimHyperbolic", "{slim: {heads: 3, features: hyperbolic}}", "slim.features",
                  "not be hyperbolic"},

@@ -29,6 +29,10 @@ Initialisation ByScheme(WeightScheme scheme, double in, double out) {
 
 }  // namespace
 
+Initialisation LecunInitialisation(int64_t in) {
+  return ByScheme(WeightScheme::kLecun, static_cast<double>(in), /*out=*/0);
+}
+
 ParameterIndex ParameterLayout::AddWeight(absl::string_view name, const kernels::Shape& shape) {
   const auto out = static_cast<double>(shape.dim(0));
   const double in = static_cast<double>(shape.count()) / out;

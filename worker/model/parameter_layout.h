@@ -42,6 +42,10 @@ enum class WeightScheme : uint8_t {
   kXavierUniform,  // uniform within sqrt(6 / (in + out))
 };
 
+// kLecun for the weight of a linear map with `in` inputs: for maps that begin so whatever scheme
+// the model has.
+Initialisation LecunInitialisation(int64_t in);
+
 struct Parameter {
   std::string name;  // unique; the name in checkpoints, for example "layers.0.mixer.q.weight"
   kernels::Shape shape;

@@ -41,6 +41,49 @@ PerformerMixerConfig PerformerFromSpec(const v1::PerformerSpec& spec) {
           .denominator_epsilon = spec.denominator_epsilon()};
 }
 
+PolysketchMode ModeFromSpec(v1::PolysketchSpec::Mode mode) {
+  switch (mode) {
+    case v1::PolysketchSpec::MODE_POLYNOMIAL:
+      return PolysketchMode::kPolynomial;
+    case v1::PolysketchSpec::MODE_RANDOM_SKETCH:
+      return PolysketchMode::kRandomSketch;
+    case v1::PolysketchSpec::MODE_LEARNED_SKETCH:
+      return PolysketchMode::kLearnedSketch;
+    case v1::PolysketchSpec::MODE_RANDOM_SKETCH_MIXED:
+      return PolysketchMode::kRandomSketchMixed;
+    default:
+      return PolysketchMode::kLearnedSketchMixed;
+  }
+}
+
+PolysketchNorm NormFromSpec(v1::PolysketchSpec::Norm norm) {
+  switch (norm) {
+    case v1::PolysketchSpec::NORM_NONE:
+      return PolysketchNorm::kNone;
+    case v1::PolysketchSpec::NORM_SHARED:
+      return PolysketchNorm::kShared;
+    default:
+      return PolysketchNorm::kSeparate;
+  }
+}
+
+PolysketchMixerConfig PolysketchFromSpec(const v1::PolysketchSpec& spec) {
+  return {.heads = spec.heads(),
+          .rotary_base = spec.rotary_base(),
+          .mode = ModeFromSpec(spec.mode()),
+          .norm = NormFromSpec(spec.norm()),
+          .degree = spec.degree(),
+          .sketch_size = spec.sketch_size(),
+          .block = spec.block(),
+          .sketch_scale = spec.sketch_scale() == v1::PolysketchSpec::SKETCH_SCALE_OFFICIAL
+                              ? kernels::SketchScale::kOfficial
+                              : kernels::SketchScale::kUnbiased,
+          .sketch_matrices = spec.hadamard() ? kernels::SketchMatrices::kHadamard
+                                             : kernels::SketchMatrices::kGaussian,
+          .c0 = spec.c0(),
+          .kappa = spec.kappa()};
+}
+
 SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
   return {.heads = spec.heads(),
           .rotary_base = spec.rotary_base(),
@@ -53,6 +96,7 @@ SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
 
 MixerConfig MixerFromSpec(const v1::MixerSpec& spec) {
   if (spec.has_performer()) return PerformerFromSpec(spec.performer());
+  if (spec.has_polysketch()) return PolysketchFromSpec(spec.polysketch());
   if (spec.has_slim()) return SlimFromSpec(spec.slim());
   if (spec.has_delta()) {
     const v1::DeltaSpec& delta = spec.delta();

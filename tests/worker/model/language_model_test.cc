@@ -82,6 +82,17 @@ ModelConfig DroppingAttention(ModelConfig config) {
   return config;
 }
 
+// Blocks of three tokens, so that texts have whole blocks and an unfinished one.
+PolysketchMixerConfig Polysketch(PolysketchMode mode, PolysketchNorm norm, int64_t degree = 4) {
+  return {.heads = 2,
+          .mode = mode,
+          .norm = norm,
+          .degree = degree,
+          .sketch_size = 5,
+          .block = 3,
+          .c0 = 0.5};
+}
+
 // Every mixer option, and both hybrids of the DeltaNet paper in small.
 std::vector<NamedModel> Models() {
   const DeltaMixerConfig delta{.heads = 2};
@@ -124,6 +135,20 @@ std::vector<NamedModel> Models() {
                                   .features = FeatureFunction::kElu1,
                                   .feature_count = 9,
                                   .rows = kernels::FeatureRows::kIndependent}})},
+      {"PolysketchPolynomial",
+       Tiny({Polysketch(PolysketchMode::kPolynomial, PolysketchNorm::kShared)})},
+      {"PolysketchRandom",
+       Tiny({Polysketch(PolysketchMode::kRandomSketch, PolysketchNorm::kShared)})},
+      {"PolysketchRandomWithoutNorm",
+       Tiny({Polysketch(PolysketchMode::kRandomSketch, PolysketchNorm::kNone, 8)})},
+      {"PolysketchLearned",
+       Tiny({Polysketch(PolysketchMode::kLearnedSketch, PolysketchNorm::kNone)})},
+      {"PolysketchRandomMixed",
+       Tiny({Polysketch(PolysketchMode::kRandomSketchMixed, PolysketchNorm::kShared)})},
+      {"PolysketchLearnedMixed",
+       Tiny({Polysketch(PolysketchMode::kLearnedSketchMixed, PolysketchNorm::kSeparate)})},
+      {"PolysketchLearnedMixedWithoutNorm",
+       Tiny({Polysketch(PolysketchMode::kLearnedSketchMixed, PolysketchNorm::kNone, 2)})},
       {"Slim", Tiny({SlimMixerConfig{.heads = 2}})},
       {"SlimOfThePaper", With(Tiny({SlimMixerConfig{.heads = 2}}), {.projections = true}, false)},
       {"SlimMagnitude",

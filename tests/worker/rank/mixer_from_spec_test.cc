@@ -49,6 +49,45 @@ TEST(MixerFromSpecTest, CarriesEveryFieldOfSlim) {
   EXPECT_EQ(mixer.denominator_epsilon, 0.5);
 }
 
+TEST(MixerFromSpecTest, CarriesEveryFieldOfPolysketch) {
+  const auto mixer = std::get<PolysketchMixerConfig>(
+      Mixer("{polysketch: {heads: 3, rotary_base: 90, mode: random_sketch_mixed, norm: none, "
+            "degree: 8, sketch_size: 16, block: 77, sketch_scale: official, hadamard: true, "
+            "c0: 0.25, kappa: 3}}"));
+  EXPECT_EQ(mixer.heads, 3);
+  EXPECT_EQ(mixer.rotary_base, 90);
+  EXPECT_EQ(mixer.mode, PolysketchMode::kRandomSketchMixed);
+  EXPECT_EQ(mixer.norm, PolysketchNorm::kNone);
+  EXPECT_EQ(mixer.degree, 8);
+  EXPECT_EQ(mixer.sketch_size, 16);
+  EXPECT_EQ(mixer.block, 77);
+  EXPECT_EQ(mixer.sketch_scale, kernels::SketchScale::kOfficial);
+  EXPECT_EQ(mixer.sketch_matrices, kernels::SketchMatrices::kHadamard);
+  EXPECT_EQ(mixer.c0, 0.25);
+  EXPECT_EQ(mixer.kappa, 3);
+}
+
+TEST(MixerFromSpecTest, KnowsEveryModeAndNormOfPolysketch) {
+  const std::pair<const char*, PolysketchMode> modes[] = {
+      {"polynomial", PolysketchMode::kPolynomial},
+      {"random_sketch", PolysketchMode::kRandomSketch},
+      {"learned_sketch", PolysketchMode::kLearnedSketch},
+      {"random_sketch_mixed", PolysketchMode::kRandomSketchMixed},
+      {"learned_sketch_mixed", PolysketchMode::kLearnedSketchMixed}};
+  for (const auto& [name, mode] : modes) {
+    const MixerConfig mixer = Mixer(absl::StrCat("{polysketch: {heads: 4, mode: ", name, "}}"));
+    EXPECT_EQ(std::get<PolysketchMixerConfig>(mixer).mode, mode);
+  }
+  const std::pair<const char*, PolysketchNorm> norms[] = {{"none", PolysketchNorm::kNone},
+                                                          {"shared", PolysketchNorm::kShared},
+                                                          {"separate", PolysketchNorm::kSeparate}};
+  for (const auto& [name, norm] : norms) {
+    const MixerConfig mixer =
+        Mixer(absl::StrCat("{polysketch: {heads: 4, mode: polynomial, norm: ", name, "}}"));
+    EXPECT_EQ(std::get<PolysketchMixerConfig>(mixer).norm, norm);
+  }
+}
+
 TEST(MixerFromSpecTest, KnowsEveryFeatureFunctionAndKindOfRows) {
   const std::pair<const char*, FeatureFunction> functions[] = {
       {"square", FeatureFunction::kSquare},
@@ -86,6 +125,18 @@ TEST(MixerFromSpecTest, EveryFieldIsInTheCanonicalText) {
     EXPECT_NE(Canonical(Mixer(absl::StrCat("{slim: {", slim, ", ", change, "}}"))),
               Canonical(Mixer(absl::StrCat("{slim: {", slim, "}}"))))
         << change;
+  }
+  const std::string sketch = "heads: 3, mode: random_sketch, degree: 8";
+  for (const char* change : {"rotary_base: 9", "norm: none", "sketch_size: 64", "block: 64",
+                             "sketch_scale: official", "hadamard: true", "c0: 0", "kappa: 7"}) {
+    EXPECT_NE(Canonical(Mixer(absl::StrCat("{polysketch: {", sketch, ", ", change, "}}"))),
+              Canonical(Mixer(absl::StrCat("{polysketch: {", sketch, "}}"))))
+        << change;
+  }
+  for (const char* change :
+       {"{polysketch: {heads: 3, degree: 2}}",
+        "{polysketch: {heads: 3, mode: random_sketch_mixed}}", "{polysketch: {heads: 4}}"}) {
+    EXPECT_NE(Canonical(Mixer(change)), Canonical(Mixer("{polysketch: {heads: 3}}"))) << change;
   }
   EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")), Canonical(Mixer("{slim: {heads: 6}}")));
   EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")),

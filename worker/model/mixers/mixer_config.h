@@ -9,14 +9,15 @@
 #include "worker/model/mixers/delta/delta_config.h"
 #include "worker/model/mixers/mixer_place.h"
 #include "worker/model/mixers/performer/performer_config.h"
+#include "worker/model/mixers/polysketch/polysketch_config.h"
 #include "worker/model/mixers/slim/slim_config.h"
 #include "worker/model/mixers/softmax/softmax_config.h"
 #include "worker/model/problems.h"
 
 namespace weft::worker {
 
-using MixerConfig =
-    std::variant<DeltaMixerConfig, PerformerMixerConfig, SlimMixerConfig, SoftmaxMixerConfig>;
+using MixerConfig = std::variant<DeltaMixerConfig, PerformerMixerConfig, PolysketchMixerConfig,
+                                 SlimMixerConfig, SoftmaxMixerConfig>;
 
 // The mechanism's name in specs, metrics and reports.
 inline absl::string_view NameOf(const MixerConfig& mixer) {

@@ -1,6 +1,7 @@
 #include "worker/model/mixers/delta/delta_mixer.h"
 #include "worker/model/mixers/linear_attention/linear_attention_mixer.h"
 #include "worker/model/mixers/mixer.h"
+#include "worker/model/mixers/polysketch/polysketch_mixer.h"
 #include "worker/model/mixers/softmax/softmax_mixer.h"
 
 namespace weft::worker {
@@ -16,6 +17,10 @@ struct MixerOf<DeltaMixerConfig> {
 template <>
 struct MixerOf<PerformerMixerConfig> {
   using Type = LinearAttentionMixer;
+};
+template <>
+struct MixerOf<PolysketchMixerConfig> {
+  using Type = PolysketchMixer;
 };
 template <>
 struct MixerOf<SlimMixerConfig> {
