@@ -16,31 +16,23 @@ namespace weft::kernels::scatterbrain {
 // logits are products of them; v1 is a value with a one behind it, so that one product with weights
 // gives both the sum of values and the normaliser.
 struct HeadSpace {
-  HeadSpace(const ScatterbrainProblem& p, const Tiles& tiles, bool backward, Carver& carver)
+  HeadSpace(const ScatterbrainProblem& p, bool backward, Carver& carver)
       : query_u(carver.Take(p.queries * p.key_dim)),
         key_u(carver.Take(p.keys * p.key_dim)),
         v1(carver.Take(p.keys * (p.value_dim + 1))),
         phi(carver.Take(p.queries * p.features)),
         psi(carver.Take(p.keys * p.features)),
         query_scale(carver.Take(p.queries)),
-        key_scale(carver.Take(p.keys)),
-        key_sums(carver.Take(std::max(tiles.key_sums(), backward ? tiles.query_sums() : 0) *
-                             p.features * (p.value_dim + 1))),
-        outside(carver.Take(
-            (tiles.one_sum() ? 1
-                             : std::max(tiles.query_tiles(), backward ? tiles.key_tiles() : 0)) *
-            p.features * (p.value_dim + 1))),
-        outside_scale(carver.Take(tiles.query_tiles())) {
+        key_scale(carver.Take(p.keys)) {
     if (!backward) {
-      o = carver.Take(p.queries * p.value_dim);
+      o1 = carver.Take(p.queries * (p.value_dim + 1));
       reference = carver.Take(p.queries);
       exact_mass = carver.Take(p.queries);
-      low_rank_mass = carver.Take(p.queries);
       return;
     }
     g1 = carver.Take(p.queries * (p.value_dim + 1));
+    g1_outside = carver.Take(p.queries * (p.value_dim + 1));
     log_normaliser = carver.Take(p.queries);
-    key_outside_scale = carver.Take(tiles.key_tiles());
     d_phi = carver.Take(p.queries * p.features);
     d_psi = carver.Take(p.keys * p.features);
     d_query_u = carver.Take(p.queries * p.key_dim);
@@ -51,37 +43,32 @@ struct HeadSpace {
     d_key_scale = carver.Take(p.keys);
   }
 
-  float* query_u;        // [T, D]
-  float* key_u;          // [S, D]
-  float* v1;             // [S, Dv + 1]
-  float* phi;            // [T, r]
-  float* psi;            // [S, r]; zeros for padding
-  float* query_scale;    // [T]: logarithm of what phi is to be multiplied by; -infinity where the
-                         // support covers all, so that every low-rank weight is zero
-  float* key_scale;      // [S]: m
-  float* key_sums;       // one a key sum: psi^T v1, times exp(m_j - m of the tile's last key)
-  float* outside;        // [r, Dv + 1] a query tile, or one: the sum of psi^T v1 over the keys that
-                         // the tile does not fill in, times exp(m_j - outside_scale)
-  float* outside_scale;  // [query tiles]
+  float* query_u;      // [T, D]
+  float* key_u;        // [S, D]
+  float* v1;           // [S, Dv + 1]
+  float* phi;          // [T, r]
+  float* psi;          // [S, r]; zeros for padding
+  float* query_scale;  // [T]: logarithm of what phi is to be multiplied by; -infinity where the
+                       // support covers all, so that every low-rank weight is zero
+  float* key_scale;    // [S]: m
 
   // Forward alone. In units of exp(reference_i):
-  float* o = nullptr;              // [T, Dv]
-  float* reference = nullptr;      // [T]
-  float* exact_mass = nullptr;     // [T]: the normaliser's two parts
-  float* low_rank_mass = nullptr;  // [T]
+  float* o1 = nullptr;  // [T, Dv + 1]: the sum of values, and the low-rank part of the normaliser
+  float* reference = nullptr;   // [T]
+  float* exact_mass = nullptr;  // [T]: the exact part of the normaliser
 
   // Backward alone.
   float* g1 = nullptr;  // [T, Dv + 1]: the gradient of o, and -mean: what the normaliser gets
-  float* log_normaliser = nullptr;     // [T]
-  float* key_outside_scale = nullptr;  // [key tiles]
-  float* d_phi = nullptr;              // [T, r]
-  float* d_psi = nullptr;              // [S, r]
-  float* d_query_u = nullptr;          // [T, D]
-  float* d_key_u = nullptr;            // [S, D]
-  float* d_v = nullptr;                // [S, Dv]
-  float* top_feature = nullptr;        // [S]: the signed row of W where a key's exponent is largest
-  float* top_key = nullptr;            // [1]: the key whose exponent is the largest of all
-  float* d_key_scale = nullptr;        // [S]: what m gets from a key, by epsilon
+  float* g1_outside = nullptr;  // [T, Dv + 1]: for the keys outside the filled tiles (low_rank.h)
+  float* log_normaliser = nullptr;  // [T]
+  float* d_phi = nullptr;           // [T, r]
+  float* d_psi = nullptr;           // [S, r]
+  float* d_query_u = nullptr;       // [T, D]
+  float* d_key_u = nullptr;         // [S, D]
+  float* d_v = nullptr;             // [S, Dv]
+  float* top_feature = nullptr;     // [S]: the signed row of W where a key's exponent is largest
+  float* top_key = nullptr;         // [1]: the key whose exponent is the largest of all
+  float* d_key_scale = nullptr;     // [S]: what m gets from a key, by epsilon
 };
 
 // One head and all that belongs to it.
@@ -97,7 +84,6 @@ struct HeadTask {
   int64_t head;
   HeadSpace space;
 
-  [[nodiscard]] int64_t sum_count() const { return p.features * (p.value_dim + 1); }
   // m of the keys that query i may see; -infinity when all of them are padding.
   [[nodiscard]] float SeenScale(int64_t i) const {
     return space.key_scale[p.causal ? i : p.keys - 1];

@@ -1,7 +1,6 @@
 #include "kernels/attention/scatterbrain/cpu/low_rank.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "kernels/device/cpu/gemm.h"
@@ -13,266 +12,288 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr Transpose kPlain = Transpose::kNo;
 constexpr Transpose kTransposed = Transpose::kYes;
 
-// Rows of the [r, Dv + 1] sums that one task adds up.
-constexpr int64_t kSumRows = 16;
+// Columns or rows of a sum that one task takes, about.
+constexpr int64_t kPart = 32;
 
-struct TileSpace {
-  TileSpace(const ScatterbrainProblem& p, Carver& carver)
-      : rows(carver.Take(kTile * (p.value_dim + 1))),
-        factors(carver.Take(kTile)),
-        scaled(carver.Take(kTotalTile * (p.value_dim + 1))) {}
-  float* rows;     // [rows, Dv + 1]
-  float* factors;  // [rows]
-  float* scaled;   // [rows of a sum, Dv + 1]
+int64_t PartsOf(int64_t width) { return std::max<int64_t>(1, width / kPart); }
+
+// Part number `part` of `parts` nearly equal ones.
+struct Stretch {
+  Stretch(int64_t width, int64_t parts, int64_t part)
+      : first(width * part / parts), count(width * (part + 1) / parts - first) {}
+  int64_t first;
+  int64_t count;
 };
 
-// exp(scale - reference), where both may be minus infinity: nothing has no weight.
+// exp(scale - reference); nothing has no weight.
 float Fading(const VectorTable& vector, float scale, float reference) {
   if (scale == kNothing) return 0.0F;
+  if (scale == reference) return 1.0F;
   float fading = scale - reference;
   vector.exp(&fading, &fading, 1);
   return fading;
 }
 
-// The stretch of the flattened [r, Dv + 1] sums that a part covers.
-struct Stretch {
-  Stretch(const HeadTask& task, int64_t part)
-      : first(part * kSumRows * (task.p.value_dim + 1)),
-        count(std::min(first + kSumRows * (task.p.value_dim + 1), task.sum_count()) - first) {}
-  int64_t first;
-  int64_t count;
+// The m of the last key of a tile: of all keys up to it, when causal.
+float LastScale(const HeadTask& task, int64_t key_tile) {
+  return task.space.key_scale[std::min((key_tile + 1) * task.tiles.tile(), task.p.keys) - 1];
+}
+
+// The m that the sums outside a tile of queries are relative to.
+float OutsideScale(const HeadTask& task, int64_t query_tile) {
+  if (!task.p.causal) return task.p.keys == 0 ? kNothing : LastScale(task, 0);
+  const int64_t tiles = task.tiles.Filled(query_tile).begin;
+  return tiles == 0 ? kNothing : LastScale(task, tiles - 1);
+}
+
+// ---- A running sum of products
+
+struct SumSpace {
+  SumSpace(const ScatterbrainProblem& p, Carver& carver)
+      : sum(carver.Take(std::max(p.features * 2 * kPart, 2 * kPart * (p.value_dim + 1)))),
+        rows(carver.Take(kTile * (p.value_dim + 1))) {}
+  float* sum;
+  float* rows;  // of a tile, scaled
 };
 
-// sum = sum * fading + addend, elementwise.
-void Fold(const VectorTable& vector, float fading, const float* addend, float* sum, int64_t count) {
-  if (fading == 1.0F) {
-    vector.add(addend, sum, sum, count);
-  } else {
-    vector.combine(1.0F, addend, fading, sum, sum, count);
+// sum [features of a part, columns of a part] of features^T rows over tiles of tokens.
+class RunningSum {
+ public:
+  // features [n, r], rows [n, Dv + 1].
+  RunningSum(const HeadTask& task, const float* features, Stretch feature_part, const float* rows,
+             Stretch value_part)
+      : task_(task),
+        features_(features),
+        feature_part_(feature_part),
+        rows_(rows),
+        value_part_(value_part),
+        space_(ThreadSpace<SumSpace>(task.p)) {}
+
+  void Clear() {
+    std::fill_n(space_.sum, feature_part_.count * value_part_.count, 0.0F);
+    scale_ = kNothing;
+    empty_ = true;
+  }
+  [[nodiscard]] bool empty() const { return empty_; }
+  [[nodiscard]] const float* sum() const { return space_.sum; }
+  [[nodiscard]] float scale() const { return scale_; }
+
+  // The sum is relative to `scale` from now on: its terms times exp(before - scale), or, where
+  // `towards` the smaller scale, times exp(scale - before).
+  void MoveUp(float scale) { Move(scale, Fading(task_.vector, scale_, scale)); }
+  void MoveDown(float scale) { Move(scale, Fading(task_.vector, scale, scale_)); }
+
+  // Adds the tokens of a tile. `scales`: their own, to be taken relative to the sum's; null where
+  // all are equal.
+  void Add(const TileRows& tile, const float* scales) {
+    const int64_t width = task_.p.value_dim + 1;
+    const float* rows = rows_ + tile.first * width + value_part_.first;
+    int64_t stride = width;
+    if (scales != nullptr && scales[tile.first] != scale_) {
+      for (int64_t t = tile.first; t < tile.last; ++t) {
+        task_.vector.scale(Fading(task_.vector, scales[t], scale_),
+                           rows_ + t * width + value_part_.first,
+                           space_.rows + (t - tile.first) * value_part_.count, value_part_.count);
+      }
+      rows = space_.rows;
+      stride = value_part_.count;
+    }
+    Gemm(kTransposed, kPlain, feature_part_.count, value_part_.count, tile.count(), 1.0F,
+         features_ + tile.first * task_.p.features + feature_part_.first, task_.p.features, rows,
+         stride, 1.0F, space_.sum, value_part_.count);
+    empty_ = false;
+  }
+
+  // to [n, columns] = or += features [n, r] of a tile times the sum (whose part is all features).
+  void TimesFeatures(const TileRows& tile, const float* features, bool accumulate, float* to,
+                     int64_t stride) const {
+    Gemm(kPlain, kPlain, tile.count(), value_part_.count, task_.p.features, 1.0F,
+         features + tile.first * task_.p.features, task_.p.features, space_.sum, value_part_.count,
+         accumulate ? 1.0F : 0.0F, to + tile.first * stride + value_part_.first, stride);
+  }
+  // to [n, features of the part] = or += rows [n, Dv + 1] of a tile times the sum transposed.
+  void TimesRows(const TileRows& tile, const float* rows, bool accumulate, float* to) const {
+    const int64_t width = task_.p.value_dim + 1;
+    Gemm(kPlain, kTransposed, tile.count(), feature_part_.count, width, 1.0F,
+         rows + tile.first * width, width, space_.sum, width, accumulate ? 1.0F : 0.0F,
+         to + tile.first * task_.p.features + feature_part_.first, task_.p.features);
+  }
+
+ private:
+  void Move(float scale, float fading) {
+    if (scale_ != kNothing && fading != 1.0F) {
+      const int64_t count = feature_part_.count * value_part_.count;
+      task_.vector.scale(fading, space_.sum, space_.sum, count);
+    }
+    scale_ = scale;
+  }
+
+  const HeadTask& task_;
+  const float* features_;
+  const Stretch feature_part_;
+  const float* rows_;
+  const Stretch value_part_;
+  const SumSpace space_;
+  float scale_ = kNothing;
+  bool empty_ = true;
+};
+
+// ---- Which tiles are outside of which
+
+// For each tile of queries use(tile, accumulate), with all key tiles added that are outside of it:
+// first those before, then, unless causal, those behind.
+template <typename Use>
+void OverKeys(const HeadTask& task, RunningSum& sum, const Use& use) {
+  const Tiles& tiles = task.tiles;
+  const float* const scales = task.p.causal ? task.space.key_scale : nullptr;
+  const auto add = [&](int64_t tile) {
+    if (task.p.causal) sum.MoveUp(LastScale(task, tile));
+    sum.Add(TileRows(tile, task.p.keys, tiles.tile()), scales);
+  };
+  sum.Clear();
+  int64_t next = 0;
+  for (int64_t tile = 0; tile < tiles.query_tiles(); ++tile) {
+    for (; next < tiles.Filled(tile).begin; ++next) add(next);
+    use(tile, /*accumulate=*/false);
+  }
+  if (task.p.causal) return;
+  sum.Clear();
+  next = tiles.key_tiles() - 1;
+  for (int64_t tile = tiles.query_tiles() - 1; tile >= 0; --tile) {
+    for (; next >= tiles.Filled(tile).end; --next) add(next);
+    use(tile, /*accumulate=*/true);
   }
 }
 
-// The one sum of all sum tiles.
-void SumAll(const HeadTask& task, int64_t tiles, Stretch stretch) {
-  float* const to = task.space.outside + stretch.first;
-  std::fill_n(to, stretch.count, 0.0F);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    task.vector.add(task.space.key_sums + tile * task.sum_count() + stretch.first, to, to,
-                    stretch.count);
+// The same with queries and keys in each other's place.
+template <typename Use>
+void OverQueries(const HeadTask& task, RunningSum& sum, const Use& use) {
+  const Tiles& tiles = task.tiles;
+  const auto add = [&](int64_t tile) {
+    // An earlier tile has fewer keys outside: a smaller scale.
+    if (task.p.causal) sum.MoveDown(OutsideScale(task, tile));
+    sum.Add(TileRows(tile, task.p.queries, tiles.tile()), nullptr);
+  };
+  sum.Clear();
+  int64_t next = tiles.query_tiles() - 1;
+  for (int64_t tile = tiles.key_tiles() - 1; tile >= 0; --tile) {
+    for (; next >= 0 && tiles.Filled(next).begin > tile; --next) add(next);
+    use(tile, /*accumulate=*/false);
+  }
+  if (task.p.causal) return;
+  sum.Clear();
+  next = 0;
+  for (int64_t tile = 0; tile < tiles.key_tiles(); ++tile) {
+    for (; next < tiles.query_tiles() && tiles.Filled(next).end <= tile; ++next) add(next);
+    use(tile, /*accumulate=*/true);
   }
 }
 
-float LastScale(const HeadTask& task, int64_t key_tile) {
-  return task.space.key_scale[std::min((key_tile + 1) * kTile, task.p.keys) - 1];
+// Some columns of the rows of a tile become zero, or are multiplied by a factor a row.
+void ClearRows(const TileRows& tile, Stretch columns, int64_t stride, float* rows) {
+  for (int64_t t = tile.first; t < tile.last; ++t) {
+    std::fill_n(rows + t * stride + columns.first, columns.count, 0.0F);
+  }
 }
-
-// Which sum a tile of queries or keys uses.
-float* OutsideOf(const HeadTask& task, int64_t tile) {
-  return task.space.outside + (task.tiles.one_sum() ? 0 : tile) * task.sum_count();
+template <typename Factor>
+void ScaleRows(const HeadTask& task, const TileRows& tile, Stretch columns, int64_t stride,
+               const Factor& factor, float* rows) {
+  for (int64_t t = tile.first; t < tile.last; ++t) {
+    const float by = factor(t);
+    float* const row = rows + t * stride + columns.first;
+    if (by != 1.0F) task.vector.scale(by, row, row, columns.count);
+  }
 }
 
 }  // namespace
 
-int64_t SumParts(const ScatterbrainProblem& p) { return TilesOf(p.features, kSumRows); }
+int64_t ValueParts(const ScatterbrainProblem& p) { return PartsOf(p.value_dim + 1); }
+int64_t FeatureParts(const ScatterbrainProblem& p) { return PartsOf(p.features); }
 
-void KeySum(const HeadTask& task, int64_t sum_tile) {
+void OutsideValues(const HeadTask& task, int64_t value_part) {
   const ScatterbrainProblem& p = task.p;
   const int64_t width = p.value_dim + 1;
-  const int64_t first = sum_tile * task.tiles.sum_tile();
-  const int64_t last = std::min(first + task.tiles.sum_tile(), p.keys);
-  const float* v1 = task.space.v1 + first * width;
-  if (p.causal) {
-    const auto space = ThreadSpace<TileSpace>(p);
-    const float scale = task.space.key_scale[last - 1];
-    for (int64_t j = first; j < last; ++j) {
-      task.vector.scale(Fading(task.vector, task.space.key_scale[j], scale),
-                        task.space.v1 + j * width, space.scaled + (j - first) * width, width);
+  const Stretch part(width, ValueParts(p), value_part);
+  RunningSum sum(task, task.space.psi, Stretch(p.features, 1, 0), task.space.v1, part);
+  OverKeys(task, sum, [&](int64_t tile, bool accumulate) {
+    const TileRows rows(tile, p.queries, task.tiles.tile());
+    if (sum.empty()) {
+      if (!accumulate) ClearRows(rows, part, width, task.space.o1);
+      return;
     }
-    v1 = space.scaled;
-  }
-  Gemm(kTransposed, kPlain, p.features, width, last - first, 1.0F,
-       task.space.psi + first * p.features, p.features, v1, width, 0.0F,
-       task.space.key_sums + sum_tile * task.sum_count(), width);
+    sum.TimesFeatures(rows, task.space.phi, accumulate, task.space.o1, width);
+    if (!p.causal) return;
+    ScaleRows(
+        task, rows, part, width,
+        [&](int64_t i) { return Fading(task.vector, sum.scale(), task.SeenScale(i)); },
+        task.space.o1);
+  });
 }
 
-void SumOutside(const HeadTask& task, int64_t part) {
-  const Stretch stretch(task, part);
-  const HeadSpace& space = task.space;
-  const int64_t query_tiles = task.tiles.query_tiles();
-  if (task.tiles.one_sum()) {
-    SumAll(task, task.tiles.key_sums(), stretch);
-    if (part == 0 && task.p.keys > 0) {
-      std::fill_n(space.outside_scale, query_tiles, task.SeenScale(0));
-    }
-    return;
-  }
-  // Keys before the filled tiles: a running sum, in units of the last key's scale.
-  float scale = kNothing;
-  int64_t next = 0;
-  for (int64_t tile = 0; tile < query_tiles; ++tile) {
-    float* const to = OutsideOf(task, tile) + stretch.first;
-    if (tile == 0) {
-      std::fill_n(to, stretch.count, 0.0F);
-    } else {
-      std::copy_n(to - task.sum_count(), stretch.count, to);
-    }
-    for (; next < task.tiles.Filled(tile).begin; ++next) {
-      const float before = scale;
-      scale = LastScale(task, next);
-      Fold(task.vector, before == scale ? 1.0F : Fading(task.vector, before, scale),
-           space.key_sums + next * task.sum_count() + stretch.first, to, stretch.count);
-    }
-    if (part == 0) space.outside_scale[tile] = task.p.causal ? scale : task.SeenScale(tile);
-  }
-  if (task.p.causal) return;
-  // Keys behind them. The sum grows in the place of the last tile's, which is then its own.
-  const auto tile_space = ThreadSpace<TileSpace>(task.p);
-  float* const behind = tile_space.scaled;
-  std::fill_n(behind, stretch.count, 0.0F);
-  next = task.tiles.key_tiles() - 1;
-  for (int64_t tile = query_tiles - 1; tile >= 0; --tile) {
-    for (; next >= task.tiles.Filled(tile).end; --next) {
-      task.vector.add(space.key_sums + next * task.sum_count() + stretch.first, behind, behind,
-                      stretch.count);
-    }
-    float* const to = OutsideOf(task, tile) + stretch.first;
-    task.vector.add(behind, to, to, stretch.count);
-  }
-}
-
-void StartQueries(const HeadTask& task, int64_t tile) {
+void ScaleGradients(const HeadTask& task, int64_t tile) {
   const ScatterbrainProblem& p = task.p;
-  const HeadSpace& space = task.space;
   const int64_t width = p.value_dim + 1;
-  const int64_t first = tile * kTile;
-  const int64_t count = std::min(kTile, p.queries - first);
-  const auto tile_space = ThreadSpace<TileSpace>(p);
-  Gemm(kPlain, kPlain, count, width, p.features, 1.0F, space.phi + first * p.features, p.features,
-       OutsideOf(task, tile), width, 0.0F, tile_space.rows, width);
-  for (int64_t i = first; i < first + count; ++i) {
-    const float* const row = tile_space.rows + (i - first) * width;
-    const float seen = p.keys == 0 ? kNothing : task.SeenScale(i);
-    const float fading = p.keys == 0 || space.query_scale[i] == kNothing
-                             ? 0.0F
-                             : Fading(task.vector, space.outside_scale[tile], seen);
-    task.vector.scale(fading, row, space.o + i * p.value_dim, p.value_dim);
-    space.low_rank_mass[i] = fading * row[p.value_dim];
-    space.exact_mass[i] = 0.0F;
-    space.reference[i] = seen == kNothing ? kNothing : space.query_scale[i] + seen;
-  }
-}
-
-void StartQueryGradients(const HeadTask& task, int64_t tile) {
-  const ScatterbrainProblem& p = task.p;
-  const HeadSpace& space = task.space;
-  const int64_t width = p.value_dim + 1;
-  const int64_t first = tile * kTile;
-  const int64_t count = std::min(kTile, p.queries - first);
-  const auto tile_space = ThreadSpace<TileSpace>(p);
-  for (int64_t i = first; i < first + count; ++i) {
-    const float exponent = p.keys == 0 || space.query_scale[i] == kNothing
-                               ? kNothing
-                               : space.query_scale[i] + space.outside_scale[tile];
-    tile_space.factors[i - first] = Fading(task.vector, exponent, space.log_normaliser[i]);
-    task.vector.scale(tile_space.factors[i - first], space.g1 + i * width,
-                      tile_space.rows + (i - first) * width, width);
-  }
-  Gemm(kPlain, kTransposed, count, p.features, width, 1.0F, tile_space.rows, width,
-       OutsideOf(task, tile), width, 0.0F, space.d_phi + first * p.features, p.features);
-  std::fill_n(space.d_query_u + first * p.key_dim, count * p.key_dim, 0.0F);
-}
-
-void QuerySum(const HeadTask& task, int64_t sum_tile) {
-  const ScatterbrainProblem& p = task.p;
-  const HeadSpace& space = task.space;
-  const int64_t width = p.value_dim + 1;
-  const int64_t first = sum_tile * task.tiles.sum_tile();
-  const int64_t last = std::min(first + task.tiles.sum_tile(), p.queries);
-  const auto tile_space = ThreadSpace<TileSpace>(p);
-  for (int64_t i = first; i < last; ++i) {
-    const float exponent = p.keys == 0 || space.query_scale[i] == kNothing
-                               ? kNothing
-                               : space.query_scale[i] + space.outside_scale[i / kTile];
-    task.vector.scale(Fading(task.vector, exponent, space.log_normaliser[i]), space.g1 + i * width,
-                      tile_space.scaled + (i - first) * width, width);
-  }
-  Gemm(kTransposed, kPlain, p.features, width, last - first, 1.0F, space.phi + first * p.features,
-       p.features, tile_space.scaled, width, 0.0F, space.key_sums + sum_tile * task.sum_count(),
-       width);
-}
-
-void SumOutsideKeys(const HeadTask& task, int64_t part) {
-  const Stretch stretch(task, part);
-  const HeadSpace& space = task.space;
-  const int64_t key_tiles = task.tiles.key_tiles();
-  const int64_t query_tiles = task.tiles.query_tiles();
-  if (task.tiles.one_sum()) {
-    SumAll(task, task.tiles.query_sums(), stretch);
-    if (part == 0 && task.p.keys > 0) {
-      std::fill_n(space.key_outside_scale, key_tiles, task.SeenScale(0));
-    }
-    return;
-  }
-  // Queries behind the tiles that fill a key in: a sum that grows from the last tile.
-  float scale = task.p.causal ? kNothing : 0.0F;
-  int64_t next = query_tiles - 1;
-  for (int64_t tile = key_tiles - 1; tile >= 0; --tile) {
-    float* const to = OutsideOf(task, tile) + stretch.first;
-    if (tile == key_tiles - 1) {
-      std::fill_n(to, stretch.count, 0.0F);
-    } else {
-      std::copy_n(to + task.sum_count(), stretch.count, to);
-    }
-    for (; next >= 0 && task.tiles.Filled(next).begin > tile; --next) {
-      // An earlier tile's outside holds fewer keys: its scale is smaller, or the same.
-      const float before = scale;
-      scale = space.outside_scale[next];
-      const float fading =
-          before == kNothing || before == scale ? 1.0F : Fading(task.vector, scale, before);
-      Fold(task.vector, fading, space.key_sums + next * task.sum_count() + stretch.first, to,
-           stretch.count);
-    }
-    if (part == 0) space.key_outside_scale[tile] = scale;
-  }
-  if (task.p.causal) return;
-  const auto tile_space = ThreadSpace<TileSpace>(task.p);
-  float* const before = tile_space.scaled;
-  std::fill_n(before, stretch.count, 0.0F);
-  next = 0;
-  for (int64_t tile = 0; tile < key_tiles; ++tile) {
-    for (; next < query_tiles && task.tiles.Filled(next).end <= tile; ++next) {
-      task.vector.add(space.key_sums + next * task.sum_count() + stretch.first, before, before,
-                      stretch.count);
-    }
-    float* const to = OutsideOf(task, tile) + stretch.first;
-    task.vector.add(before, to, to, stretch.count);
-    if (part == 0) space.key_outside_scale[tile] = task.SeenScale(0);
-  }
-}
-
-void StartKeyGradients(const HeadTask& task, int64_t tile) {
-  const ScatterbrainProblem& p = task.p;
-  const HeadSpace& space = task.space;
-  const int64_t width = p.value_dim + 1;
-  const int64_t first = tile * kTile;
-  const int64_t count = std::min(kTile, p.keys - first);
-  const float* const outside = OutsideOf(task, tile);
-  float* const d_psi = space.d_psi + first * p.features;
-  float* const d_v = space.d_v + first * p.value_dim;
-  std::fill_n(space.d_key_u + first * p.key_dim, count * p.key_dim, 0.0F);
-  Gemm(kPlain, kTransposed, count, p.features, width, 1.0F, space.v1 + first * width, width,
-       outside, width, 0.0F, d_psi, p.features);
-  Gemm(kPlain, kPlain, count, p.value_dim, p.features, 1.0F, space.psi + first * p.features,
-       p.features, outside, width, 0.0F, d_v, p.value_dim);
-  if (!p.causal) return;
-  for (int64_t j = 0; j < count; ++j) {
-    // No query behind: the sums are zero, and so is their scale's meaning.
-    const float scale = space.key_outside_scale[tile];
+  const TileRows rows(tile, p.queries, task.tiles.tile());
+  const float outside = OutsideScale(task, tile);
+  for (int64_t i = rows.first; i < rows.last; ++i) {
+    const float scale = task.space.query_scale[i];
+    const bool nothing = scale == kNothing || outside == kNothing;
     const float factor =
-        scale == kNothing ? 0.0F : Fading(task.vector, space.key_scale[first + j], scale);
-    task.vector.scale(factor, d_psi + j * p.features, d_psi + j * p.features, p.features);
-    task.vector.scale(factor, d_v + j * p.value_dim, d_v + j * p.value_dim, p.value_dim);
+        nothing ? 0.0F : Fading(task.vector, scale + outside, task.space.log_normaliser[i]);
+    task.vector.scale(factor, task.space.g1 + i * width, task.space.g1_outside + i * width, width);
   }
+}
+
+void OutsideQueryGradients(const HeadTask& task, int64_t feature_part) {
+  const ScatterbrainProblem& p = task.p;
+  const Stretch part(p.features, FeatureParts(p), feature_part);
+  RunningSum sum(task, task.space.psi, part, task.space.v1, Stretch(p.value_dim + 1, 1, 0));
+  OverKeys(task, sum, [&](int64_t tile, bool accumulate) {
+    const TileRows rows(tile, p.queries, task.tiles.tile());
+    if (!sum.empty()) {
+      sum.TimesRows(rows, task.space.g1_outside, accumulate, task.space.d_phi);
+    } else if (!accumulate) {
+      ClearRows(rows, part, p.features, task.space.d_phi);
+    }
+  });
+}
+
+void OutsideKeyGradients(const HeadTask& task, int64_t feature_part) {
+  const ScatterbrainProblem& p = task.p;
+  const Stretch part(p.features, FeatureParts(p), feature_part);
+  RunningSum sum(task, task.space.phi, part, task.space.g1_outside, Stretch(p.value_dim + 1, 1, 0));
+  OverQueries(task, sum, [&](int64_t tile, bool accumulate) {
+    const TileRows rows(tile, p.keys, task.tiles.tile());
+    if (sum.empty()) {
+      if (!accumulate) ClearRows(rows, part, p.features, task.space.d_psi);
+      return;
+    }
+    sum.TimesRows(rows, task.space.v1, accumulate, task.space.d_psi);
+    if (!p.causal) return;
+    ScaleRows(
+        task, rows, part, p.features,
+        [&](int64_t j) { return Fading(task.vector, task.space.key_scale[j], sum.scale()); },
+        task.space.d_psi);
+  });
+}
+
+void OutsideValueGradients(const HeadTask& task, int64_t value_part) {
+  const ScatterbrainProblem& p = task.p;
+  const Stretch part(p.value_dim, ValueParts(p), value_part);
+  RunningSum sum(task, task.space.phi, Stretch(p.features, 1, 0), task.space.g1_outside, part);
+  OverQueries(task, sum, [&](int64_t tile, bool accumulate) {
+    const TileRows rows(tile, p.keys, task.tiles.tile());
+    if (sum.empty()) {
+      if (!accumulate) ClearRows(rows, part, p.value_dim, task.space.d_v);
+      return;
+    }
+    sum.TimesFeatures(rows, task.space.psi, accumulate, task.space.d_v, p.value_dim);
+    if (!p.causal) return;
+    ScaleRows(
+        task, rows, part, p.value_dim,
+        [&](int64_t j) { return Fading(task.vector, task.space.key_scale[j], sum.scale()); },
+        task.space.d_v);
+  });
 }
 
 }  // namespace weft::kernels::scatterbrain

@@ -1,32 +1,32 @@
-// The low-rank part of one head: sums of features times values over tiles of keys, and their
-// products with the features of queries. Private to the CPU kernels of scatterbrain.
+// The low-rank part of one head that is not written out pair by pair: running sums of features
+// times values over the tiles outside a tile's filled ones, and what they give. Private to the CPU
+// kernels of scatterbrain.
+//
+// A sum runs over all tiles of the head, so it is cut the other way: into parts of its columns or
+// rows, one task each. Sums are used where they are made, and never stored.
 #pragma once
 
 #include "kernels/attention/scatterbrain/cpu/head_space.h"
 
 namespace weft::kernels::scatterbrain {
 
+// Parts of [v, 1], and of the features.
+int64_t ValueParts(const ScatterbrainProblem& p);
+int64_t FeatureParts(const ScatterbrainProblem& p);
+
 // ---- Forward
 
-// key_sums of one tile of `tiles.sum_tile()` keys.
-void KeySum(const HeadTask& task, int64_t sum_tile);
-// How many parts the next step has, each of some rows of the sums.
-int64_t SumParts(const ScatterbrainProblem& p);
-// One part of `outside` from key_sums; part 0 also sets outside_scale.
-void SumOutside(const HeadTask& task, int64_t part);
-// What the sums give the queries of a tile: o, reference, low_rank_mass; no exact mass yet.
-void StartQueries(const HeadTask& task, int64_t tile);
+// One part of o1: phi_i times the sum over keys outside of psi_j [v_j, 1].
+void OutsideValues(const HeadTask& task, int64_t value_part);
 
-// ---- Backward: the same, with queries and keys in each other's place
+// ---- Backward
 
-// d_phi of a tile of queries, from `outside`; g1 is set. No d_query_u yet.
-void StartQueryGradients(const HeadTask& task, int64_t tile);
-// key_sums now hold sums over the queries of a tile of phi g1^T, each times its weight's factor.
-void QuerySum(const HeadTask& task, int64_t sum_tile);
-// One part of `outside`, now [r, Dv + 1] a key tile: the sum over the queries whose tile does not
-// fill the key tile in. Part 0 also sets key_outside_scale.
-void SumOutsideKeys(const HeadTask& task, int64_t part);
-// d_psi and d_v of a tile of keys. No d_key_u yet.
-void StartKeyGradients(const HeadTask& task, int64_t tile);
+// g1_outside of the queries of a tile: their g1 times the factor of their weights outside.
+void ScaleGradients(const HeadTask& task, int64_t tile);
+// One part of d_phi: the same sums times g1_outside.
+void OutsideQueryGradients(const HeadTask& task, int64_t feature_part);
+// One part of d_psi, and one of d_v, from sums over queries of phi_i g1_outside_i.
+void OutsideKeyGradients(const HeadTask& task, int64_t feature_part);
+void OutsideValueGradients(const HeadTask& task, int64_t value_part);
 
 }  // namespace weft::kernels::scatterbrain

@@ -38,8 +38,10 @@ inline bool AnyExact(const HeadTask& task, const Patch& patch) {
   return patch.kind == PatchKind::kReplace || std::holds_alternative<WindowSupport>(task.p.support);
 }
 
-// kept[j] = 0 where query and key j of the chunk met in an earlier round, 1 elsewhere.
-void MarkFirstMeetings(const HeadTask& task, const Chunk& chunk, int64_t query, float* kept);
+// kept[j] = 0 where the query and key j of the chunk met in an earlier round, 1 elsewhere, j <
+// count. False when they met nowhere: kept is then undefined.
+bool MarkFirstMeetings(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t count,
+                       float* kept);
 
 // factors[begin ... end - 1]: what dropout does to a query with these keys of the chunk.
 void DropoutFactors(const HeadTask& task, const Chunk& chunk, int64_t query, int64_t begin,
@@ -49,6 +51,9 @@ void DropoutFactors(const HeadTask& task, const Chunk& chunk, int64_t query, int
 inline bool Contiguous(const int32_t* tokens, int64_t count) {
   return tokens[count - 1] - tokens[0] + 1 == count;
 }
+
+// Before the work on row n of `count` rows of these tokens: brings later ones near.
+void FetchRow(const float* rows, int64_t width, const int32_t* tokens, int64_t count, int64_t n);
 
 // The rows of these tokens, one behind the other: where they are, or copied to `room`.
 float* RowsOf(float* rows, int64_t width, const int32_t* tokens, int64_t count, float* room);

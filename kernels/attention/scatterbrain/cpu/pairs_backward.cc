@@ -136,10 +136,8 @@ class BackwardChunk {
     std::fill(y, y + seen.begin, 0.0F);
     std::fill(y + seen.end, y + count, 0.0F);
     vector_.exp_sum(1.0F, y + seen.begin, task_.space.log_normaliser[i], y + seen.begin, exact);
-    if (chunk_.patch.hash_round > 0 && exact > 0) {
-      MarkFirstMeetings(task_, chunk_, i, space_.kept);
-      vector_.multiply(y, space_.kept, y, exact);
-    }
+    met_ = chunk_.patch.hash_round > 0 && MarkFirstMeetings(task_, chunk_, i, exact, space_.kept);
+    if (met_) vector_.multiply(y, space_.kept, y, exact);
     std::copy_n(y, count, space_.dropped);
     if (!p_.dropout.on() || exact == 0) return;
     DropoutFactors(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
@@ -161,9 +159,7 @@ class BackwardChunk {
                     factor, seen.seen);
     if (chunk_.patch.kind == PatchKind::kReplace) {
       vector_.scale(-1.0F, factor, in_normaliser, exact);
-      if (chunk_.patch.hash_round > 0) {
-        vector_.multiply(in_normaliser, space_.kept, in_normaliser, exact);
-      }
+      if (met_) vector_.multiply(in_normaliser, space_.kept, in_normaliser, exact);
     } else {
       std::copy(factor, factor + seen.begin, in_normaliser);
       std::copy(factor + seen.end, factor + seen.seen, in_normaliser + seen.end);
@@ -203,6 +199,7 @@ class BackwardChunk {
 
   void Scatter(const int32_t* tokens, int64_t count, const float* from, int64_t width, float* d) {
     for (int64_t n = 0; n < count; ++n) {
+      FetchRow(d, width, tokens, count, n);
       float* const row = d + tokens[n] * width;
       vector_.add(row, from + n * width, row, width);
     }
@@ -215,6 +212,7 @@ class BackwardChunk {
   const ChunkSpace& space_;
   const Operands queries_;
   const Operands keys_;
+  bool met_ = false;  // the present query met some key in an earlier round
 };
 
 }  // namespace

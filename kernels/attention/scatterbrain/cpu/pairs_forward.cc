@@ -19,7 +19,7 @@ struct ChunkSpace {
   ChunkSpace(const ScatterbrainProblem& p, Carver& carver)
       : query_u(carver.Take(kRows * p.key_dim)),
         phi(carver.Take(kRows * p.features)),
-        o(carver.Take(kRows * p.value_dim)),
+        o1(carver.Take(kRows * (p.value_dim + 1))),
         key_u(carver.Take(kKeys * p.key_dim)),
         psi(carver.Take(kKeys * p.features)),
         v1(carver.Take(kKeys * (p.value_dim + 1))),
@@ -34,7 +34,7 @@ struct ChunkSpace {
 
   float* query_u;  // rows of the chunk's tokens, where they do not lie together
   float* phi;
-  float* o;
+  float* o1;
   float* key_u;
   float* psi;
   float* v1;
@@ -54,26 +54,24 @@ class ForwardChunk {
       : task_(task), p_(task.p), vector_(task.vector), chunk_(chunk), space_(space) {}
 
   void Run() {
+    const int64_t width = p_.value_dim + 1;
     Products();
     for (int64_t n = 0; n < chunk_.query_count; ++n) RaiseReference(n);
     vector_.exp(space_.fading, space_.fading, chunk_.query_count);
     vector_.exp(space_.low_rank, space_.low_rank, chunk_.query_count);
-    float* const o =
-        RowsOf(task_.space.o, p_.value_dim, chunk_.queries, chunk_.query_count, space_.o);
+    float* const o1 = RowsOf(task_.space.o1, width, chunk_.queries, chunk_.query_count, space_.o1);
     for (int64_t n = 0; n < chunk_.query_count; ++n) {
-      WeighRow(n);
-      if (space_.fading[n] != 1.0F) {
-        vector_.scale(space_.fading[n], o + n * p_.value_dim, o + n * p_.value_dim, p_.value_dim);
-      }
+      float* const row = o1 + n * width;
+      if (space_.fading[n] != 1.0F) vector_.scale(space_.fading[n], row, row, width);
+      WeighRow(n, row[p_.value_dim]);
     }
-    const float* const v1 =
-        RowsOf(task_.space.v1, p_.value_dim + 1, chunk_.keys, chunk_.key_count, space_.v1);
+    const float* const v1 = RowsOf(task_.space.v1, width, chunk_.keys, chunk_.key_count, space_.v1);
     Gemm(kPlain, kPlain, chunk_.query_count, p_.value_dim, chunk_.key_count, 1.0F, space_.weights,
-         chunk_.key_count, v1, p_.value_dim + 1, 1.0F, o, p_.value_dim);
-    if (o != space_.o) return;
+         chunk_.key_count, v1, width, 1.0F, o1, width);
+    if (o1 != space_.o1) return;
     for (int64_t n = 0; n < chunk_.query_count; ++n) {
-      std::memcpy(task_.space.o + chunk_.queries[n] * p_.value_dim, o + n * p_.value_dim,
-                  static_cast<size_t>(p_.value_dim) * sizeof(float));
+      std::memcpy(task_.space.o1 + chunk_.queries[n] * width, o1 + n * width,
+                  static_cast<size_t>(width) * sizeof(float));
     }
   }
 
@@ -112,58 +110,54 @@ class ForwardChunk {
   }
 
   // Logits and products of row n become its weights, and their sums join the masses.
-  void WeighRow(int64_t n) {
+  void WeighRow(int64_t n, float& low_rank_mass) {
     const int64_t i = chunk_.queries[n];
     const SeenKeys seen = seen_[n];
     float* const w = Weights(n);
-    float* const x = Products(n);
     const float reference = task_.space.reference[i];
     const int64_t exact = seen.end - seen.begin;
     std::fill(w, w + seen.begin, 0.0F);
     std::fill(w + seen.end, w + chunk_.key_count, 0.0F);
     if (reference == kNothing) return;
+    float& exact_mass = task_.space.exact_mass[i];
+    exact_mass *= space_.fading[n];
     float exact_sum = vector_.exp_sum(1.0F, w + seen.begin, reference, w + seen.begin, exact);
     const float* dropout = nullptr;
     if (p_.dropout.on() && exact > 0) {
       DropoutFactors(task_, chunk_, i, seen.begin, seen.end, space_.dropout);
       dropout = space_.dropout + seen.begin;
     }
-    float low_rank_sum = 0.0F;
     if (chunk_.patch.kind == PatchKind::kFill) {
-      low_rank_sum = LowRank(n, 0, seen.begin) + LowRank(n, seen.end, seen.seen);
-      std::copy(x, x + seen.begin, w);
-      std::copy(x + seen.end, x + seen.seen, w + seen.end);
       if (dropout != nullptr) DropFilled(n, dropout);
+      low_rank_mass += LowRank(n, 0, seen.begin, w);
+      low_rank_mass += LowRank(n, seen.end, seen.seen, w + seen.end);
     } else {
-      low_rank_sum = -LowRank(n, seen.begin, seen.end);
-      if (chunk_.patch.hash_round > 0) {
-        MarkFirstMeetings(task_, chunk_, i, space_.kept);
+      float* const x = Products(n);
+      if (chunk_.patch.hash_round > 0 && MarkFirstMeetings(task_, chunk_, i, exact, space_.kept)) {
         vector_.multiply(w, space_.kept, w, exact);
         vector_.multiply(x, space_.kept, x, exact);
         exact_sum = vector_.sum(w, exact);
-        low_rank_sum = -vector_.sum(x, exact);
       }
+      low_rank_mass -= LowRank(n, seen.begin, seen.end, x);
       Replace(w, x, dropout, exact);
     }
-    const float fading = space_.fading[n];
-    task_.space.exact_mass[i] = fading * task_.space.exact_mass[i] + exact_sum;
-    task_.space.low_rank_mass[i] = fading * task_.space.low_rank_mass[i] + low_rank_sum;
+    exact_mass += exact_sum;
   }
 
-  // Products [begin, end) of row n become low-rank weights; returns their sum.
-  float LowRank(int64_t n, int64_t begin, int64_t end) {
+  // to = low-rank weights of products [begin, end) of row n; returns their sum.
+  float LowRank(int64_t n, int64_t begin, int64_t end, float* to) {
     const int64_t count = end - begin;
     if (count <= 0) return 0.0F;
-    float* const x = Products(n) + begin;
+    const float* const x = Products(n) + begin;
     if (p_.causal) {
       const int64_t i = chunk_.queries[n];
       vector_.exp_sum(1.0F, space_.scales + begin,
                       task_.space.reference[i] - task_.space.query_scale[i], space_.row, count);
-      vector_.multiply(x, space_.row, x, count);
+      vector_.multiply(x, space_.row, to, count);
     } else {
-      vector_.scale(space_.low_rank[n], x, x, count);
+      vector_.scale(space_.low_rank[n], x, to, count);
     }
-    return vector_.sum(x, count);
+    return vector_.sum(to, count);
   }
 
   // Drops exact weights of a filled row. A dropped correction leaves the low-rank weight.
@@ -174,7 +168,7 @@ class ForwardChunk {
     float* const x = Products(n) + seen.begin;
     vector_.multiply(w, dropout, w, count);
     if (!p_.drops_corrections()) return;
-    LowRank(n, seen.begin, seen.end);
+    LowRank(n, seen.begin, seen.end, x);
     vector_.add(w, x, w, count);
     vector_.multiply(x, dropout, x, count);
     vector_.axpy(-1.0F, x, w, count);

@@ -4,6 +4,13 @@
 #include <numeric>
 
 namespace weft::kernels::scatterbrain {
+namespace {
+
+// Keys of a patch of the backward pass, about: enough for fast products.
+constexpr int64_t kBandKeys = 128;
+int64_t BandTiles(int64_t tile) { return std::max<int64_t>(1, kBandKeys / tile); }
+
+}  // namespace
 
 BucketLists::BucketLists(const int32_t* ids, int64_t rounds, int64_t count, int64_t buckets)
     : count_(count), buckets_(buckets), tokens_(rounds * count), starts_(rounds * (buckets + 1)) {
@@ -25,18 +32,15 @@ BucketLists::BucketLists(const int32_t* ids, int64_t rounds, int64_t count, int6
 PatchRounds::PatchRounds(const ScatterbrainProblem& problem, const Tiles& tiles, bool backward)
     : p_(problem), all_queries_(problem.queries) {
   std::iota(all_queries_.begin(), all_queries_.end(), 0);
-  if (!tiles.one_sum()) AddFilled(tiles, backward);
+  if (tiles.fills()) AddFilled(tiles, backward);
   if (const auto* blocks = std::get_if<BlockSupport>(&p_.support)) {
     AddBlocks(*blocks->layout, backward);
   } else if (const auto* hash = std::get_if<HashSupport>(&p_.support)) {
     for (int64_t round = 0; round < hash->rounds; ++round) {
-      rounds_.push_back({.kind = PatchKind::kReplace,
-                         .hash_round = round,
-                         .tile = 0,
-                         .patches = TilesOf(p_.keys, hash->key_bucket),
-                         .query_tiles = {},
-                         .ranges = {},
-                         .first = {}});
+      Round buckets = EmptyRound(PatchKind::kReplace, 0);
+      buckets.hash_round = round;
+      buckets.patches = TilesOf(p_.keys, hash->key_bucket);
+      rounds_.push_back(buckets);
     }
   }
 }
@@ -50,74 +54,84 @@ void PatchRounds::AddPatch(Round& round, int64_t query_tile, const std::vector<T
   round.first.push_back(static_cast<int32_t>(round.ranges.size()));
 }
 
-// Forward: all key tiles of a query tile at once. Backward: a round for each distance between them,
-// so that no two patches of a round share a key tile.
+// Forward: all key tiles of a query tile at once.
 void PatchRounds::AddFilled(const Tiles& tiles, bool backward) {
-  Round all{.kind = PatchKind::kFill, .tile = kTile, .query_tiles = {}, .ranges = {}, .first = {}};
-  int64_t nearest = 0;
-  int64_t farthest = 0;
+  if (backward) {
+    TileRange distances;
+    for (int64_t i = 0; i < tiles.query_tiles(); ++i) {
+      distances.begin = std::min(distances.begin, tiles.Filled(i).begin - i);
+      distances.end = std::max(distances.end, tiles.Filled(i).end - i);
+    }
+    return AddBands(PatchKind::kFill, tiles.tile(), tiles.query_tiles(), tiles.key_tiles(),
+                    distances, [&](int64_t i, int64_t j) {
+                      const TileRange filled = tiles.Filled(i);
+                      return j >= filled.begin && j < filled.end;
+                    });
+  }
+  Round all = EmptyRound(PatchKind::kFill, tiles.tile());
   for (int64_t i = 0; i < tiles.query_tiles(); ++i) {
     const TileRange filled = tiles.Filled(i);
-    if (filled.begin >= filled.end) continue;
-    AddPatch(all, i, {filled});
-    nearest = std::min(nearest, filled.begin - i);
-    farthest = std::max(farthest, filled.end - i);
+    if (filled.begin < filled.end) AddPatch(all, i, {filled});
   }
-  if (!backward) {
-    rounds_.push_back(all);
-    return;
-  }
-  for (int64_t distance = nearest; distance < farthest; ++distance) {
-    Round round{
-        .kind = PatchKind::kFill, .tile = kTile, .query_tiles = {}, .ranges = {}, .first = {}};
-    for (int64_t i = 0; i < tiles.query_tiles(); ++i) {
-      const TileRange filled = tiles.Filled(i);
-      const int64_t j = i + distance;
-      if (j >= filled.begin && j < filled.end) AddPatch(round, i, {{j, j + 1}});
-    }
-    if (round.patches > 0) rounds_.push_back(round);
-  }
+  rounds_.push_back(all);
 }
 
-// As AddFilled; distances count around the end, or a column that all rows see would need a round
-// for each of them twice.
 void PatchRounds::AddBlocks(const BlockLayout& layout, bool backward) {
   const int64_t query_blocks = TilesOf(p_.queries, layout.block());
   const int64_t key_blocks = TilesOf(p_.keys, layout.block());
   const auto exact = [&](int64_t i, int64_t j) {
-    return j < key_blocks && (!p_.causal || j <= i) && layout.exact(i, j);
+    return (!p_.causal || j <= i) && layout.exact(i, j);
   };
-  const Round empty{.kind = PatchKind::kReplace,
-                    .tile = layout.block(),
-                    .query_tiles = {},
-                    .ranges = {},
-                    .first = {}};
-  if (!backward) {
-    Round all = empty;
-    std::vector<TileRange> ranges;
-    for (int64_t i = 0; i < query_blocks; ++i) {
-      ranges.clear();
-      for (int64_t j = 0; j < key_blocks; ++j) {
-        if (!exact(i, j)) continue;
-        if (!ranges.empty() && ranges.back().end == j) {
-          ++ranges.back().end;
-        } else {
-          ranges.push_back({j, j + 1});
-        }
-      }
-      AddPatch(all, i, ranges);
-    }
-    rounds_.push_back(all);
-    return;
+  if (backward) {
+    // Once around, from behind the query's block: a window near it is then one band.
+    const int64_t behind = BandTiles(layout.block()) / 2;
+    const int64_t blocks = std::max(query_blocks, key_blocks);
+    return AddBands(PatchKind::kReplace, layout.block(), query_blocks, key_blocks,
+                    {-behind, blocks - behind}, exact);
   }
-  const int64_t cycle = std::max(query_blocks, key_blocks);
-  for (int64_t distance = 0; distance < cycle; ++distance) {
-    Round round = empty;
-    for (int64_t i = 0; i < query_blocks; ++i) {
-      const int64_t j = (i + distance) % cycle;
-      if (exact(i, j)) AddPatch(round, i, {{j, j + 1}});
+  Round all = EmptyRound(PatchKind::kReplace, layout.block());
+  for (int64_t i = 0; i < query_blocks; ++i) AddPatch(all, i, Runs(0, key_blocks, i, exact));
+  rounds_.push_back(all);
+}
+
+// The runs of tiles [begin, end) that tile i of the queries meets.
+template <typename Meets>
+std::vector<TileRange> PatchRounds::Runs(int64_t begin, int64_t end, int64_t i,
+                                         const Meets& meets) {
+  std::vector<TileRange> runs;
+  for (int64_t j = begin; j < end; ++j) {
+    if (!meets(i, j)) continue;
+    if (!runs.empty() && runs.back().end == j) {
+      ++runs.back().end;
+    } else {
+      runs.push_back({j, j + 1});
     }
-    if (round.patches > 0) rounds_.push_back(round);
+  }
+  return runs;
+}
+
+// Backward, no two patches of a round share a key tile. Tiles of queries and keys stand around a
+// circle. A patch is a tile of queries and a band of `band` neighbouring key tiles at some distance
+// from it; a round has the patches of one distance whose query tiles are `band` apart.
+template <typename Meets>
+void PatchRounds::AddBands(PatchKind kind, int64_t tile, int64_t query_tiles, int64_t key_tiles,
+                           TileRange distances, const Meets& meets) {
+  const int64_t band = BandTiles(tile);
+  const int64_t circle = TilesOf(std::max(query_tiles, key_tiles), band) * band;
+  for (int64_t distance = distances.begin; distance < distances.end; distance += band) {
+    for (int64_t first = 0; first < band; ++first) {
+      Round round = EmptyRound(kind, tile);
+      for (int64_t i = first; i < query_tiles; i += band) {
+        // In order of the keys: the part of the band that has gone around comes first.
+        const int64_t begin = ((i + distance) % circle + circle) % circle;
+        std::vector<TileRange> runs = Runs(0, std::min(begin + band - circle, key_tiles), i, meets);
+        for (const TileRange& run : Runs(begin, std::min(begin + band, key_tiles), i, meets)) {
+          runs.push_back(run);
+        }
+        AddPatch(round, i, runs);
+      }
+      if (round.patches > 0) rounds_.push_back(std::move(round));
+    }
   }
 }
 

@@ -86,6 +86,14 @@ class PatchRounds {
     std::vector<int32_t> first;
   };
 
+  static Round EmptyRound(PatchKind kind, int64_t tile) {
+    return {.kind = kind, .tile = tile, .query_tiles = {}, .ranges = {}, .first = {}};
+  }
+  template <typename Meets>
+  static std::vector<TileRange> Runs(int64_t begin, int64_t end, int64_t i, const Meets& meets);
+  template <typename Meets>
+  void AddBands(PatchKind kind, int64_t tile, int64_t query_tiles, int64_t key_tiles,
+                TileRange distances, const Meets& meets);
   void AddFilled(const Tiles& tiles, bool backward);
   void AddBlocks(const BlockLayout& layout, bool backward);
   void AddPatch(Round& round, int64_t query_tile, const std::vector<TileRange>& ranges);

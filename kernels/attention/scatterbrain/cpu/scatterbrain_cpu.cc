@@ -38,7 +38,7 @@ class Call {
                          p.keys);
     }
     Carver count(nullptr);
-    static_cast<void>(HeadSpace(p, tiles_, backward, count));
+    static_cast<void>(HeadSpace(p, backward, count));
     head_floats_ = count.used();
     wave_ =
         std::clamp<int64_t>(kWaveFloats / std::max<int64_t>(1, head_floats_), 1, p.batch * p.heads);
@@ -47,7 +47,7 @@ class Call {
     CarveShared(shared);
     Carver memory(scratch.Get(shared.used() + wave_ * head_floats_));
     CarveShared(memory);
-    for (int64_t n = 0; n < wave_; ++n) spaces_.emplace_back(p, tiles_, backward, memory);
+    for (int64_t n = 0; n < wave_; ++n) spaces_.emplace_back(p, backward, memory);
     std::fill_n(ones_, p.features, 1.0F);
     const auto* const w = in.w.data<float>();
     for (int64_t l = 0; l < p.feature_rows(); ++l) {
@@ -95,8 +95,8 @@ class Call {
   }
 
   void Features() {
-    const int64_t query_tiles = tiles_.query_tiles();
-    ForTiles(query_tiles + tiles_.key_tiles(), [&](const HeadTask& task, int64_t tile) {
+    const int64_t query_tiles = TilesOf(p_.queries);
+    ForTiles(query_tiles + TilesOf(p_.keys), [&](const HeadTask& task, int64_t tile) {
       if (tile < query_tiles) {
         QueryFeatures(task, tile);
       } else {
@@ -104,12 +104,7 @@ class Call {
       }
     });
     ForTiles(1, [](const HeadTask& task, int64_t) { KeyScales(task); });
-    ForTiles(tiles_.key_tiles(), KeyFeatures);
-  }
-
-  void KeySums() {
-    ForTiles(tiles_.key_sums(), KeySum);
-    ForTiles(SumParts(p_), SumOutside);
+    ForTiles(TilesOf(p_.keys), KeyFeatures);
   }
 
  private:
@@ -153,11 +148,16 @@ bool InSomeBucket(const HeadTask& task, int64_t i) {
   return task.in.buckets.queries.data<int32_t>()[head * task.p.queries + i] >= 0;
 }
 
-// Where the support covers all that a query sees, there is no low-rank part.
-void ClearComplete(const HeadTask& task, int64_t tile) {
+// The queries of a tile before any pair. Where the support covers all that a query sees, there is
+// no low-rank part.
+void StartQueries(const HeadTask& task, int64_t tile) {
   const TileRows rows(tile, task.p.queries);
   for (int64_t i = rows.first; i < rows.last; ++i) {
-    if (task.tiles.Complete(i) && InSomeBucket(task, i)) task.space.query_scale[i] = kNothing;
+    float& scale = task.space.query_scale[i];
+    if (task.tiles.Complete(i) && InSomeBucket(task, i)) scale = kNothing;
+    const float seen = task.p.keys == 0 ? kNothing : task.SeenScale(i);
+    task.space.reference[i] = seen == kNothing ? kNothing : scale + seen;
+    task.space.exact_mass[i] = 0.0F;
   }
 }
 
@@ -171,10 +171,10 @@ void Finish(const HeadTask& task, int64_t tile, const Tensor& o, ScatterbrainSav
   for (int64_t i = rows.first; i < rows.last; ++i) {
     const float reference = task.space.reference[i];
     const bool blind = reference == kNothing;  // no key seen
-    const float low_rank = std::max(task.space.low_rank_mass[i], 0.0F);
+    const float* const o1 = task.space.o1 + i * (task.p.value_dim + 1);
+    const float low_rank = std::max(o1[task.p.value_dim], 0.0F);
     const float sum = std::max(task.space.exact_mass[i] + low_rank, kLeastNormaliser);
-    task.vector.scale(blind ? 0.0F : 1.0F / sum, task.space.o + i * task.p.value_dim, to.Row(i),
-                      task.p.value_dim);
+    task.vector.scale(blind ? 0.0F : 1.0F / sum, o1, to.Row(i), task.p.value_dim);
     share[i] = blind ? 0.0F : low_rank / sum;
     // In double, so that the last bit does not depend on the mathematics library.
     log_normaliser[i] = blind ? kNothing : static_cast<float>(reference + std::log(double{sum}));
@@ -197,6 +197,14 @@ void LoadGradients(const HeadTask& task, int64_t tile, const Tensor& o,
     task.space.log_normaliser[i] = log_normaliser[i];
     if (share[i] == 0.0F && !task.p.drops_corrections()) task.space.query_scale[i] = kNothing;
   }
+  std::fill(task.space.d_query_u + rows.first * task.p.key_dim,
+            task.space.d_query_u + rows.last * task.p.key_dim, 0.0F);
+}
+
+void ClearKeyGradients(const HeadTask& task, int64_t tile) {
+  const TileRows rows(tile, task.p.keys);
+  std::fill(task.space.d_key_u + rows.first * task.p.key_dim,
+            task.space.d_key_u + rows.last * task.p.key_dim, 0.0F);
 }
 
 // Gradients of u, times sqrt(scale), for a tile of tokens.
@@ -209,15 +217,12 @@ void StoreGradients(const HeadTask& task, int64_t tile, const float* d_u, const 
   }
 }
 
-void Forward(Call& call, Tensor& o, ScatterbrainSaved& saved) {
-  const int64_t query_tiles = call.tiles().query_tiles();
+void Forward(Call& call, const ScatterbrainProblem& p, Tensor& o, ScatterbrainSaved& saved) {
+  const int64_t query_tiles = TilesOf(p.queries);
   call.ForWaves([&] {
     call.Features();
-    call.KeySums();
-    call.ForTiles(query_tiles, [](const HeadTask& task, int64_t tile) {
-      ClearComplete(task, tile);
-      StartQueries(task, tile);
-    });
+    call.ForTiles(query_tiles, StartQueries);
+    call.ForTiles(ValueParts(p), OutsideValues);
     call.ForPatches(PatchForward);
     call.ForTiles(query_tiles,
                   [&](const HeadTask& task, int64_t tile) { Finish(task, tile, o, saved); });
@@ -227,18 +232,18 @@ void Forward(Call& call, Tensor& o, ScatterbrainSaved& saved) {
 void Backward(Call& call, const ScatterbrainProblem& p, const Tensor& o,
               const ScatterbrainSaved& saved, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
               Tensor& d_v) {
-  const int64_t query_tiles = call.tiles().query_tiles();
-  const int64_t key_tiles = call.tiles().key_tiles();
+  const int64_t query_tiles = TilesOf(p.queries);
+  const int64_t key_tiles = TilesOf(p.keys);
   call.ForWaves([&] {
     call.Features();
-    call.KeySums();
     call.ForTiles(query_tiles, [&](const HeadTask& task, int64_t tile) {
       LoadGradients(task, tile, o, saved, d_o);
-      StartQueryGradients(task, tile);
     });
-    call.ForTiles(call.tiles().query_sums(), QuerySum);
-    call.ForTiles(SumParts(p), SumOutsideKeys);
-    call.ForTiles(key_tiles, StartKeyGradients);
+    call.ForTiles(key_tiles, ClearKeyGradients);
+    call.ForTiles(call.tiles().query_tiles(), ScaleGradients);
+    call.ForTiles(FeatureParts(p), OutsideQueryGradients);
+    call.ForTiles(FeatureParts(p), OutsideKeyGradients);
+    call.ForTiles(ValueParts(p), OutsideValueGradients);
     call.ForPatches(PatchBackward);
     call.ForTiles(query_tiles + key_tiles, [&](const HeadTask& task, int64_t tile) {
       if (tile < query_tiles) {
@@ -269,7 +274,7 @@ absl::Status ScatterbrainForwardCpu(Stream& stream, const ScatterbrainProblem& p
                                     const ScatterbrainOperands& in, Tensor& o,
                                     ScatterbrainSaved& saved) {
   scatterbrain::Call call(AsCpuStream(stream), p, in, /*backward=*/false);
-  scatterbrain::Forward(call, o, saved);
+  scatterbrain::Forward(call, p, o, saved);
   return absl::OkStatus();
 }
 

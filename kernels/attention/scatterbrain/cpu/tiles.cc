@@ -9,6 +9,7 @@ Tiles::Tiles(const ScatterbrainProblem& problem)
     const int64_t width = std::min(window_->width, 2 * (p_.queries + p_.keys));
     before_ = width / 2;
     after_ = (width + 1) / 2 - 1;
+    if (width <= 2 * kTile) tile_ = kTile / 2;
   }
   const auto* blocks = std::get_if<BlockSupport>(&p_.support);
   if (blocks == nullptr) return;
@@ -24,13 +25,13 @@ Tiles::Tiles(const ScatterbrainProblem& problem)
 }
 
 TileRange Tiles::Filled(int64_t query_tile) const {
-  if (one_sum()) return {};
+  if (!fills()) return {};
   if (window_ == nullptr) return {query_tile, query_tile + 1};
-  const int64_t first = query_tile * kTile;
-  const int64_t last = std::min(first + kTile, p_.queries) - 1;
-  const int64_t begin = std::min(std::max<int64_t>(0, first - before_) / kTile, key_tiles());
+  const int64_t first = query_tile * tile_;
+  const int64_t last = std::min(first + tile_, p_.queries) - 1;
+  const int64_t begin = std::min(std::max<int64_t>(0, first - before_) / tile_, key_tiles());
   const int64_t end =
-      p_.causal ? query_tile + 1 : std::min((last + after_) / kTile + 1, key_tiles());
+      p_.causal ? query_tile + 1 : std::min((last + after_) / tile_ + 1, key_tiles());
   return {begin, std::max(begin, end)};
 }
 

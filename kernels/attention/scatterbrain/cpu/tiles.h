@@ -16,8 +16,7 @@
 
 namespace weft::kernels::scatterbrain {
 
-inline constexpr int64_t kTile = 64;         // tokens
-inline constexpr int64_t kTotalTile = 1024;  // keys summed at once where there is only one sum
+inline constexpr int64_t kTile = 64;  // tokens
 
 struct TileRange {
   int64_t begin = 0;
@@ -30,8 +29,8 @@ constexpr int64_t TilesOf(int64_t tokens, int64_t tile = kTile) {
 
 // The tokens of a tile among `tokens`.
 struct TileRows {
-  TileRows(int64_t tile, int64_t tokens)
-      : first(tile * kTile), last(std::min(first + kTile, tokens)) {}
+  TileRows(int64_t index, int64_t tokens, int64_t tile = kTile)
+      : first(index * tile), last(std::min(first + tile, tokens)) {}
   [[nodiscard]] int64_t count() const { return last - first; }
   int64_t first;
   int64_t last;
@@ -41,16 +40,15 @@ class Tiles {
  public:
   explicit Tiles(const ScatterbrainProblem& problem);
 
-  [[nodiscard]] int64_t query_tiles() const { return TilesOf(p_.queries); }
-  [[nodiscard]] int64_t key_tiles() const { return TilesOf(p_.keys); }
+  // Tokens of the tiles that are filled in, and of those that are summed. Half as many pairs are
+  // written out in small tiles, but their products are slower.
+  [[nodiscard]] int64_t tile() const { return tile_; }
+  [[nodiscard]] int64_t query_tiles() const { return TilesOf(p_.queries, tile_); }
+  [[nodiscard]] int64_t key_tiles() const { return TilesOf(p_.keys, tile_); }
 
-  // Whether all queries use one sum over all keys; else each query tile has its own.
-  [[nodiscard]] bool one_sum() const { return !p_.causal && window_ == nullptr; }
-  [[nodiscard]] int64_t sum_tile() const { return one_sum() ? kTotalTile : kTile; }
-  [[nodiscard]] int64_t key_sums() const { return TilesOf(p_.keys, sum_tile()); }
-  [[nodiscard]] int64_t query_sums() const { return TilesOf(p_.queries, sum_tile()); }
-
-  // The key tiles that query tile I fills in, empty with one sum. Both ends grow with I, or stay.
+  // Whether tiles are filled in at all.
+  [[nodiscard]] bool fills() const { return p_.causal || window_ != nullptr; }
+  // The key tiles that query tile I fills in. Both ends grow with I, or stay.
   [[nodiscard]] TileRange Filled(int64_t query_tile) const;
   // The keys of a window, cut to those that exist.
   [[nodiscard]] TileRange Window(int64_t i) const;
@@ -61,8 +59,9 @@ class Tiles {
  private:
   const ScatterbrainProblem& p_;
   const WindowSupport* window_;  // null: another support
-  int64_t before_ = 0;           // of a window: keys before the query
-  int64_t after_ = 0;            // and after it
+  int64_t tile_ = kTile;
+  int64_t before_ = 0;  // of a window: keys before the query
+  int64_t after_ = 0;   // and after it
   std::vector<bool> complete_blocks_;
 };
 
