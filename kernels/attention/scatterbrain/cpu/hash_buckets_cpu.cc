@@ -1,4 +1,4 @@
-// Hashes in fp64, sorted: one task for each round of a head and side.
+// Hashes in fp64, sorted: one task a head.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -11,17 +11,12 @@
 namespace weft::kernels {
 namespace {
 
-double Square(const float* row, int64_t width) {
-  double sum = 0.0;
-  for (int64_t d = 0; d < width; ++d) sum += double{row[d]} * double{row[d]};
-  return sum;
-}
-
 // Squares of the rows, and the largest among those that are not padding.
 struct Squares {
-  Squares(const HeadRows& rows, int64_t count, const int32_t* valid) : of(count) {
+  Squares(const VectorTable& vector, const HeadRows& rows, int64_t count, const int32_t* valid)
+      : of(count) {
     for (int64_t t = 0; t < count; ++t) {
-      of[t] = Square(rows.Row(t), rows.width);
+      of[t] = vector.sum_of_squares(rows.Row(t), rows.width);
       if (valid == nullptr || valid[t] != 0) largest = std::max(largest, of[t]);
     }
   }
@@ -31,10 +26,11 @@ struct Squares {
 
 // One round of one side: `slot` is where the coordinate stands that makes vectors equally long.
 struct Round {
+  const VectorTable& vector;
   const HeadRows& rows;
   const Squares& squares;
   double square_sum;
-  const float* projection;
+  const double* projection;
   int64_t slot;
   const int32_t* valid;  // null: all
   int64_t bucket;
@@ -47,12 +43,10 @@ void Sort(const Round& round, std::vector<std::pair<double, int32_t>>& hashes, i
     ids[t] = -1;
     if (round.valid != nullptr && round.valid[t] == 0) continue;
     const float* const row = round.rows.Row(t);
-    double hash = 0.0;
-    for (int64_t d = 0; d < round.rows.width; ++d) {
-      hash += double{round.projection[d]} * double{row[d]};
-    }
-    hash += double{round.projection[round.slot]} *
-            std::sqrt(std::max(0.0, round.square_sum - round.squares.of[t]));
+    // A product in fp64; its last bits are the device class's, for these are no integers.
+    const double hash = round.vector.integer_dot(round.projection, row, round.rows.width) +
+                        round.projection[round.slot] *
+                            std::sqrt(std::max(0.0, round.square_sum - round.squares.of[t]));
     hashes.emplace_back(hash, static_cast<int32_t>(t));
   }
   std::sort(hashes.begin(), hashes.end());  // equal hashes: by index
@@ -67,7 +61,10 @@ absl::Status HashBucketsCpu(Stream& stream, const ScatterbrainProblem& p, const 
                             const Tensor& k, const Tensor& projections, const Tensor& valid,
                             HashBucketTensors& buckets) {
   const auto& hash = std::get<HashSupport>(p.support);
-  AsCpuStream(stream).ParallelFor(p.batch * p.heads, [&](int64_t index) {
+  CpuStream& cpu = AsCpuStream(stream);
+  const std::vector<double> wide(projections.data<float>(),
+                                 projections.data<float>() + projections.count());
+  cpu.ParallelFor(p.batch * p.heads, [&](int64_t index) {
     const int64_t b = index / p.heads;
     const int64_t h = index % p.heads;
     const HeadRows queries(q, b, h);
@@ -75,18 +72,19 @@ absl::Status HashBucketsCpu(Stream& stream, const ScatterbrainProblem& p, const 
     const int32_t* const valid_keys =
         valid.present() ? valid.data<int32_t>() + b * p.keys : nullptr;
     const int32_t* const valid_queries = p.queries == p.keys ? valid_keys : nullptr;
-    const Squares query_squares(queries, p.queries, valid_queries);
-    const Squares key_squares(keys, p.keys, valid_keys);
+    const Squares query_squares(cpu.vector(), queries, p.queries, valid_queries);
+    const Squares key_squares(cpu.vector(), keys, p.keys, valid_keys);
     const double sum = query_squares.largest + key_squares.largest;
     thread_local std::vector<std::pair<double, int32_t>> hashes;
     for (int64_t round = 0; round < hash.rounds; ++round) {
-      const float* const projection = projections.data<float>() + round * (p.key_dim + 2);
+      const double* const projection = wide.data() + round * (p.key_dim + 2);
       const int64_t row = index * hash.rounds + round;
-      Sort({queries, query_squares, sum, projection, p.key_dim + 1, valid_queries,
+      Sort({cpu.vector(), queries, query_squares, sum, projection, p.key_dim + 1, valid_queries,
             hash.query_bucket},
            hashes, buckets.queries.data<int32_t>() + row * p.queries);
-      Sort({keys, key_squares, sum, projection, p.key_dim, valid_keys, hash.key_bucket}, hashes,
-           buckets.keys.data<int32_t>() + row * p.keys);
+      Sort({cpu.vector(), keys, key_squares, sum, projection, p.key_dim, valid_keys,
+            hash.key_bucket},
+           hashes, buckets.keys.data<int32_t>() + row * p.keys);
     }
   });
   return absl::OkStatus();

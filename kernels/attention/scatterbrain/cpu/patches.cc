@@ -117,7 +117,8 @@ template <typename Meets>
 void PatchRounds::AddBands(PatchKind kind, int64_t tile, int64_t query_tiles, int64_t key_tiles,
                            TileRange distances, const Meets& meets) {
   const int64_t band = BandTiles(tile);
-  const int64_t circle = TilesOf(std::max(query_tiles, key_tiles), band) * band;
+  const int64_t longest = std::max({query_tiles, key_tiles, distances.end - distances.begin});
+  const int64_t circle = TilesOf(longest, band) * band;
   for (int64_t distance = distances.begin; distance < distances.end; distance += band) {
     for (int64_t first = 0; first < band; ++first) {
       Round round = EmptyRound(kind, tile);
