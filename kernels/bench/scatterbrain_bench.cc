@@ -76,8 +76,8 @@ struct ScatterbrainRun : Run {
     const auto& layout = *std::get<BlockSupport>(problem.support).layout;
     return layout.Density(problem.causal) * tokens * tokens * (problem.causal ? 0.5 : 1.0);
   }
-  // Of `products` with W, `sums` of features with values and `pairs` with rows of width D, all equal
-  // here but for the features.
+  // Of `products` with W, `sums` of features with values and `pairs` with rows of width D, all
+  // equal here but for the features.
   [[nodiscard]] double Flops(double products, double sums, double dims, double features) const {
     const auto tokens = static_cast<double>(problem.queries);
     const auto r = static_cast<double>(problem.features);
@@ -111,8 +111,8 @@ void BM_ScatterbrainBackward(benchmark::State& state) {
   Tensor d_q = run.Filled(run.rows, 0.0);
   Tensor d_k = run.Filled(run.rows, 0.0);
   Tensor d_v = run.Filled(run.rows, 0.0);
-  // The features and sums again, and twice as much for their gradients; of each pair 3 D for logits,
-  // 2 D for values, 3 r for features.
+  // The features and sums again, and twice as much for their gradients; of each pair 3 D for
+  // logits, 2 D for values, 3 r for features.
   Measure(state, run.problem.queries, run.Flops(4, 5, 5, 3), static_cast<int>(state.range(5)), [&] {
     return ScatterbrainBackward(run.stream(), run.problem, run.in, run.o, run.saved, d_o, d_q, d_k,
                                 d_v);
@@ -170,9 +170,8 @@ void BM_ScatterbrainDecode(benchmark::State& state) {
   for (int64_t t = 0; t < tokens; ++t) {
     WEFT_CHECK(ScatterbrainDecode(run.stream(), problem, x, x, x, w, memory, o).ok());
   }
-  Measure(state, 1, 0.0, static_cast<int>(state.range(4)), [&] {
-    return ScatterbrainDecode(run.stream(), problem, x, x, x, w, memory, o);
-  });
+  Measure(state, 1, 0.0, static_cast<int>(state.range(4)),
+          [&] { return ScatterbrainDecode(run.stream(), problem, x, x, x, w, memory, o); });
 }
 BENCHMARK(BM_ScatterbrainDecode)
     ->ArgNames({"kind", "size", "T", "r", "threads"})
