@@ -168,9 +168,10 @@ void ShortConvBench(benchmark::State& state) {
   const Shape shape = {4, kRows / 4, kChannels};
   Tensor x = bench.Random(shape), w = bench.Random({kChannels, 4});
   Tensor y = bench.Random(shape), dx = bench.Random(shape), dw = bench.Random({kChannels, 4});
+  Tensor none;
   for (auto _ : state) {
     Check(ShortConvForward(bench.stream(), x, w, Tensor(), y));
-    Check(ShortConvBackward(bench.stream(), x, w, Tensor(), y, dx, dw));
+    Check(ShortConvBackward(bench.stream(), x, w, Tensor(), y, dx, none, dw));
   }
   Bytes(state, 5);
 }

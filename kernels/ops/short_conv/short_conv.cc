@@ -31,14 +31,18 @@ absl::Status ShortConvForward(Stream& stream, const Tensor& x, const Tensor& w,
 }
 
 absl::Status ShortConvBackward(Stream& stream, const Tensor& x, const Tensor& w,
-                               const Tensor& history, const Tensor& dy, Tensor& dx, Tensor& dw) {
+                               const Tensor& history, const Tensor& dy, Tensor& dx,
+                               Tensor& d_history, Tensor& dw) {
   OperandCheck check("ShortConvBackward", stream);
   CheckOperands(check, x, w, history);
   if (check.ok()) {
     check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).Shaped("dw", dw, w.shape());
+    if (d_history.present()) {
+      check.Shaped("d_history", d_history, {x.dim(0), w.dim(1) - 1, x.dim(2)});
+    }
   }
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::short_conv_backward.Call(stream, x, w, history, dy, dx, dw);
+  return internal::short_conv_backward.Call(stream, x, w, history, dy, dx, d_history, dw);
 }
 
 }  // namespace weft::kernels

@@ -17,9 +17,10 @@ inline constexpr int64_t kShortConvTaps = 16;  // W at most
 absl::Status ShortConvForward(Stream& stream, const Tensor& x, const Tensor& w,
                               const Tensor& history, Tensor& y);
 
-// dy[B,T,C] -> dx[B,T,C]; dw[C,W] is added to. z is computed again from x. The history is a
-// constant: it gets no gradient. dx overlaps no operand.
+// dy[B,T,C] -> dx[B,T,C] and, unless it is absent, d_history[B,W-1,C], both overwritten; dw[C,W] is
+// added to. z is computed again from x. Results overlap no operand.
 absl::Status ShortConvBackward(Stream& stream, const Tensor& x, const Tensor& w,
-                               const Tensor& history, const Tensor& dy, Tensor& dx, Tensor& dw);
+                               const Tensor& history, const Tensor& dy, Tensor& dx,
+                               Tensor& d_history, Tensor& dw);
 
 }  // namespace weft::kernels

@@ -98,9 +98,24 @@ absl::Status ForwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const 
   return absl::OkStatus();
 }
 
+// The gradients of the inputs before the first token, from dz of the first tokens.
+void HistoryGradient(const Convolution& conv, const Tile& tile, const float* dz, int64_t rows,
+                     Tensor& d_history) {
+  const int64_t past = conv.taps - 1;
+  for (int64_t i = 0; i < past; ++i) {  // the input past - i tokens before the first
+    float* const result =
+        d_history.data<float>() + (tile.sequence * past + i) * conv.channels + tile.channel;
+    std::fill_n(result, tile.channels, 0.0F);
+    for (int64_t t = 0; t <= i && t < rows; ++t) {
+      conv.vector.multiply_add(conv.turned_taps + (past - i + t) * conv.channels + tile.channel,
+                               dz + t * tile.channels, result, tile.channels);
+    }
+  }
+}
+
 // dx of a tile, and the tile's part of the gradient of the taps into part[W, channels of the tile].
 void BackwardTile(const Convolution& conv, const Tile& tile, const Tensor& dy, Tensor& dx,
-                  float* part) {
+                  Tensor& d_history, float* part) {
   // dx_t needs dz up to W - 1 tokens later: those rows of the next tile are computed here again.
   const int64_t rows = std::min(tile.tokens + conv.taps - 1, conv.tokens - tile.token);
   thread_local Scratch<float> scratch;
@@ -112,6 +127,7 @@ void BackwardTile(const Convolution& conv, const Tile& tile, const Tensor& dy, T
     ConvolveRow(conv, tile, tile.token + i, row);
     conv.vector.silu_backward(row, dy.data<float>() + at, row, tile.channels);
   }
+  if (tile.token == 0 && d_history.present()) HistoryGradient(conv, tile, dz, rows, d_history);
   std::fill_n(part, conv.taps * tile.channels, 0.0F);
   for (int64_t i = 0; i < tile.tokens; ++i) {
     const int64_t t = tile.token + i;
@@ -133,7 +149,7 @@ void BackwardTile(const Convolution& conv, const Tile& tile, const Tensor& dy, T
 }
 
 absl::Status BackwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
-                         const Tensor& dy, Tensor& dx, Tensor& dw) {
+                         const Tensor& dy, Tensor& dx, Tensor& d_history, Tensor& dw) {
   CpuStream& cpu = AsCpuStream(stream);
   thread_local Scratch<float> scratch;
   thread_local Scratch<float> part_scratch;
@@ -141,7 +157,7 @@ absl::Status BackwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const
   const int64_t part_size = conv.taps * kChannelBlock;
   float* parts = part_scratch.Get(conv.tiles() * part_size);
   cpu.ParallelFor(conv.tiles(), [&](int64_t index) {
-    BackwardTile(conv, TileAt(conv, index), dy, dx, parts + index * part_size);
+    BackwardTile(conv, TileAt(conv, index), dy, dx, d_history, parts + index * part_size);
   });
   // The parts of a block of channels, in the order of their tiles.
   for (int64_t index = 0; index < conv.tiles(); ++index) {

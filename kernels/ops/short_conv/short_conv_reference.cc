@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -42,7 +43,7 @@ absl::Status ForwardReference(Stream& /*stream*/, const Tensor& x, const Tensor&
 
 // One channel of one sequence.
 void BackwardChannel(const Tensor& x, const Tensor& w, const Tensor& history, const Tensor& dy,
-                     Tensor& dx, Tensor& dw, int64_t b, int64_t c) {
+                     Tensor& dx, Tensor& d_history, Tensor& dw, int64_t b, int64_t c) {
   const int64_t tokens = x.dim(1);
   const int64_t channels = x.dim(2);
   const int64_t taps = w.dim(1);
@@ -57,19 +58,28 @@ void BackwardChannel(const Tensor& x, const Tensor& w, const Tensor& history, co
           dz[static_cast<size_t>(t)] * InputAt(x, history, taps, b, t - j, c);
     }
   }
-  for (int64_t t = 0; t < tokens; ++t) {
+  const auto input_slope = [&](int64_t t) {
     double sum = 0;
-    for (int64_t j = 0; j < taps && t + j < tokens; ++j) {
+    for (int64_t j = std::max<int64_t>(0, -t); j < taps && t + j < tokens; ++j) {
       sum += w.data<double>()[c * taps + j] * dz[static_cast<size_t>(t + j)];
     }
-    dx.data<double>()[(b * tokens + t) * channels + c] = sum;
+    return sum;
+  };
+  for (int64_t t = 0; t < tokens; ++t) {
+    dx.data<double>()[(b * tokens + t) * channels + c] = input_slope(t);
+  }
+  for (int64_t i = 0; d_history.present() && i < taps - 1; ++i) {
+    d_history.data<double>()[(b * (taps - 1) + i) * channels + c] = input_slope(i - (taps - 1));
   }
 }
 
 absl::Status BackwardReference(Stream& /*stream*/, const Tensor& x, const Tensor& w,
-                               const Tensor& history, const Tensor& dy, Tensor& dx, Tensor& dw) {
+                               const Tensor& history, const Tensor& dy, Tensor& dx,
+                               Tensor& d_history, Tensor& dw) {
   for (int64_t b = 0; b < x.dim(0); ++b) {
-    for (int64_t c = 0; c < x.dim(2); ++c) BackwardChannel(x, w, history, dy, dx, dw, b, c);
+    for (int64_t c = 0; c < x.dim(2); ++c) {
+      BackwardChannel(x, w, history, dy, dx, d_history, dw, b, c);
+    }
   }
   return absl::OkStatus();
 }

@@ -154,15 +154,29 @@ TEST_F(GradientTest, ShortConv) {
   Tensor x = Random({2, 6, 3}), w = Random({3, 4}), history = Random({2, 3, 3});
   Tensor dy = Random({2, 6, 3}), y = Zero({2, 6, 3});
   for (const Tensor& past : {Tensor(), history}) {
-    Tensor dx = Zero({2, 6, 3}), dw = Zero({3, 4});
-    ASSERT_OK(ShortConvBackward(stream(), x, w, past, dy, dx, dw));
+    Tensor dx = Zero({2, 6, 3}), dw = Zero({3, 4}), d_history = Zero({2, 3, 3});
+    ASSERT_OK(ShortConvBackward(stream(), x, w, past, dy, dx, d_history, dw));
     const auto value = [&] {
       EXPECT_OK(ShortConvForward(stream(), x, w, past, y));
       return Dot(y, dy);
     };
     ExpectGradient(x, dx, value);
     ExpectGradient(w, dw, value);
+    if (past.present()) ExpectGradient(history, d_history, value);
   }
+}
+
+TEST_F(GradientTest, ShortConvOfFewerTokensThanTaps) {
+  Tensor x = Random({1, 2, 3}), w = Random({3, 5}), history = Random({1, 4, 3});
+  Tensor dy = Random({1, 2, 3}), y = Zero({1, 2, 3});
+  Tensor dx = Zero({1, 2, 3}), dw = Zero({3, 5}), d_history = Random({1, 4, 3});
+  ASSERT_OK(ShortConvBackward(stream(), x, w, history, dy, dx, d_history, dw));
+  const auto value = [&] {
+    EXPECT_OK(ShortConvForward(stream(), x, w, history, y));
+    return Dot(y, dy);
+  };
+  ExpectGradient(x, dx, value);
+  ExpectGradient(history, d_history, value);
 }
 
 TEST_F(GradientTest, Activations) {

@@ -207,14 +207,18 @@ void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, boo
   cases.push_back(
       {.name = absl::StrCat("ShortConvBackward", name),
        .operands = {Normal(1, {b, t, c}), Normal(2, {c, w}), history, Normal(4, {b, t, c}),
-                    Normal(5, {b, t, c}), Normal(6, {c, w})},
-       .results = {4, 5},
+                    Normal(5, {b, t, c}), with_history ? Normal(7, {b, w - 1, c}) : history,
+                    Normal(6, {c, w})},
+       .results = {4, 5, 6},
        .call =
            [=](Stream& s, Operands a) {
-             return ShortConvBackward(s, a[0], a[1], optional(a[2]), a[3], a[4], a[5]);
+             Tensor d_history = optional(a[5]);
+             return ShortConvBackward(s, a[0], a[1], optional(a[2]), a[3], a[4], d_history, a[6]);
            },
        .plain =
-           [=](Rows& a) { plain::ShortConvBackward(shape, a[0], a[1], a[2], a[3], a[4], a[5]); }});
+           [=](Rows& a) {
+             plain::ShortConvBackward(shape, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+           }});
 }
 
 template <typename Formula>

@@ -152,8 +152,9 @@ void ShortConvForward(const ConvShape& s, const Row& x, const Row& w, const Row&
 }
 
 void ShortConvBackward(const ConvShape& s, const Row& x, const Row& w, const Row& history,
-                       const Row& dy, Row& dx, Row& dw) {
+                       const Row& dy, Row& dx, Row& d_history, Row& dw) {
   std::fill(dx.begin(), dx.end(), 0.0F);
+  std::fill(d_history.begin(), d_history.end(), 0.0F);
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t t = 0; t < s.tokens; ++t) {
       for (int64_t c = 0; c < s.channels; ++c) {
@@ -162,7 +163,12 @@ void ShortConvBackward(const ConvShape& s, const Row& x, const Row& w, const Row
             dy[At(row * s.channels + c)] * SiluSlope(Convolved(s, x, w, history, b, t, c));
         for (int64_t j = 0; j < s.taps; ++j) {
           dw[At(c * s.taps + j)] += dz * InputAt(s, x, history, b, t - j, c);
-          if (t >= j) dx[At((row - j) * s.channels + c)] += dz * w[At(c * s.taps + j)];
+          const float slope = dz * w[At(c * s.taps + j)];
+          if (t >= j) {
+            dx[At((row - j) * s.channels + c)] += slope;
+          } else if (!d_history.empty()) {
+            d_history[At((b * (s.taps - 1) + s.taps - 1 + t - j) * s.channels + c)] += slope;
+          }
         }
       }
     }

@@ -46,7 +46,7 @@ struct ConvShape {
 void ShortConvForward(const ConvShape& shape, const Row& x, const Row& w, const Row& history,
                       Row& y);
 void ShortConvBackward(const ConvShape& shape, const Row& x, const Row& w, const Row& history,
-                       const Row& dy, Row& dx, Row& dw);
+                       const Row& dy, Row& dx, Row& d_history, Row& dw);
 
 struct RotaryShape {
   int64_t batch, tokens, heads, width;

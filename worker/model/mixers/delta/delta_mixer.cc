@@ -152,8 +152,10 @@ absl::Status DeltaMixer::BranchBackward(const Pass& pass, const ParameterBlock& 
   WEFT_ASSIGN_OR_RETURN(Tensor d_projected, pass.scratch.Take(projected.shape()));
   if (branch.taps) {
     Tensor d_taps = gradients[*branch.taps];
-    WEFT_RETURN_IF_ERROR(kernels::ShortConvBackward(
-        pass.stream, projected, pass.weights[*branch.taps], Tensor(), dy, d_projected, d_taps));
+    Tensor no_history;
+    WEFT_RETURN_IF_ERROR(kernels::ShortConvBackward(pass.stream, projected,
+                                                    pass.weights[*branch.taps], Tensor(), dy,
+                                                    d_projected, no_history, d_taps));
   } else {
     WEFT_RETURN_IF_ERROR(kernels::SiluBackward(pass.stream, projected, dy, d_projected));
   }
