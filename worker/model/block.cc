@@ -11,6 +11,7 @@ using kernels::Tensor;
 Block::Block(const ModelConfig& config, size_t layer, absl::string_view prefix,
              ParameterLayout& layout)
     : width_(config.width),
+      mixer_config_(config.layers[layer]),
       first_element_(layout.block_count()),
       around_mixer_(config, static_cast<int64_t>(layer), DropoutSite::kMixer,
                     absl::StrCat(prefix, ".mixer_norm"), layout),
@@ -64,19 +65,48 @@ absl::Status Block::Forward(const Pass& pass, const Tensor& x, BlockActivations&
 }
 
 absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
-                             BlockActivations& a, Tensor& gradient) const {
+                             Sublayer::Backwards mix, BlockActivations& a, Tensor& gradient) const {
   WEFT_RETURN_IF_ERROR(around_mlp_.Backward(
       pass, gradients, a.middle,
       [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
         return mlp_.Backward(pass, gradients, in, a.mlp, d_out, d_in);
       },
       a.around_mlp, gradient));
-  return around_mixer_.Backward(
+  return around_mixer_.Backward(pass, gradients, x, mix, a.around_mixer, gradient);
+}
+
+absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
+                             BlockActivations& a, Tensor& gradient) const {
+  return Backward(
       pass, gradients, x,
       [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
         return mixer_->Backward(pass, gradients, in, *a.mixer, d_out, d_in);
       },
-      a.around_mixer, gradient);
+      a, gradient);
+}
+
+absl::Status Block::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
+                                 Boundary& boundary, BlockActivations& a, Tensor& y) const {
+  WEFT_ASSIGN_OR_RETURN(const SlicedMixer* const mixer, sliced_mixer());
+  return Forward(
+      pass, x,
+      [&](const Tensor& in, Tensor& out) {
+        return mixer->ForwardSlice(pass, in, step, boundary, *a.mixer, out);
+      },
+      a, y);
+}
+
+absl::Status Block::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                                  const Tensor& x, const Boundary& before, BlockActivations& a,
+                                  Boundary& boundary_gradient, Tensor& gradient) const {
+  WEFT_ASSIGN_OR_RETURN(const SlicedMixer* const mixer, sliced_mixer());
+  return Backward(
+      pass, gradients, x,
+      [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
+        return mixer->BackwardSlice(pass, gradients, in, before, *a.mixer, d_out, boundary_gradient,
+                                    d_in);
+      },
+      a, gradient);
 }
 
 absl::StatusOr<BlockState> Block::NewState(Device& device, int64_t max_tokens) const {

@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "worker/model/mixers/mixer.h"
+#include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/mlp.h"
 #include "worker/model/model_config.h"
 #include "worker/model/sublayer.h"
@@ -43,6 +43,19 @@ class Block {
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         BlockActivations& activations, kernels::Tensor& gradient) const;
 
+  // The mixer, if it can be computed slice by slice; else kUnimplemented, saying why not.
+  [[nodiscard]] absl::StatusOr<const SlicedMixer*> sliced_mixer() const {
+    return AsSliced(mixer_config_, *mixer_);
+  }
+  // Forward and Backward of a slice; see SlicedMixer, which the mixer is.
+  absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
+                            Boundary& boundary, BlockActivations& activations,
+                            kernels::Tensor& y) const;
+  absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                             const kernels::Tensor& x, const Boundary& before,
+                             BlockActivations& activations, Boundary& boundary_gradient,
+                             kernels::Tensor& gradient) const;
+
   [[nodiscard]] absl::StatusOr<BlockState> NewState(kernels::Device& device,
                                                     int64_t max_tokens) const;
   // One token: x [1, 1, C] -> y [1, 1, C].
@@ -60,8 +73,12 @@ class Block {
                                                                    PassShape shape) const;
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, Sublayer::Forwards mix,
                        BlockActivations& activations, kernels::Tensor& y) const;
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        Sublayer::Backwards mix, BlockActivations& activations,
+                        kernels::Tensor& gradient) const;
 
   const int64_t width_;
+  const MixerConfig mixer_config_;
   const int64_t first_element_;
   // In the order of the layout.
   const Sublayer around_mixer_;

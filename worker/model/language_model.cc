@@ -49,15 +49,31 @@ Tensor LanguageModel::BiasIn(const ParameterBlock& block) const {
   return head_bias_ ? block[*head_bias_] : Tensor();
 }
 
+absl::Status LanguageModel::HeadForward(const Pass& pass, const Tensor& out, const Tensor& targets,
+                                        SampleResults& results) const {
+  return kernels::LinearCrossEntropyForward(pass.stream, out, pass.weights[head_weight_],
+                                            BiasIn(pass.weights), targets, results.losses,
+                                            results.right);
+}
+
+absl::Status LanguageModel::HeadForwardBackward(const Pass& pass, const ParameterBlock& gradients,
+                                                double gradient_scale, const Tensor& out,
+                                                const Tensor& targets, SampleResults& results,
+                                                Tensor& d_out) const {
+  Tensor d_weight = gradients[head_weight_];
+  Tensor d_bias = BiasIn(gradients);
+  return kernels::LinearCrossEntropyForwardBackward(
+      pass.stream, out, pass.weights[head_weight_], BiasIn(pass.weights), targets, gradient_scale,
+      results.losses, results.right, d_out, d_weight, d_bias);
+}
+
 absl::Status LanguageModel::Losses(const Pass& pass, const SampleBatch& batch,
                                    ModelActivations& activations, SampleResults& results) const {
   auto& a = static_cast<Activations&>(activations);
   Pass padded = pass;
   padded.valid = batch.valid;
   WEFT_RETURN_IF_ERROR(trunk_.Forward(padded, batch.tokens, a.trunk));
-  return kernels::LinearCrossEntropyForward(pass.stream, a.trunk.out, pass.weights[head_weight_],
-                                            BiasIn(pass.weights), batch.targets, results.losses,
-                                            results.right);
+  return HeadForward(pass, a.trunk.out, batch.targets, results);
 }
 
 absl::Status LanguageModel::LossesAndGradients(const Pass& pass, const SampleBatch& batch,
@@ -69,11 +85,8 @@ absl::Status LanguageModel::LossesAndGradients(const Pass& pass, const SampleBat
   Pass padded = pass;
   padded.valid = batch.valid;
   WEFT_RETURN_IF_ERROR(trunk_.Forward(padded, batch.tokens, a.trunk));
-  Tensor d_weight = gradients[head_weight_];
-  Tensor d_bias = BiasIn(gradients);
-  WEFT_RETURN_IF_ERROR(kernels::LinearCrossEntropyForwardBackward(
-      pass.stream, a.trunk.out, pass.weights[head_weight_], BiasIn(pass.weights), batch.targets,
-      gradient_scale, results.losses, results.right, a.trunk.gradient, d_weight, d_bias));
+  WEFT_RETURN_IF_ERROR(HeadForwardBackward(pass, gradients, gradient_scale, a.trunk.out,
+                                           batch.targets, results, a.trunk.gradient));
   return trunk_.Backward(padded, gradients, batch.tokens, a.trunk, on_ready);
 }
 

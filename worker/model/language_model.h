@@ -41,6 +41,18 @@ class LanguageModel final : public Model {
   [[nodiscard]] int64_t TrainingMatmulFlopsPerToken() const override;
   [[nodiscard]] std::vector<std::string> metrics() const override { return trunk_.metrics(); }
 
+  // The two parts of a pass, for those who compute sequences in pieces.
+  [[nodiscard]] const Trunk& trunk() const { return trunk_; }
+  // Results for the targets [B, T] from the trunk's out [B, T, C].
+  absl::Status HeadForward(const Pass& pass, const kernels::Tensor& out,
+                           const kernels::Tensor& targets, SampleResults& results) const;
+  // The same, and the gradient of gradient_scale * sum(losses): that of `out` is overwritten, those
+  // of parameters are added to.
+  absl::Status HeadForwardBackward(const Pass& pass, const ParameterBlock& gradients,
+                                   double gradient_scale, const kernels::Tensor& out,
+                                   const kernels::Tensor& targets, SampleResults& results,
+                                   kernels::Tensor& d_out) const;
+
   // The state before the first token of a text of at most `max_tokens`. kFailedPrecondition when
   // the model is not causal; kInvalidArgument when the text would be longer than its learned
   // positions.

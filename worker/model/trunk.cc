@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 #include "common/base/status_macros.h"
 
 namespace weft::worker {
@@ -58,30 +59,96 @@ absl::StatusOr<TrunkActivations> Trunk::NewActivations(Device& device, PassShape
   return a;
 }
 
-absl::Status Trunk::Forward(const Pass& pass, const Tensor& tokens, TrunkActivations& a) const {
+absl::Status Trunk::Forward(const Pass& pass, const Tensor& tokens, BlockForwards blocks,
+                            TrunkActivations& a) const {
   WEFT_RETURN_IF_ERROR(embedding_.Forward(pass, tokens, a.embedding, a.residual.front()));
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    WEFT_RETURN_IF_ERROR(blocks_[i]->Forward(pass, a.residual[i], a.blocks[i], a.residual[i + 1]));
-  }
+  for (size_t i = 0; i < blocks_.size(); ++i) WEFT_RETURN_IF_ERROR(blocks(i));
+  return absl::OkStatus();
+}
+
+absl::Status Trunk::FinalNorm(const Pass& pass, TrunkActivations& a) const {
   if (!final_norm_) return absl::OkStatus();
   return final_norm_->Forward(pass, a.residual.back(), a.statistics, a.out);
 }
 
+absl::Status Trunk::Forward(const Pass& pass, const Tensor& tokens, TrunkActivations& a) const {
+  WEFT_RETURN_IF_ERROR(Forward(
+      pass, tokens,
+      [&](size_t i) {
+        return blocks_[i]->Forward(pass, a.residual[i], a.blocks[i], a.residual[i + 1]);
+      },
+      a));
+  return FinalNorm(pass, a);
+}
+
 absl::Status Trunk::Backward(const Pass& pass, const ParameterBlock& gradients,
-                             const Tensor& tokens, TrunkActivations& a, OnReady on_ready) const {
+                             const Tensor& tokens, BlockBackwards blocks, TrunkActivations& a,
+                             OnReady on_ready) const {
   if (final_norm_) {
     WEFT_RETURN_IF_ERROR(final_norm_->Backward(pass, gradients, a.residual.back(), a.statistics,
                                                a.gradient, Accumulate::kNo, a.gradient));
   }
   if (end_of_layers_ < gradients.layout().block_count()) on_ready(end_of_layers_);
   for (size_t i = blocks_.size(); i-- > 0;) {
-    WEFT_RETURN_IF_ERROR(
-        blocks_[i]->Backward(pass, gradients, a.residual[i], a.blocks[i], a.gradient));
+    WEFT_RETURN_IF_ERROR(blocks(i));
     on_ready(blocks_[i]->first_element());
   }
   WEFT_RETURN_IF_ERROR(embedding_.Backward(pass, gradients, tokens, a.gradient));
   on_ready(0);
   return absl::OkStatus();
+}
+
+absl::Status Trunk::Backward(const Pass& pass, const ParameterBlock& gradients,
+                             const Tensor& tokens, TrunkActivations& a, OnReady on_ready) const {
+  return Backward(
+      pass, gradients, tokens,
+      [&](size_t i) {
+        return blocks_[i]->Backward(pass, gradients, a.residual[i], a.blocks[i], a.gradient);
+      },
+      a, on_ready);
+}
+
+absl::Status Trunk::SupportsSlices(int64_t slice_length) const {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const absl::StatusOr<const SlicedMixer*> mixer = blocks_[i]->sliced_mixer();
+    const absl::Status status =
+        mixer.ok() ? (*mixer)->SupportsSlices(slice_length) : mixer.status();
+    WEFT_RETURN_IF_ERROR(
+        Annotate(status, absl::StrCat("layer ", i, " (", NameOf(mixers_[i]), ")")));
+  }
+  return absl::OkStatus();
+}
+
+const SlicedMixer& Trunk::sliced_mixer(size_t layer) const {
+  const absl::StatusOr<const SlicedMixer*> mixer = blocks_[layer]->sliced_mixer();
+  WEFT_CHECK_MSG(mixer.ok(), mixer.status().ToString());
+  return **mixer;
+}
+
+absl::Status Trunk::ForwardSlice(const Pass& pass, const Tensor& tokens, SliceStep step,
+                                 std::vector<Boundary>& boundaries, TrunkActivations& a) const {
+  WEFT_RETURN_IF_ERROR(Forward(
+      pass, tokens,
+      [&](size_t i) {
+        const bool replays = step == SliceStep::kUndo && !sliced_mixer(i).CanUndo();
+        return blocks_[i]->ForwardSlice(pass, a.residual[i], replays ? SliceStep::kReplay : step,
+                                        boundaries[i], a.blocks[i], a.residual[i + 1]);
+      },
+      a));
+  return FinalNorm(pass, a);
+}
+
+absl::Status Trunk::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                                  const Tensor& tokens, const std::vector<Boundary>& before,
+                                  TrunkActivations& a, std::vector<Boundary>& boundary_gradients,
+                                  OnReady on_ready) const {
+  return Backward(
+      pass, gradients, tokens,
+      [&](size_t i) {
+        return blocks_[i]->BackwardSlice(pass, gradients, a.residual[i], before[i], a.blocks[i],
+                                         boundary_gradients[i], a.gradient);
+      },
+      a, on_ready);
 }
 
 absl::StatusOr<TrunkState> Trunk::NewState(Device& device, int64_t max_tokens) const {

@@ -65,6 +65,21 @@ class Trunk {
                         const kernels::Tensor& tokens, TrunkActivations& activations,
                         OnReady on_ready) const;
 
+  // OK, or which layer cannot be computed slice by slice, and why.
+  [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const;
+  [[nodiscard]] size_t layers() const { return blocks_.size(); }
+  // Of a layer of a trunk that supports slices.
+  [[nodiscard]] const SlicedMixer& sliced_mixer(size_t layer) const;
+  // Forward over a slice of one sequence, tokens [1, T], which begins at pass.first_position.
+  // Layers that cannot undo take kUndo for kReplay.
+  absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& tokens, SliceStep step,
+                            std::vector<Boundary>& boundaries, TrunkActivations& activations) const;
+  // Backward after it. `boundary_gradients` are those after the slice, then those before it.
+  absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                             const kernels::Tensor& tokens, const std::vector<Boundary>& before,
+                             TrunkActivations& activations,
+                             std::vector<Boundary>& boundary_gradients, OnReady on_ready) const;
+
   // The state before the first token of a text of at most `max_tokens`.
   [[nodiscard]] absl::StatusOr<TrunkState> NewState(kernels::Device& device,
                                                     int64_t max_tokens) const;
@@ -77,6 +92,17 @@ class Trunk {
   [[nodiscard]] std::vector<std::string> metrics() const;
 
  private:
+  // Of block i, from activations.residual[i] to [i + 1].
+  using BlockForwards = absl::FunctionRef<absl::Status(size_t i)>;
+  // Of block i, of activations.gradient in place.
+  using BlockBackwards = absl::FunctionRef<absl::Status(size_t i)>;
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& tokens, BlockForwards blocks,
+                       TrunkActivations& activations) const;
+  absl::Status FinalNorm(const Pass& pass, TrunkActivations& activations) const;
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients,
+                        const kernels::Tensor& tokens, BlockBackwards blocks,
+                        TrunkActivations& activations, OnReady on_ready) const;
+
   const int64_t width_;
   const std::vector<MixerConfig> mixers_;
   // In the order of the layout.

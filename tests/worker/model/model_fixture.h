@@ -65,14 +65,17 @@ inline std::vector<int32_t> Tokens(int64_t count, int64_t limit, uint64_t seed) 
 class ModelFixture {
  public:
   ModelFixture(const ModelConfig& config, std::unique_ptr<kernels::Device> device, PassShape shape)
+      : ModelFixture(Must(NewModel(config)), std::move(device), shape) {}
+  ModelFixture(std::unique_ptr<const Model> model, std::unique_ptr<kernels::Device> device,
+               PassShape shape)
       : device_(std::move(device)),
         stream_(Must(device_->NewStream())),
         scratch_(*device_),
-        model_(Must(NewModel(config))),
+        model_(std::move(model)),
         weights_(model_->layout(), NewBlock()),
         gradients_(model_->layout(), NewBlock()),
         activations_(Must(model_->NewActivations(*device_, shape))),
-        sample_(SampleOf(config, shape)) {
+        sample_(SampleOf(model_->config(), shape)) {
     Must(InitialiseWeights(/*seed=*/1, *stream_, weights_));
     batch_.tokens = NewIntegers(sample_.tokens);
     batch_.targets = NewIntegers(sample_.targets);
@@ -139,7 +142,8 @@ class ModelFixture {
     Must(model_->Losses(pass(), batch_, *activations_, results_));
     return ToHost(results_.losses, *stream_);
   }
-  // Of the last pass.
+  // Of the last pass, whichever it was.
+  std::vector<double> ResultLosses() { return ToHost(results_.losses, *stream_); }
   std::vector<double> Right() { return ToHost(results_.right, *stream_); }
   double Loss() {
     double sum = 0;

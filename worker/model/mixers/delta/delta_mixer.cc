@@ -1,6 +1,7 @@
 #include "worker/model/mixers/delta/delta_mixer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -25,6 +26,39 @@ namespace {
 // Inside the square root of the L2 norm, so that a zero row stays zero.
 constexpr double kL2Epsilon = 1e-6;
 
+// Row `row` of one sequence [1, T, C].
+Tensor RowOf(const Tensor& sequence, int64_t row) {
+  return sequence.Part(row * sequence.dim(2), {sequence.dim(2)});
+}
+
+// The history [1, W - 1, C] of the next token, oldest first, from that of the first token of
+// `inputs` [1, T, C].
+absl::Status AdvanceHistory(kernels::Stream& stream, const Tensor& inputs, const Tensor& history) {
+  const int64_t tokens = inputs.dim(1);
+  const int64_t rows = history.dim(1);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t from = row + tokens;  // counted from the oldest row of the history
+    Tensor to = RowOf(history, row);
+    WEFT_RETURN_IF_ERROR(
+        kernels::Copy(stream, from < rows ? RowOf(history, from) : RowOf(inputs, from - rows), to));
+  }
+  return absl::OkStatus();
+}
+
+// The backward pass of AdvanceHistory: adds the gradient of the history after the tokens to
+// `d_history`, that of the history before them, and to `d_inputs`; then d_history takes its place.
+absl::Status HistoryBackward(kernels::Stream& stream, Tensor gradient, const Tensor& d_history,
+                             const Tensor& d_inputs) {
+  const int64_t tokens = d_inputs.dim(1);
+  const int64_t rows = d_history.dim(1);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t from = row + tokens;
+    Tensor to = from < rows ? RowOf(d_history, from) : RowOf(d_inputs, from - rows);
+    WEFT_RETURN_IF_ERROR(kernels::Add(stream, to, RowOf(gradient, row), to));
+  }
+  return kernels::Copy(stream, d_history, gradient);
+}
+
 }  // namespace
 
 // B batch, T tokens, H heads, D head_dim, C width = H D.
@@ -42,10 +76,8 @@ struct DeltaMixer::Activations final : MixerActivations {
 };
 
 struct DeltaMixer::State final : MixerState {
-  Activations step;  // of one token
-  // [1, W, C] each: the convolution's last W inputs; the newest, row W-1, is the step's projection.
-  Tensor q_window, k_window, v_window;
-  Histories histories;  // rows 0 to W-2 of the windows
+  Activations step;     // of one token
+  Histories histories;  // of the convolutions, as far as there are any
   Tensor memory;        // S [1, H, D, D]
 };
 
@@ -114,6 +146,9 @@ absl::Status DeltaMixer::Allocate(Device& device, PassShape shape, Activations& 
   for (Tensor* tensor : {&a.q_inverse_norm, &a.k_inverse_norm, &a.o_rstd}) {
     WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, per_head));
   }
+  for (Tensor* tensor : {&a.q_projected, &a.k_projected, &a.v_projected}) {
+    WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, {shape.batch, shape.tokens, width_}));
+  }
   WEFT_ASSIGN_OR_RETURN(a.beta, NewTensor(device, dtype, {shape.batch, shape.tokens, heads}));
   if (config_.output_gate) {
     for (Tensor* tensor : {&a.gate_in, &a.gated}) {
@@ -127,11 +162,6 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> DeltaMixer::NewActivations(
     Device& device, PassShape shape) const {
   auto activations = std::make_unique<Activations>();
   WEFT_RETURN_IF_ERROR(Allocate(device, shape, *activations));
-  for (Tensor* tensor :
-       {&activations->q_projected, &activations->k_projected, &activations->v_projected}) {
-    WEFT_ASSIGN_OR_RETURN(
-        *tensor, NewTensor(device, device.compute_dtype(), {shape.batch, shape.tokens, width_}));
-  }
   WEFT_ASSIGN_OR_RETURN(activations->recurrence,
                         kernels::NewDeltaSaved(device, activations->problem));
   return activations;
@@ -146,16 +176,22 @@ absl::Status DeltaMixer::BranchForward(const Pass& pass, const Branch& branch, c
 
 absl::Status DeltaMixer::BranchBackward(const Pass& pass, const ParameterBlock& gradients,
                                         const Branch& branch, const Tensor& x,
-                                        const Tensor& projected, const Tensor& dy,
+                                        const Tensor& projected, const Past& past, const Tensor& dy,
                                         Accumulate accumulate, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_projected, pass.scratch.Take(projected.shape()));
   if (branch.taps) {
     Tensor d_taps = gradients[*branch.taps];
-    Tensor no_history;
+    Tensor d_history;
+    if (past.gradient.present()) {
+      WEFT_ASSIGN_OR_RETURN(d_history, pass.scratch.Take(past.gradient.shape()));
+    }
     WEFT_RETURN_IF_ERROR(kernels::ShortConvBackward(pass.stream, projected,
-                                                    pass.weights[*branch.taps], Tensor(), dy,
-                                                    d_projected, no_history, d_taps));
+                                                    pass.weights[*branch.taps], past.history, dy,
+                                                    d_projected, d_history, d_taps));
+    if (past.gradient.present()) {
+      WEFT_RETURN_IF_ERROR(HistoryBackward(pass.stream, past.gradient, d_history, d_projected));
+    }
   } else {
     WEFT_RETURN_IF_ERROR(kernels::SiluBackward(pass.stream, projected, dy, d_projected));
   }
@@ -233,48 +269,102 @@ absl::Status DeltaMixer::AfterRecurrenceBackward(const Pass& pass, const Paramet
 }
 
 absl::Status DeltaMixer::BeforeRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,
-                                                  const Tensor& x, Activations& saved, Tensor& dq,
-                                                  Tensor& dk, const Tensor& dv, const Tensor& dbeta,
-                                                  Tensor& dx) const {
+                                                  const Tensor& x, Activations& saved,
+                                                  const Histories& histories,
+                                                  const Histories& d_histories,
+                                                  RecurrenceGradients& d, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   const double query_scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   WEFT_ASSIGN_OR_RETURN(Tensor d_activated, pass.scratch.Take(saved.q.shape()));
   const Tensor d_activated_flat = d_activated.Reshaped(x.shape());
 
   WEFT_RETURN_IF_ERROR(kernels::L2NormBackward(pass.stream, saved.q, saved.q_inverse_norm,
-                                               query_scale, dq, d_activated));
+                                               query_scale, d.q, d_activated));
   const Accumulate to_gate = gate_ ? Accumulate::kYes : Accumulate::kNo;
+  WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, q_, x, saved.q_projected,
+                                      {histories.q, d_histories.q}, d_activated_flat, to_gate, dx));
   WEFT_RETURN_IF_ERROR(
-      BranchBackward(pass, gradients, q_, x, saved.q_projected, d_activated_flat, to_gate, dx));
-  WEFT_RETURN_IF_ERROR(
-      kernels::L2NormBackward(pass.stream, saved.k, saved.k_inverse_norm, 1.0, dk, d_activated));
-  WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, k_, x, saved.k_projected, d_activated_flat,
+      kernels::L2NormBackward(pass.stream, saved.k, saved.k_inverse_norm, 1.0, d.k, d_activated));
+  WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, k_, x, saved.k_projected,
+                                      {histories.k, d_histories.k}, d_activated_flat,
                                       Accumulate::kYes, dx));
   WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, v_, x, saved.v_projected,
-                                      dv.Reshaped(x.shape()), Accumulate::kYes, dx));
+                                      {histories.v, d_histories.v}, d.v.Reshaped(x.shape()),
+                                      Accumulate::kYes, dx));
 
   WEFT_ASSIGN_OR_RETURN(Tensor d_logits, pass.scratch.Take(saved.beta.shape()));
   WEFT_RETURN_IF_ERROR(
-      kernels::SigmoidBackward(pass.stream, saved.beta, beta_scale(), dbeta, d_logits));
+      kernels::SigmoidBackward(pass.stream, saved.beta, beta_scale(), d.beta, d_logits));
   return beta_.Backward(pass, gradients, x, d_logits, Accumulate::kYes, dx);
 }
 
 absl::Status DeltaMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
                                   const Tensor& x, MixerActivations& activations, const Tensor& dy,
                                   Tensor& dx) const {
-  auto& saved = static_cast<Activations&>(activations);
+  return Backward(pass, gradients, x, static_cast<Activations&>(activations), {}, {}, dy, dx);
+}
+
+absl::Status DeltaMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
+                                  const Tensor& x, Activations& saved, const Boundary& before,
+                                  const Boundary& gradient, const Tensor& dy, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_o, pass.scratch.Take(saved.o.shape()));
-  WEFT_ASSIGN_OR_RETURN(Tensor dq, pass.scratch.Take(saved.q.shape()));
-  WEFT_ASSIGN_OR_RETURN(Tensor dk, pass.scratch.Take(saved.k.shape()));
-  WEFT_ASSIGN_OR_RETURN(Tensor dv, pass.scratch.Take(saved.v.shape()));
-  WEFT_ASSIGN_OR_RETURN(Tensor dbeta, pass.scratch.Take(saved.beta.shape()));
+  RecurrenceGradients d;
+  WEFT_ASSIGN_OR_RETURN(d.q, pass.scratch.Take(saved.q.shape()));
+  WEFT_ASSIGN_OR_RETURN(d.k, pass.scratch.Take(saved.k.shape()));
+  WEFT_ASSIGN_OR_RETURN(d.v, pass.scratch.Take(saved.v.shape()));
+  WEFT_ASSIGN_OR_RETURN(d.beta, pass.scratch.Take(saved.beta.shape()));
   WEFT_RETURN_IF_ERROR(AfterRecurrenceBackward(pass, gradients, x, saved, dy, d_o, dx));
-  Tensor no_initial_state;
+  Tensor d_state = gradient.empty() ? Tensor() : gradient.front();
   WEFT_RETURN_IF_ERROR(kernels::DeltaBackward(pass.stream, saved.problem, saved.q, saved.k,
-                                              saved.beta, saved.recurrence, d_o, Tensor(), dq, dk,
-                                              dv, dbeta, no_initial_state));
-  return BeforeRecurrenceBackward(pass, gradients, x, saved, dq, dk, dv, dbeta, dx);
+                                              saved.beta, saved.recurrence, d_o, d_state, d.q, d.k,
+                                              d.v, d.beta, d_state));
+  return BeforeRecurrenceBackward(pass, gradients, x, saved, HistoriesOf(before),
+                                  HistoriesOf(gradient), d, dx);
+}
+
+absl::Status DeltaMixer::SupportsSlices(int64_t /*slice_length*/) const { return absl::OkStatus(); }
+
+std::vector<kernels::Shape> DeltaMixer::BoundaryShapes() const {
+  std::vector<kernels::Shape> shapes = {{1, config_.heads, head_dim_, head_dim_}};
+  if (config_.convolution_taps > 1) {
+    shapes.resize(4, kernels::Shape{1, config_.convolution_taps - 1, width_});
+  }
+  return shapes;
+}
+
+DeltaMixer::Histories DeltaMixer::HistoriesOf(const Boundary& boundary) const {
+  if (boundary.size() < 4) return {};
+  return {.q = boundary[1], .k = boundary[2], .v = boundary[3]};
+}
+
+absl::Status DeltaMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
+                                      Boundary& boundary, MixerActivations& activations,
+                                      Tensor& y) const {
+  if (step == SliceStep::kUndo) return absl::UnimplementedError("delta cannot undo a slice");
+  auto& saved = static_cast<Activations&>(activations);
+  Histories histories = HistoriesOf(boundary);
+  WEFT_RETURN_IF_ERROR(BeforeRecurrence(pass, x, histories, saved));
+  const bool advances = step == SliceStep::kAdvance;
+  Tensor final_state = advances ? boundary.front() : Tensor();
+  kernels::DeltaSaved nothing;
+  WEFT_RETURN_IF_ERROR(kernels::DeltaForward(pass.stream, saved.problem, saved.q, saved.k, saved.v,
+                                             saved.beta, boundary.front(), saved.o, final_state,
+                                             advances ? nothing : saved.recurrence));
+  if (advances && histories.q.present()) {
+    WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, saved.q_projected, histories.q));
+    WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, saved.k_projected, histories.k));
+    WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, saved.v_projected, histories.v));
+  }
+  return AfterRecurrence(pass, x, saved, y);
+}
+
+absl::Status DeltaMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                                       const Tensor& x, const Boundary& before,
+                                       MixerActivations& activations, const Tensor& dy,
+                                       Boundary& gradient, Tensor& dx) const {
+  return Backward(pass, gradients, x, static_cast<Activations&>(activations), before, gradient, dy,
+                  dx);
 }
 
 absl::StatusOr<std::unique_ptr<MixerState>> DeltaMixer::NewState(Device& device,
@@ -284,16 +374,12 @@ absl::StatusOr<std::unique_ptr<MixerState>> DeltaMixer::NewState(Device& device,
   WEFT_RETURN_IF_ERROR(Allocate(device, {.batch = 1, .tokens = 1}, state->step));
   WEFT_ASSIGN_OR_RETURN(state->memory,
                         NewTensor(device, dtype, {1, config_.heads, head_dim_, head_dim_}));
-  const int64_t rows = convolves() ? config_.convolution_taps : 1;
-  const auto add_window = [&](Tensor& window, Tensor& history, Tensor& newest) -> absl::Status {
-    WEFT_ASSIGN_OR_RETURN(window, NewTensor(device, dtype, {1, rows, width_}));
-    if (rows > 1) history = window.Part(0, {1, rows - 1, width_});
-    newest = window.Part((rows - 1) * width_, {1, 1, width_});
-    return absl::OkStatus();
-  };
-  WEFT_RETURN_IF_ERROR(add_window(state->q_window, state->histories.q, state->step.q_projected));
-  WEFT_RETURN_IF_ERROR(add_window(state->k_window, state->histories.k, state->step.k_projected));
-  WEFT_RETURN_IF_ERROR(add_window(state->v_window, state->histories.v, state->step.v_projected));
+  if (config_.convolution_taps > 1) {
+    for (Tensor* tensor : {&state->histories.q, &state->histories.k, &state->histories.v}) {
+      WEFT_ASSIGN_OR_RETURN(*tensor,
+                            NewTensor(device, dtype, {1, config_.convolution_taps - 1, width_}));
+    }
+  }
   return state;
 }
 
@@ -305,12 +391,11 @@ absl::Status DeltaMixer::Decode(const Pass& pass, const Tensor& x, MixerState& m
   WEFT_RETURN_IF_ERROR(kernels::DeltaForward(pass.stream, step.problem, step.q, step.k, step.v,
                                              step.beta, state.memory, step.o, state.memory,
                                              step.recurrence));
-  for (Tensor* window : {&state.q_window, &state.k_window, &state.v_window}) {
-    for (int64_t row = 0; row + 1 < window->dim(1); ++row) {
-      Tensor older = window->Part(row * width_, {width_});
-      WEFT_RETURN_IF_ERROR(
-          kernels::Copy(pass.stream, window->Part((row + 1) * width_, {width_}), older));
-    }
+  for (const auto& [inputs, history] : {std::pair(&step.q_projected, &state.histories.q),
+                                        std::pair(&step.k_projected, &state.histories.k),
+                                        std::pair(&step.v_projected, &state.histories.v)}) {
+    if (!history->present()) continue;
+    WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, *inputs, *history));
   }
   return AfterRecurrence(pass, x, step, y);
 }

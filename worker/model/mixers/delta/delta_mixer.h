@@ -9,11 +9,11 @@
 #include <string>
 
 #include "worker/model/linear.h"
-#include "worker/model/mixers/mixer.h"
+#include "worker/model/mixers/sliced_mixer.h"
 
 namespace weft::worker {
 
-class DeltaMixer final : public Mixer {
+class DeltaMixer final : public SlicedMixer {
  public:
   DeltaMixer(const DeltaMixerConfig& config, const MixerPlace& place, absl::string_view prefix,
              ParameterLayout& layout);
@@ -32,6 +32,19 @@ class DeltaMixer final : public Mixer {
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
                       kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
+
+  // A boundary is S and, with a convolution, the last inputs of those of q, k and v.
+  [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
+  // A token with beta = 1 leaves no trace of what its key meant before.
+  [[nodiscard]] bool CanUndo() const override { return false; }
+  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
+                            Boundary& boundary, MixerActivations& activations,
+                            kernels::Tensor& y) const override;
+  absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                             const kernels::Tensor& x, const Boundary& before,
+                             MixerActivations& activations, const kernels::Tensor& dy,
+                             Boundary& gradient, kernels::Tensor& dx) const override;
 
  private:
   struct Activations;
@@ -54,22 +67,35 @@ class DeltaMixer final : public Mixer {
   absl::Status BranchForward(const Pass& pass, const Branch& branch, const kernels::Tensor& x,
                              const kernels::Tensor& history, kernels::Tensor& projected,
                              kernels::Tensor& y) const;
+  // The inputs before x of a convolution, [B, W - 1, C] (absent: zeros), and their gradient: that
+  // of the last inputs of x becomes that of the history.
+  struct Past {
+    kernels::Tensor history, gradient;
+  };
   absl::Status BranchBackward(const Pass& pass, const ParameterBlock& gradients,
                               const Branch& branch, const kernels::Tensor& x,
-                              const kernels::Tensor& projected, const kernels::Tensor& dy,
-                              kernels::Accumulate accumulate, kernels::Tensor& dx) const;
-  // Projections, convolutions, norms and beta: everything before the recurrence. `history` holds
-  // the inputs before x of the convolutions of q, k and v (absent: zeros).
+                              const kernels::Tensor& projected, const Past& past,
+                              const kernels::Tensor& dy, kernels::Accumulate accumulate,
+                              kernels::Tensor& dx) const;
+  // Projections, convolutions, norms and beta: everything before the recurrence.
   struct Histories {
     kernels::Tensor q, k, v;
   };
+  [[nodiscard]] Histories HistoriesOf(const Boundary& boundary) const;
   absl::Status BeforeRecurrence(const Pass& pass, const kernels::Tensor& x,
                                 const Histories& histories, Activations& saved) const;
+  // The gradients of what the recurrence takes.
+  struct RecurrenceGradients {
+    kernels::Tensor q, k, v, beta;
+  };
   absl::Status BeforeRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,
                                         const kernels::Tensor& x, Activations& saved,
-                                        kernels::Tensor& dq, kernels::Tensor& dk,
-                                        const kernels::Tensor& dv, const kernels::Tensor& dbeta,
-                                        kernels::Tensor& dx) const;
+                                        const Histories& histories, const Histories& d_histories,
+                                        RecurrenceGradients& d, kernels::Tensor& dx) const;
+  // The gradient of the state after the tokens, absent or not, becomes that of the state before.
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        Activations& saved, const Boundary& before, const Boundary& gradient,
+                        const kernels::Tensor& dy, kernels::Tensor& dx) const;
   // Norm per head, gate and output projection: everything after the recurrence.
   absl::Status AfterRecurrence(const Pass& pass, const kernels::Tensor& x, Activations& saved,
                                kernels::Tensor& y) const;
@@ -79,7 +105,7 @@ class DeltaMixer final : public Mixer {
                                        const kernels::Tensor& x, Activations& saved,
                                        const kernels::Tensor& dy, kernels::Tensor& d_o,
                                        kernels::Tensor& dx) const;
-  // Everything but the outputs of the three projections: decoding has those in its windows.
+  // Everything but what the recurrence keeps.
   absl::Status Allocate(kernels::Device& device, PassShape shape, Activations& activations) const;
 
   const DeltaMixerConfig config_;

@@ -20,10 +20,9 @@ struct LinearAttentionMixer::Activations final : MixerActivations {
 };
 
 struct LinearAttentionMixer::State final : MixerState {
-  int64_t tokens = 0;  // seen so far
-  Heads heads;         // of one token
-  Tensor o;            // [1, 1, H, D]
-  Tensor memory;       // [1, H, state]
+  Heads heads;    // of one token
+  Tensor o;       // [1, 1, H, D]
+  Tensor memory;  // [1, H, state]
 };
 
 LinearAttentionMixer::LinearAttentionMixer(const LinearAttentionOptions& options,
@@ -84,7 +83,7 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> LinearAttentionMixer::NewActiv
 absl::Status LinearAttentionMixer::Forward(const Pass& pass, const Tensor& x,
                                            MixerActivations& activations, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
-  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
+  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, a.heads));
   Tensor no_final_state;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(
       pass.stream, a.problem, Inputs(pass, a.heads), Tensor(), a.o, no_final_state, a.saved));
@@ -94,16 +93,60 @@ absl::Status LinearAttentionMixer::Forward(const Pass& pass, const Tensor& x,
 absl::Status LinearAttentionMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
                                             const Tensor& x, MixerActivations& activations,
                                             const Tensor& dy, Tensor& dx) const {
-  const auto& a = static_cast<const Activations&>(activations);
+  return Backward(pass, gradients, x, static_cast<const Activations&>(activations), dy, Tensor(),
+                  dx);
+}
+
+absl::Status LinearAttentionMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
+                                            const Tensor& x, const Activations& a, const Tensor& dy,
+                                            Tensor d_state, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_o, pass.scratch.Take(a.o.shape()));
   WEFT_ASSIGN_OR_RETURN(Heads d, projections_.TakeHeads(pass, {x.dim(0), x.dim(1)}));
   WEFT_RETURN_IF_ERROR(projections_.MergeBackward(pass, gradients, a.o, dy, d_o));
-  Tensor no_initial_state;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionBackward(pass.stream, a.problem,
                                                         Inputs(pass, a.heads), a.o, a.saved, d_o,
-                                                        Tensor(), d.q, d.k, d.v, no_initial_state));
-  return projections_.ProjectBackward(pass, gradients, x, /*first_position=*/0, d, dx);
+                                                        d_state, d.q, d.k, d.v, d_state));
+  return projections_.ProjectBackward(pass, gradients, x, pass.first_position, d, dx);
+}
+
+absl::Status LinearAttentionMixer::SupportsSlices(int64_t /*slice_length*/) const {
+  if (causal_) return absl::OkStatus();
+  return absl::UnimplementedError("every token sees every other: slices have no order");
+}
+
+bool LinearAttentionMixer::CanUndo() const {
+  return options_.features.feature != kernels::Feature::kExponential;
+}
+
+std::vector<kernels::Shape> LinearAttentionMixer::BoundaryShapes() const {
+  return {{1, projections_.heads(), kernels::LinearAttentionStateSize(Problem({}))}};
+}
+
+absl::Status LinearAttentionMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
+                                                Boundary& boundary, MixerActivations& activations,
+                                                Tensor& y) const {
+  auto& a = static_cast<Activations&>(activations);
+  Tensor& state = boundary.front();
+  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, a.heads));
+  const kernels::LinearAttentionInputs inputs = Inputs(pass, a.heads);
+  if (step == SliceStep::kUndo) {
+    WEFT_RETURN_IF_ERROR(kernels::LinearAttentionUndo(pass.stream, a.problem, inputs, state));
+  }
+  const bool advances = step == SliceStep::kAdvance;
+  Tensor final_state = advances ? state : Tensor();
+  kernels::LinearAttentionSaved nothing;
+  WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(pass.stream, a.problem, inputs, state, a.o,
+                                                       final_state, advances ? nothing : a.saved));
+  return projections_.Merge(pass, a.o, y);
+}
+
+absl::Status LinearAttentionMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                                                 const Tensor& x, const Boundary& /*before*/,
+                                                 MixerActivations& activations, const Tensor& dy,
+                                                 Boundary& gradient, Tensor& dx) const {
+  return Backward(pass, gradients, x, static_cast<const Activations&>(activations), dy,
+                  gradient.front(), dx);
 }
 
 absl::StatusOr<std::unique_ptr<MixerState>> LinearAttentionMixer::NewState(
@@ -123,12 +166,11 @@ absl::StatusOr<std::unique_ptr<MixerState>> LinearAttentionMixer::NewState(
 absl::Status LinearAttentionMixer::Decode(const Pass& pass, const Tensor& x,
                                           MixerState& mixer_state, Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
-  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, state.tokens, state.heads));
+  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, state.heads));
   kernels::LinearAttentionSaved nothing;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(
       pass.stream, Problem({.batch = 1, .tokens = 1}), Inputs(pass, state.heads), state.memory,
       state.o, state.memory, nothing));
-  ++state.tokens;
   return projections_.Merge(pass, state.o, y);
 }
 

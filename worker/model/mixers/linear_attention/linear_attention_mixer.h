@@ -7,13 +7,13 @@
 #include <optional>
 
 #include "worker/model/mixers/linear_attention/linear_attention_options.h"
-#include "worker/model/mixers/mixer.h"
 #include "worker/model/mixers/performer/performer_config.h"
+#include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/mixers/slim/slim_config.h"
 
 namespace weft::worker {
 
-class LinearAttentionMixer final : public Mixer {
+class LinearAttentionMixer final : public SlicedMixer {
  public:
   LinearAttentionMixer(const PerformerMixerConfig& config, const MixerPlace& place,
                        absl::string_view prefix, ParameterLayout& layout)
@@ -37,6 +37,18 @@ class LinearAttentionMixer final : public Mixer {
                       kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
+  [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
+  // Not with random features: the sums that one large key dominates hold nothing else.
+  [[nodiscard]] bool CanUndo() const override;
+  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
+                            Boundary& boundary, MixerActivations& activations,
+                            kernels::Tensor& y) const override;
+  absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                             const kernels::Tensor& x, const Boundary& before,
+                             MixerActivations& activations, const kernels::Tensor& dy,
+                             Boundary& gradient, kernels::Tensor& dx) const override;
+
  private:
   struct Activations;
   struct State;
@@ -47,6 +59,10 @@ class LinearAttentionMixer final : public Mixer {
 
   [[nodiscard]] kernels::LinearAttentionProblem Problem(PassShape shape) const;
   [[nodiscard]] kernels::LinearAttentionInputs Inputs(const Pass& pass, const Heads& heads) const;
+  // The gradient of the state after the tokens, absent or not, becomes that of the state before.
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        const Activations& activations, const kernels::Tensor& dy,
+                        kernels::Tensor d_state, kernels::Tensor& dx) const;
 
   const LinearAttentionOptions options_;
   const bool causal_;
