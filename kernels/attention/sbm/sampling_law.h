@@ -32,8 +32,12 @@ inline constexpr int kWeightShift = 20;            // of the sums over u
 inline constexpr double kIntensityUnit = 0x1p-52;  // of P_ij
 inline constexpr int kKeyBits = 11;                // keys up to 2^11 need no shortening
 
-// Above it the candidates of kExact cost more than a visit to every pair.
+// Whether a query of kExact visits all its keys: where thinning would need too large an intensity,
+// and where `candidates` are expected to cost more than `keys` visits.
 inline constexpr double kLargestThinned = 0.95;
+inline bool VisitsAll(double largest, double candidates, int64_t keys) {
+  return largest > kLargestThinned || candidates > 0.125 * static_cast<double>(keys);
+}
 
 // Inside [0, 1], in multiples of 1 / unit; NaN becomes 0.
 inline double InUnits(double x, double unit) {

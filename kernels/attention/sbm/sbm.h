@@ -35,7 +35,7 @@ enum class SbmSampler : uint8_t {
   // The same; c copies of an edge count c times, as if ln c were added to its logit.
   kPoissonCopies,
   // With probability min(p + exploration, 1). Candidates are drawn as above from a larger intensity
-  // and thinned; queries whose p may exceed 0.95 visit all their keys.
+  // and thinned; queries that would have too many of them visit all their keys.
   kExact,
   // The same law, every pair visited: cost follows the pairs.
   kDense,
@@ -74,9 +74,12 @@ struct SbmProblem {
   // The gradient of the loss with respect to the density of one head of one sequence.
   double density_gradient = 0.0;
 
-  // A block of queries with at least this share of its pairs linked is computed as a dense product
-  // under a mask, others edge by edge. Changes cost and last bits only; the reference ignores it.
-  double dense_above = 0.15;
+  // A block of queries with at least this share of its pairs linked is computed as dense products
+  // under a mask, others edge by edge; in the forward pass, where the edges have less to do, with
+  // at least 1.5 times this share. Measured on CPU with 2048 keys, 32 to 64 channels and 16 to 128
+  // clusters: the ways meet at 0.17 to 0.23, and at 0.33. Changes cost and last bits only; the
+  // reference ignores it.
+  double dense_above = 0.2;
 };
 inline constexpr int64_t kMaxSbmKeys = int64_t{1} << 24;
 inline constexpr int64_t kMaxSbmClusters = int64_t{1} << 14;

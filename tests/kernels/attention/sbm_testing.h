@@ -77,7 +77,8 @@ struct SbmResults {
   Values d_query, d_key, d_affinity;
 };
 
-// Memberships between `lowest` and 1, an affinity that is no symmetric matrix.
+// Memberships between `lowest` and 1, an affinity that is no symmetric matrix. If they may be
+// small, those of every other query are, so that its keys are few.
 inline SbmInputs RandomSbm(SbmProblem problem, uint32_t seed = 1, double lowest = 0.0) {
   problem.scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
   NumberStream numbers(seed);
@@ -91,6 +92,9 @@ inline SbmInputs RandomSbm(SbmProblem problem, uint32_t seed = 1, double lowest 
   in.key = numbers.Uniform(in.KeyMemberships().count());
   for (Values* values : {&in.query, &in.key}) {
     for (double& value : *values) value = lowest + (1.0 - lowest) * value;
+  }
+  for (size_t n = 0; n < in.query.size() && lowest == 0.0; ++n) {
+    if (static_cast<int64_t>(n) / problem.clusters % 2 == 1) in.query[n] *= 0.2;
   }
   in.affinity = numbers.Uniform(in.AffinityShape().count());
   const int64_t square = problem.clusters * problem.clusters;

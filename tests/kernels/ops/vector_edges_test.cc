@@ -183,6 +183,24 @@ TEST_P(VectorEdgesTest, BitsChooseElements) {
   }
 }
 
+TEST_P(VectorEdgesTest, WordsBelowAProbabilityAreBits) {
+  for (int64_t n = 0; n <= 150; ++n) {
+    const Row x = Sample(1, n);
+    std::vector<uint32_t> words(n);
+    for (int64_t i = 0; i < n; ++i) words[i] = 2654435761U * static_cast<uint32_t>(i * i + 3 * n);
+    std::vector<uint64_t> bits((n + 63) / 64 + 1, 99);
+    vector().bits_below(words.data(), 0.25F, x.data(), bits.data(), n);
+    int64_t count = 0;
+    for (int64_t i = 0; i < (n + 63) / 64 * 64; ++i) {
+      const bool below = i < n && static_cast<float>(words[i] >> 8) * 0x1p-24F < x[i] + 0.25F;
+      EXPECT_EQ((bits[i / 64] >> (i % 64) & 1) != 0, below) << n << " " << i;
+      count += below ? 1 : 0;
+    }
+    EXPECT_EQ(bits.back(), 99);
+    EXPECT_EQ(vector().count_bits(bits.data(), (n + 63) / 64), count);
+  }
+}
+
 TEST_P(VectorEdgesTest, ClipsAfterAdding) {
   for (int64_t n = 0; n <= 70; ++n) {
     const Row x = Sample(1, n);

@@ -4,11 +4,11 @@
 
 namespace weft::kernels {
 
-bool GraphHead::IsDense(QueryRows rows) const {
+bool GraphHead::IsDense(QueryRows rows, double share) const {
   int64_t pairs = 0;
   for (int64_t i = rows.first; i < rows.last; ++i) pairs += KeysEnd(i);
-  return static_cast<double>(edges_.Count(rows.first, rows.last)) >=
-         p_.dense_above * static_cast<double>(pairs);
+  return static_cast<double>(edges_.Count(vector_, rows.first, rows.last)) >=
+         share * static_cast<double>(pairs);
 }
 
 bool GraphHead::IsEmpty(QueryRows rows, int64_t begin, int64_t end) const {

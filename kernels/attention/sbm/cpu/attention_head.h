@@ -47,8 +47,8 @@ class GraphHead {
   [[nodiscard]] int64_t KeysEnd(int64_t i) const {
     return p_.causal ? i + p_.keys - p_.queries + 1 : p_.keys;
   }
-  // Whether a dense product under a mask is the better way for these queries.
-  [[nodiscard]] bool IsDense(QueryRows rows) const;
+  // Whether at least a share of the pairs of these queries is linked.
+  [[nodiscard]] bool IsDense(QueryRows rows, double share) const;
   [[nodiscard]] bool IsEmpty(QueryRows rows, int64_t begin, int64_t end) const;
 
   // How many copies each key of [begin, end), or of a list, has for query i.

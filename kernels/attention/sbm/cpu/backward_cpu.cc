@@ -226,7 +226,7 @@ void BackwardHead(const Head& head, const HeadRows& o) {
       space.mean[row] =
           head.vector.dot(space.d_o + row * p.head_dim, o.Row(first + row), p.head_dim);
     }
-    if (head.graph.IsDense(rows)) {
+    if (head.graph.IsDense(rows, p.dense_above)) {
       BackwardDense(head, rows);
     } else {
       for (int64_t row = 0; row < rows.count(); ++row) BackwardQuery(head, first + row, row);

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "kernels/device/cpu/vector/vector_table.h"
 #include "kernels/tensor/tensor.h"
 
 namespace weft::kernels {
@@ -19,11 +20,8 @@ struct EdgeRows {
     return reinterpret_cast<uint64_t*>(first) + i * words;
   }
   // Of queries [begin, end).
-  [[nodiscard]] int64_t Count(int64_t begin, int64_t end) const {
-    int64_t count = 0;
-    const uint64_t* const row = Row(begin);
-    for (int64_t w = 0; w < (end - begin) * words; ++w) count += std::popcount(row[w]);
-    return count;
+  [[nodiscard]] int64_t Count(const VectorTable& vector, int64_t begin, int64_t end) const {
+    return vector.count_bits(Row(begin), (end - begin) * words);
   }
 
   int64_t words;  // of a query

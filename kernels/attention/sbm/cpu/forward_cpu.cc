@@ -1,7 +1,7 @@
-// SBM attention along a graph, fp32: a block of queries of one head on its own thread. Where many
-// pairs are linked the block meets the keys tile by tile, as products under the mask of the edges
-// with a running maximum (Dao et al. 2022, "FlashAttention", section 3.1); where few are, query by
-// query along its list of edges.
+// SBM attention along a graph, fp32: some blocks of queries of one head on their own thread. Where
+// many pairs are linked a block meets the keys tile by tile, as products under the mask of the
+// edges with a running maximum (Dao et al. 2022, "FlashAttention", section 3.1); where few are,
+// query by query along its list of edges.
 #include <algorithm>
 #include <cmath>
 
@@ -17,8 +17,10 @@ namespace {
 constexpr Transpose kPlain = Transpose::kNo;
 constexpr Transpose kTransposed = Transpose::kYes;
 
-// Below this many queries a copy of the keys costs more than walking along the edges.
-constexpr int64_t kFewQueries = 8;
+// Below this many queries a dense copy of the head's keys and values costs more than it saves.
+constexpr int64_t kFewQueries = 64;
+// Blocks of queries that share a copy: as many as leave work for a good number of threads.
+constexpr int64_t kGroupsWanted = 16;
 
 int64_t BlockRows(const SbmProblem& p) { return std::min(p.queries, kQueryBlock); }
 int64_t TileKeys(const SbmProblem& p) { return std::min(p.keys, kKeyTile); }
@@ -26,8 +28,8 @@ int64_t TileKeys(const SbmProblem& p) { return std::min(p.keys, kKeyTile); }
 struct Space {
   Space(const SbmProblem& p, Carver& carver)
       : q(carver.Take(BlockRows(p) * p.head_dim)),
-        k(carver.Take(TileKeys(p) * p.head_dim)),
-        v(carver.Take(TileKeys(p) * p.head_dim)),
+        k(carver.Take(p.queries < kFewQueries ? 0 : p.keys * p.head_dim)),
+        v(carver.Take(p.queries < kFewQueries ? 0 : p.keys * p.head_dim)),
         o(carver.Take(BlockRows(p) * p.head_dim)),
         x(carver.Take(std::max(BlockRows(p) * TileKeys(p), p.keys))),
         copies(carver.Take(p.keys)),
@@ -37,8 +39,8 @@ struct Space {
         keys(carver.Take<int32_t>(p.keys)) {}
 
   float* q;        // [rows, D]
-  float* k;        // [keys of the tile, D]
-  float* v;        // [keys of the tile, D]
+  float* k;        // [S, D], all of one head
+  float* v;        // [S, D]
   float* o;        // [rows, D]: sum of weights times values
   float* x;        // [rows, keys of the tile], or [edges]: logits / scale, then weights
   float* copies;   // [keys of the tile] or [edges]
@@ -53,9 +55,13 @@ struct Block {
   const VectorTable& vector;
   const GraphHead& graph;
   const Space& space;
-  HeadRows q, k, v, o;
+  HeadRows q, o;
+  // Of all keys, `stride` elements apart.
+  const float* k;
+  const float* v;
+  int64_t stride;
   QueryRows rows;
-  float* lse;  // of the block
+  float* lse;  // [T]
 };
 
 // In double, so that the last bit does not depend on the mathematics library.
@@ -114,12 +120,11 @@ void ForwardTile(const Block& block, int64_t begin, int64_t end) {
   const int64_t count = end - begin;
   const int64_t rows = block.rows.count();
   if (block.graph.IsEmpty(block.rows, begin, end)) return;
-  block.k.Load(begin, count, space.k);
-  block.v.Load(begin, count, space.v);
-  Gemm(kPlain, kTransposed, rows, count, dim, 1.0F, space.q, dim, space.k, dim, 0.0F, space.x,
-       count);
+  Gemm(kPlain, kTransposed, rows, count, dim, 1.0F, space.q, dim, block.k + begin * block.stride,
+       block.stride, 0.0F, space.x, count);
   SoftmaxTile(block, begin, end);
-  Gemm(kPlain, kPlain, rows, dim, count, 1.0F, space.x, count, space.v, dim, 1.0F, space.o, dim);
+  Gemm(kPlain, kPlain, rows, dim, count, 1.0F, space.x, count, block.v + begin * block.stride,
+       block.stride, 1.0F, space.o, dim);
 }
 
 void ForwardDense(const Block& block) {
@@ -138,7 +143,8 @@ void ForwardDense(const Block& block) {
     const bool unlinked = space.largest[row] == kNothing;
     block.vector.scale(unlinked ? 0.0F : 1.0F / space.sum[row], space.o + row * dim,
                        block.o.Row(block.rows.first + row), dim);
-    block.lse[row] = unlinked ? kNothing : LogSum(space.largest[row], space.sum[row]);
+    block.lse[block.rows.first + row] =
+        unlinked ? kNothing : LogSum(space.largest[row], space.sum[row]);
   }
 }
 
@@ -150,14 +156,13 @@ void ForwardQuery(const Block& block, int64_t i) {
   const int64_t dim = block.p.head_dim;
   const auto scale = static_cast<float>(block.p.scale);
   float* const o = block.o.Row(i);
-  float& lse = block.lse[i - block.rows.first];
+  float& lse = block.lse[i];
   std::fill_n(o, dim, 0.0F);
   lse = kNothing;
   const int64_t count =
       ListEdges(block.graph.edges().Row(i), block.graph.edges().words, space.keys);
   if (count == 0) return;
-  vector.picked_dots(block.q.Row(i), block.k.first, block.k.stride, space.keys, space.x, dim,
-                     count);
+  vector.picked_dots(block.q.Row(i), block.k, block.stride, space.keys, space.x, dim, count);
   const float largest = scale * vector.max(space.x, count);
   float sum = vector.exp_sum(scale, space.x, largest, space.x, count);
   if (block.graph.counts_copies()) {
@@ -166,9 +171,40 @@ void ForwardQuery(const Block& block, int64_t i) {
     sum = vector.sum(space.x, count);
   }
   if (block.graph.drops()) block.graph.Drop(i, space.keys, count, space.x, nullptr);
-  vector.picked_sum(space.x, block.v.first, block.v.stride, space.keys, o, dim, count);
+  vector.picked_sum(space.x, block.v, block.stride, space.keys, o, dim, count);
   vector.scale(1.0F / sum, o, o, dim);
   lse = LogSum(largest, sum);
+}
+
+// Queries [first, last) of one head.
+void ForwardGroup(const VectorTable& vector, const SbmProblem& p, const SbmGraph& graph,
+                  int64_t index, QueryRows queries, const Tensor& q, const Tensor& k,
+                  const Tensor& v, Tensor& o, float* lse) {
+  const int64_t b = index / p.heads;
+  const int64_t h = index % p.heads;
+  const GraphHead head(p, vector, graph, index);
+  const auto space = ThreadSpace<Space>(p);
+  const HeadRows k_rows(k, b, h);
+  const HeadRows v_rows(v, b, h);
+  Block block{p,         vector,       head,         space,         {q, b, h},
+              {o, b, h}, k_rows.first, v_rows.first, k_rows.stride, queries,
+              lse};
+  if (queries.count() >= kFewQueries) {
+    const int64_t keys = head.KeysEnd(queries.last - 1);
+    k_rows.Load(0, keys, space.k);
+    v_rows.Load(0, keys, space.v);
+    block.k = space.k;
+    block.v = space.v;
+    block.stride = p.head_dim;
+  }
+  for (int64_t first = queries.first; first < queries.last; first += kQueryBlock) {
+    block.rows = {first, std::min(first + kQueryBlock, queries.last)};
+    if (queries.count() >= kFewQueries && head.IsDense(block.rows, 1.5 * p.dense_above)) {
+      ForwardDense(block);
+    } else {
+      for (int64_t i = block.rows.first; i < block.rows.last; ++i) ForwardQuery(block, i);
+    }
+  }
 }
 
 }  // namespace
@@ -176,27 +212,17 @@ void ForwardQuery(const Block& block, int64_t i) {
 absl::Status SbmForwardCpu(Stream& stream, const SbmProblem& p, const Tensor& q, const Tensor& k,
                            const Tensor& v, const SbmGraph& graph, Tensor& o, Tensor& lse) {
   CpuStream& cpu = AsCpuStream(stream);
+  const int64_t heads = p.batch * p.heads;
   const int64_t blocks = (p.queries + kQueryBlock - 1) / kQueryBlock;
-  cpu.ParallelFor(p.batch * p.heads * blocks, [&](int64_t tile) {
-    const int64_t index = tile % (p.batch * p.heads);
-    const int64_t b = index / p.heads;
-    const int64_t h = index % p.heads;
-    // The last block of a causal problem is the longest: it starts first.
-    const int64_t first = (blocks - 1 - tile / (p.batch * p.heads)) * kQueryBlock;
-    const GraphHead head(p, cpu.vector(), graph, index);
-    const auto space = ThreadSpace<Space>(p);
-    const Block block{p,
-                      cpu.vector(),
-                      head,
-                      space,
-                      {q, b, h},
-                      {k, b, h},
-                      {v, b, h},
-                      {o, b, h},
-                      {first, std::min(first + kQueryBlock, p.queries)},
-                      lse.data<float>() + index * p.queries + first};
-    if (block.rows.count() >= kFewQueries && head.IsDense(block.rows)) return ForwardDense(block);
-    for (int64_t i = block.rows.first; i < block.rows.last; ++i) ForwardQuery(block, i);
+  const int64_t group = std::max<int64_t>(1, heads * blocks / kGroupsWanted);  // blocks
+  const int64_t groups = (blocks + group - 1) / group;
+  cpu.ParallelFor(heads * groups, [&](int64_t tile) {
+    const int64_t index = tile % heads;
+    // The last group of a causal problem is the longest: it starts first.
+    const int64_t first = (groups - 1 - tile / heads) * group * kQueryBlock;
+    ForwardGroup(cpu.vector(), p, graph, index,
+                 {first, std::min(first + group * kQueryBlock, p.queries)}, q, k, v, o,
+                 lse.data<float>() + index * p.queries);
   });
   return absl::OkStatus();
 }

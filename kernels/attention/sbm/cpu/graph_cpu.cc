@@ -2,9 +2,11 @@
 // sums once, then query by query as many draws as edges. All decisions are made on exact integers
 // (in fp64 where vectors help), so the graph is the same for every instruction set.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/attention/cpu/head_rows.h"
+#include "kernels/attention/sbm/cpu/cluster_bins.h"
 #include "kernels/attention/sbm/cpu/edge_row.h"
 #include "kernels/attention/sbm/cpu/key_table.h"
 #include "kernels/attention/sbm/cpu/row_clusters.h"
@@ -34,41 +36,53 @@ struct Space {
         y(carver.Take<uint64_t>(p.clusters)),
         running(carver.Take<uint64_t>(p.clusters + 1)),
         valid(carver.Take<int32_t>(p.keys)),
+        valid_bits(carver.Take<uint64_t>((p.keys + 63) / 64)),
         candidates(carver.Take<int32_t>(p.keys)),
+        factors(carver.Take<double>(p.sampler == SbmSampler::kExact ? p.queries : 0)),
         shares(carver.Take(EstimatedRows(p) * p.clusters)),
         estimates(carver.Take(EstimatedRows(p) * p.keys)) {}
 
   static int64_t EstimatedRows(const SbmProblem& p) {
-    return p.sampler == SbmSampler::kDense ? kRowBlock : p.sampler == SbmSampler::kExact ? 1 : 0;
+    const bool visits = p.sampler == SbmSampler::kDense || p.sampler == SbmSampler::kExact;
+    return visits ? kRowBlock : 0;
   }
 
-  float* k;             // [S, K]
-  float* largest;       // [K]: the largest k_jv of the keys that the current query may reach
-  float* row;           // [K]
-  double* a;            // [kRowBlock, K]
-  double* s;            // [K, K]
-  double* w;            // [kRowBlock, K]
-  uint64_t* y;          // [K]: Y of the current query
-  uint64_t* running;    // [K + 1]: running sums of its r
-  int32_t* valid;       // the keys that are no padding
-  int32_t* candidates;  // keys to be thinned
-  float* shares;        // [rows, K]: 2^-52 w
-  float* estimates;     // [rows, S]: p within a few roundings
+  float* k;              // [S, K]
+  float* largest;        // [K]: the largest k_jv of the keys that the current query may reach
+  float* row;            // [K]
+  double* a;             // [kRowBlock, K]
+  double* s;             // [K, K]
+  double* w;             // [kRowBlock, K]
+  uint64_t* y;           // [K]: Y of the current query
+  uint64_t* running;     // [K + 1]: running sums of its r
+  int32_t* valid;        // the keys that are no padding
+  uint64_t* valid_bits;  // the same as bits
+  int32_t* candidates;   // keys to be thinned
+  double* factors;       // [T]: by what a query's intensity was multiplied; 0: no thinning
+  float* shares;         // [rows, K]: 2^-52 w
+  float* estimates;      // [rows, S]: p within a few roundings
 };
 
 // One head of one sequence.
-template <typename Table>
+template <typename Word, typename Index>
 class HeadSampler {
  public:
+  // What a thread keeps from head to head.
+  struct Tables {
+    KeyTable<Word, Index> keys;
+    ClusterBins<Word> bins;
+  };
+
   HeadSampler(const SbmProblem& p, const SbmDraws& draws, const VectorTable& vector, int64_t index,
-              const Space& space, Table& table, SbmGraph& graph)
+              const Space& space, Tables& tables, SbmGraph& graph)
       : p_(p),
         draws_(draws),
         vector_(vector),
         batch_(index / p.heads),
         head_(index % p.heads),
         space_(space),
-        table_(table),
+        keys_(tables.keys),
+        bins_(tables.bins),
         edges_(graph.bits, index, p.queries),
         copies_(p.sampler == SbmSampler::kPoissonCopies
                     ? reinterpret_cast<uint8_t*>(graph.copies.data<uint32_t>() +
@@ -82,21 +96,36 @@ class HeadSampler {
     for (int64_t uv = 0; uv < p_.clusters * p_.clusters; ++uv) {
       space_.s[uv] = InUnits(static_cast<double>(affinity[uv]), kAffinityUnit);
     }
-    for (int64_t first = 0; first < p_.queries; first += kRowBlock) {
-      const int64_t count = std::min(kRowBlock, p_.queries - first);
-      LoadWeights(query + first * p_.clusters, count);
-      for (int64_t i = first; i < first + count; ++i) SampleRow(i, valid);
+    ForQueries(query, [&](int64_t i) { SampleRow(i, valid); });
+    if (p_.sampler != SbmSampler::kDense) {
+      for (int64_t v = 0; v < p_.clusters; ++v) bins_.TakeOut(v, FindKeys(v));
     }
-    int64_t drawn = 0;
-    if (copies_ == nullptr) {
-      drawn = edges_.Count(0, p_.queries);
-    } else {
-      for (int64_t n = 0; n < p_.queries * copies_stride_; ++n) drawn += copies_[n];
+    if (p_.sampler == SbmSampler::kExact) {
+      ForQueries(query, [&](int64_t i) { Thin(i); });
     }
-    return pairs_ == 0 ? 0.0 : static_cast<double>(drawn) / static_cast<double>(pairs_);
+    return pairs_ == 0 ? 0.0 : static_cast<double>(Edges()) / static_cast<double>(pairs_);
   }
 
  private:
+  using Draw = typename ClusterBins<Word>::Draw;
+
+  // Calls visit(i) for each query, with its w at hand.
+  template <typename Visit>
+  void ForQueries(const float* query, Visit visit) {
+    for (int64_t first = 0; first < p_.queries; first += kRowBlock) {
+      const int64_t count = std::min(kRowBlock, p_.queries - first);
+      LoadWeights(query + first * p_.clusters, count);
+      for (int64_t i = first; i < first + count; ++i) visit(i);
+    }
+  }
+
+  [[nodiscard]] int64_t Edges() const {
+    if (copies_ == nullptr) return edges_.Count(vector_, 0, p_.queries);
+    int64_t edges = 0;
+    for (int64_t n = 0; n < p_.queries * copies_stride_; ++n) edges += copies_[n];
+    return edges;
+  }
+
   [[nodiscard]] GraphDraws Of(RandomTag purpose) const {
     return GraphDraws(draws_, purpose, p_.heads, batch_, head_);
   }
@@ -109,6 +138,7 @@ class HeadSampler {
   // The keys' memberships as integers, padding as zeros, and their tables.
   void LoadKeys(const float* key, const int32_t* valid) {
     const int64_t k = p_.clusters;
+    std::fill_n(space_.valid_bits, (p_.keys + 63) / 64, uint64_t{0});
     for (int64_t j = 0; j < p_.keys; ++j) {
       float* const units = space_.k + j * k;
       if (valid != nullptr && valid[j] == 0) {
@@ -116,9 +146,13 @@ class HeadSampler {
       } else {
         vector_.to_units(static_cast<float>(kMembershipUnit), key + j * k, units, k);
         space_.valid[valid_count_++] = static_cast<int32_t>(j);
+        space_.valid_bits[j / 64] |= uint64_t{1} << (j % 64);
       }
     }
-    if (p_.sampler != SbmSampler::kDense) table_.Build(space_.k, p_.keys, k);
+    if (p_.sampler != SbmSampler::kDense) {
+      keys_.Build(space_.k, p_.keys, k);
+      bins_.Prepare(k);
+    }
     std::fill_n(space_.y, k, uint64_t{0});
     std::fill_n(space_.largest, k, 0.0F);
     if (!p_.causal) Reach(p_.keys);
@@ -148,17 +182,20 @@ class HeadSampler {
       const auto sum = static_cast<int64_t>(std::min(space_.w[n], 0x1p52));
       space_.w[n] = static_cast<double>(sum >> kWeightShift);
     }
-    if (p_.sampler == SbmSampler::kDense) Estimate(space_.w, count);
+    rows_ = count;
+    estimated_ = false;
+    if (p_.sampler == SbmSampler::kDense) Estimate();
   }
 
-  // p of `count` queries with all keys, in fp32.
-  void Estimate(const double* weights, int64_t count) {
+  // p of the block's queries with all keys, in fp32.
+  void Estimate() {
     const int64_t k = p_.clusters;
-    for (int64_t n = 0; n < count * k; ++n) {
-      space_.shares[n] = static_cast<float>(weights[n] * kIntensityUnit);
+    for (int64_t n = 0; n < rows_ * k; ++n) {
+      space_.shares[n] = static_cast<float>(space_.w[n] * kIntensityUnit);
     }
-    Gemm(Transpose::kNo, Transpose::kYes, count, p_.keys, k, 1.0F, space_.shares, k, space_.k, k,
+    Gemm(Transpose::kNo, Transpose::kYes, rows_, p_.keys, k, 1.0F, space_.shares, k, space_.k, k,
          0.0F, space_.estimates, p_.keys);
+    estimated_ = true;
   }
 
   [[nodiscard]] const double* Weights(int64_t i) const {
@@ -167,20 +204,20 @@ class HeadSampler {
 
   void SampleRow(int64_t i, const int32_t* valid) {
     const int64_t position = i + p_.keys - p_.queries;
-    row_ = edges_.Row(i);
-    std::fill_n(row_, edges_.words, uint64_t{0});
+    std::fill_n(edges_.Row(i), edges_.words, uint64_t{0});
     if (copies_ != nullptr) std::fill_n(copies_ + i * copies_stride_, copies_stride_, uint8_t{0});
+    if (p_.sampler == SbmSampler::kExact) space_.factors[i] = 0.0;
     if (p_.causal) Reach(position + 1);
     if (valid != nullptr && valid[position] == 0) return;
     pairs_ += reach_;
     switch (p_.sampler) {
       case SbmSampler::kPoisson:
       case SbmSampler::kPoissonCopies:
-        return DrawPoisson(i, position, 1.0);
+        return DrawPoisson(i, position, Intensities(Weights(i)));
       case SbmSampler::kExact:
         return DrawExact(i, position);
       case SbmSampler::kDense:
-        return DrawDense(i, position, space_.estimates + i % kRowBlock * p_.keys);
+        return DrawDense(i, position);
     }
   }
 
@@ -200,8 +237,9 @@ class HeadSampler {
     return static_cast<double>(total) * std::ldexp(kIntensityUnit, shortening);
   }
 
-  void DrawPoisson(int64_t i, int64_t position, double factor) {
-    const double lambda = factor * Intensities(Weights(i));
+  // A Poisson count of edges with mean `lambda`, each in proportion to the running sums of r. Their
+  // keys may stay in the bins for later.
+  void DrawPoisson(int64_t i, int64_t position, double lambda) {
     const GraphDraws counts = Of(RandomTag::kRowCounts);
     const int64_t edges = PoissonCount(counts.seed, counts.site, static_cast<uint32_t>(position),
                                        counts.first_ordinal, lambda);
@@ -210,21 +248,30 @@ class HeadSampler {
     for (int64_t first = 0; first < edges; first += WordList::kMost) {
       const int64_t count = std::min(WordList::kMost, edges - first);
       words.Fill(first, count);
-      for (int64_t e = 0; e < count; ++e) AddEdge(i, DrawKey(clusters, words.Words(e)));
+      for (int64_t e = 0; e < count; ++e) DrawEdge(i, clusters, words.Words(e));
     }
   }
 
-  [[nodiscard]] int64_t DrawKey(const RowClusters& clusters, const uint32_t* words) const {
+  void DrawEdge(int64_t i, const RowClusters& clusters, const uint32_t* words) {
     const uint64_t total = space_.running[p_.clusters];
     const int64_t v = clusters.Find(ChooseBelow(words[0], words[1], total));
     if (v == p_.clusters) {
-      return space_.valid[ChooseBelow(words[2], words[3], static_cast<uint64_t>(reach_))];
+      const auto reach = static_cast<uint64_t>(reach_);
+      return AddEdge(i, space_.valid[ChooseBelow(words[2], words[3], reach)]);
     }
-    return table_.Find(v, ChooseBelow(words[2], words[3], space_.y[v]));
+    const auto drawn = static_cast<Word>(ChooseBelow(words[2], words[3], space_.y[v]));
+    bins_.Add(v, {drawn, static_cast<int32_t>(i)}, FindKeys(v));
+  }
+
+  // What becomes of the bin of cluster v.
+  auto FindKeys(int64_t v) {
+    return [this, v](const Draw* draws, int64_t count) {
+      for (int64_t n = 0; n < count; ++n) AddEdge(draws[n].query, keys_.Find(v, draws[n].drawn));
+    };
   }
 
   void AddEdge(int64_t i, int64_t key) {
-    row_[key / 64] |= uint64_t{1} << (key % 64);
+    edges_.Row(i)[key / 64] |= uint64_t{1} << (key % 64);
     if (copies_ == nullptr) return;
     uint8_t& copies = copies_[i * copies_stride_ + key];
     copies = static_cast<uint8_t>(std::min(255, copies + 1));
@@ -240,24 +287,33 @@ class HeadSampler {
     const double* const weights = Weights(i);
     const double largest =
         vector_.integer_dot(weights, space_.largest, p_.clusters) * kIntensityUnit + p_.exploration;
-    if (largest > kLargestThinned) {
-      Estimate(weights, 1);
-      return DrawDense(i, position, space_.estimates);
-    }
     if (!(largest > 0.0)) return;
-    const double factor = CandidateFactor(largest);
-    DrawPoisson(i, position, factor);
+    const double factor = CandidateFactor(std::min(largest, kLargestThinned));
+    const double candidates = factor * Intensities(weights);
+    if (VisitsAll(largest, candidates, reach_)) {
+      if (!estimated_) Estimate();
+      return DrawDense(i, position);
+    }
+    space_.factors[i] = factor;
+    DrawPoisson(i, position, candidates);
+  }
+
+  // Drops some of the candidates of query i, so that the rest have the probability p.
+  void Thin(int64_t i) {
+    const double factor = space_.factors[i];
+    if (factor == 0.0) return;
+    uint64_t* const row = edges_.Row(i);
     int32_t* const keys = space_.candidates;
-    const int64_t candidates = ListEdges(row_, edges_.words, keys);
-    WordList words = Words(RandomTag::kThinning, position);
+    const int64_t candidates = ListEdges(row, edges_.words, keys);
+    WordList words = Words(RandomTag::kThinning, i + p_.keys - p_.queries);
     for (int64_t first = 0; first < candidates; first += WordList::kMost) {
       const int64_t count = std::min(WordList::kMost, candidates - first);
       words.Fill(keys + first, count);
       for (int64_t e = 0; e < count; ++e) {
         const int64_t key = keys[first + e];
-        const double share = KeptShare(Intensity(weights, key), factor);
+        const double share = KeptShare(Intensity(Weights(i), key), factor);
         if (U53(words.Words(e)[0], words.Words(e)[1]) >= share) {
-          row_[key / 64] &= ~(uint64_t{1} << (key % 64));
+          row[key / 64] &= ~(uint64_t{1} << (key % 64));
         }
       }
     }
@@ -265,25 +321,31 @@ class HeadSampler {
 
   // Every pair by itself. The estimated p decides unless the word is too near; then the exact one
   // does.
-  void DrawDense(int64_t i, int64_t position, const float* estimates) {
-    // Each of K + 2 roundings errs by at most 2^-24 of a sum of at most about 1; twice that, and a
-    // word for the rounding of the bound.
-    const double doubt = static_cast<double>(p_.clusters + 2) * 0x1p-23 + 0x1p-32;
+  void DrawDense(int64_t i, int64_t position) {
+    const float* const estimates = space_.estimates + i % kRowBlock * p_.keys;
+    // Each of K + 4 roundings errs by at most 2^-24 of a sum of at most about 1, and as much is cut
+    // off the word; twice that.
+    const auto doubt = static_cast<float>(p_.clusters + 5) * 0x1p-23F;
+    const auto exploration = static_cast<float>(p_.exploration);
     constexpr int64_t kStretch = 4 * WordList::kMost;
     WordList words = Words(RandomTag::kDenseMask, position);
-    for (int64_t n = 0; n < reach_;) {
-      const int64_t begin = space_.valid[n] / kStretch * kStretch;
-      const int64_t end = std::min(begin + kStretch, int64_t{space_.valid[reach_ - 1]} + 1);
-      words.Fill(begin / 4, (end - begin + 3) / 4);
-      for (; n < reach_ && space_.valid[n] < end; ++n) {
-        const int64_t key = space_.valid[n];
-        const uint32_t word = words.Words(0)[key - begin];
-        const double distance = static_cast<double>(estimates[key]) + p_.exploration -
-                                static_cast<double>(word) * 0x1p-32;
-        const bool linked = std::abs(distance) > doubt
-                                ? distance > 0.0
-                                : word < WordsBelow(Intensity(Weights(i), key));
-        if (linked) AddEdge(i, key);
+    const int64_t end = p_.causal ? position + 1 : p_.keys;
+    for (int64_t begin = 0; begin < end; begin += kStretch) {
+      const int64_t count = std::min(kStretch, end - begin);
+      words.Fill(begin / 4, (count + 3) / 4);
+      uint64_t sure[kStretch / 64];
+      uint64_t possible[kStretch / 64];
+      vector_.bits_below(words.Words(0), exploration - doubt, estimates + begin, sure, count);
+      vector_.bits_below(words.Words(0), exploration + doubt, estimates + begin, possible, count);
+      for (int64_t w = 0; w < (count + 63) / 64; ++w) {
+        const uint64_t valid = space_.valid_bits[begin / 64 + w];
+        uint64_t linked = sure[w] & valid;
+        for (uint64_t open = possible[w] & ~sure[w] & valid; open != 0; open &= open - 1) {
+          const int64_t in_stretch = 64 * w + std::countr_zero(open);
+          const double p = Intensity(Weights(i), begin + in_stretch);
+          if (words.Words(0)[in_stretch] < WordsBelow(p)) linked |= open & -open;
+        }
+        edges_.Row(i)[begin / 64 + w] = linked;
       }
     }
   }
@@ -293,7 +355,8 @@ class HeadSampler {
   const VectorTable& vector_;
   int64_t batch_, head_;
   const Space& space_;
-  Table& table_;
+  KeyTable<Word, Index>& keys_;
+  ClusterBins<Word>& bins_;
   EdgeRows edges_;
   uint8_t* copies_;  // [T, copies_stride_]; null: not counted
   int64_t copies_stride_;
@@ -301,16 +364,17 @@ class HeadSampler {
   int64_t valid_count_ = 0;
   int64_t reach_ = 0;  // how many of the valid keys the current query may be linked to
   int64_t pairs_ = 0;
-  uint64_t* row_ = nullptr;  // of the current query
+  int64_t rows_ = 0;  // queries of the current block
+  bool estimated_ = false;
 };
 
 template <typename Word, typename Index>
 void SampleHeads(CpuStream& cpu, const SbmProblem& p, const SbmDraws& draws,
                  const SbmMemberships& memberships, const Tensor& valid, SbmGraph& graph) {
   cpu.ParallelFor(p.batch * p.heads, [&](int64_t index) {
-    thread_local KeyTable<Word, Index> table;
+    thread_local typename HeadSampler<Word, Index>::Tables tables;
     const auto space = ThreadSpace<Space>(p);
-    HeadSampler<KeyTable<Word, Index>> head(p, draws, cpu.vector(), index, space, table, graph);
+    HeadSampler<Word, Index> head(p, draws, cpu.vector(), index, space, tables, graph);
     const double density =
         head.Run(memberships.query.data<float>() + index * p.queries * p.clusters,
                  memberships.key.data<float>() + index * p.keys * p.clusters,

@@ -87,30 +87,38 @@ struct Row {
 
 using Counts = std::vector<int64_t>;  // [S]: edges to each key
 
-// As many edges as a Poisson count of the row's intensity times `factor`.
-void DrawPoisson(const Head& head, const Row& row, double factor, Counts& counts) {
-  const SbmProblem& p = head.p;
-  const auto reach = static_cast<int64_t>(row.keys.size());
-  const int shortening = Shortening(reach);
-  Integers r(p.clusters + 1);
-  for (int64_t v = 0; v < p.clusters; ++v) r[v] = row.w[v] * (row.sums[v] >> shortening);
-  r[p.clusters] = static_cast<uint64_t>(std::rint(p.exploration * kAffinityUnit)) *
+// What an edge of the row chooses its cluster from.
+struct Choice {
+  Choice(const Head& head, const Row& row) : r(head.p.clusters + 1) {
+    const int64_t clusters = head.p.clusters;
+    const auto reach = static_cast<int64_t>(row.keys.size());
+    const int shortening = Shortening(reach);
+    for (int64_t v = 0; v < clusters; ++v) r[v] = row.w[v] * (row.sums[v] >> shortening);
+    r[clusters] = static_cast<uint64_t>(std::rint(head.p.exploration * kAffinityUnit)) *
                   ((static_cast<uint64_t>(reach) << 20) >> shortening);
-  uint64_t total = 0;
-  for (const uint64_t weight : r) total += weight;
+    for (const uint64_t weight : r) total += weight;
+    expected = static_cast<double>(total) * std::ldexp(kIntensityUnit, shortening);
+  }
 
+  Integers r;
+  uint64_t total = 0;
+  double expected = 0.0;  // edges of the row
+};
+
+// A Poisson count of edges with mean `lambda`.
+void DrawPoisson(const Head& head, const Row& row, const Choice& choice, double lambda,
+                 Counts& counts) {
+  const SbmProblem& p = head.p;
   const GraphDraws count_draws = head.Of(RandomTag::kRowCounts);
-  const double lambda =
-      factor * (static_cast<double>(total) * std::ldexp(kIntensityUnit, shortening));
   const int64_t edges =
       PoissonCount(count_draws.seed, count_draws.site, static_cast<uint32_t>(row.position),
                    count_draws.first_ordinal, lambda);
   const GraphDraws edge_draws = head.Of(RandomTag::kEdgeEndpoints);
   for (int64_t edge = 0; edge < edges; ++edge) {
     const PhiloxWords words = edge_draws.Words(row.position, edge);
-    const int64_t v = FirstBeyond(r, ChooseBelow(words[0], words[1], total));
+    const int64_t v = FirstBeyond(choice.r, ChooseBelow(words[0], words[1], choice.total));
     if (v == p.clusters) {
-      ++counts[row.keys[ChooseBelow(words[2], words[3], static_cast<uint64_t>(reach))]];
+      ++counts[row.keys[ChooseBelow(words[2], words[3], row.keys.size())]];
       continue;
     }
     Integers column;
@@ -131,10 +139,14 @@ void DrawDense(const Head& head, const Row& row, Counts& counts) {
 // Candidates from a larger intensity, then thinned.
 void DrawExact(const Head& head, const Row& row, Counts& counts) {
   const double largest = row.LargestIntensity(head);
-  if (largest > kLargestThinned) return DrawDense(head, row, counts);
   if (!(largest > 0.0)) return;
-  const double factor = CandidateFactor(largest);
-  DrawPoisson(head, row, factor, counts);
+  const Choice choice(head, row);
+  const double factor = CandidateFactor(std::min(largest, kLargestThinned));
+  const double candidates = factor * choice.expected;
+  if (VisitsAll(largest, candidates, static_cast<int64_t>(row.keys.size()))) {
+    return DrawDense(head, row, counts);
+  }
+  DrawPoisson(head, row, choice, candidates, counts);
   const GraphDraws draws = head.Of(RandomTag::kThinning);
   for (const int64_t j : row.keys) {
     if (counts[j] == 0) continue;
@@ -147,9 +159,11 @@ Counts DrawRow(const Head& head, const Row& row) {
   Counts counts(head.p.keys, 0);
   switch (head.p.sampler) {
     case SbmSampler::kPoisson:
-    case SbmSampler::kPoissonCopies:
-      DrawPoisson(head, row, 1.0, counts);
+    case SbmSampler::kPoissonCopies: {
+      const Choice choice(head, row);
+      DrawPoisson(head, row, choice, choice.expected, counts);
       break;
+    }
     case SbmSampler::kExact:
       DrawExact(head, row, counts);
       break;

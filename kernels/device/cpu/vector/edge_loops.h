@@ -75,19 +75,42 @@ void PickedAdd(const float* weights, const float* x, const int32_t* picks, float
   });
 }
 
+// Bit l for lane l.
+Ints LaneBits() {
+  Ints bits;
+  for (int64_t lane = 0; lane < kLanes; ++lane) bits[lane] = int32_t{1} << lane;
+  return bits;
+}
+
 // All ones where the bit is set. Vectors begin at multiples of kLanes, so no vector reaches over
 // the end of a word.
 Ints BitsAt(const uint64_t* bits, int64_t i) {
-  Ints lane_bits;
-  for (int64_t lane = 0; lane < kLanes; ++lane) lane_bits[lane] = int32_t{1} << lane;
   const auto word = static_cast<int32_t>(static_cast<uint32_t>(bits[i / 64] >> (i % 64)));
-  return ((Ints{} + word) & lane_bits) != 0;
+  return ((Ints{} + word) & LaneBits()) != 0;
 }
 
 void RowKeepBits(const uint64_t* bits, float other, const float* x, float* y, int64_t n) {
   ForVectors(n, [=](int64_t i, auto extent) {
     Store(y + i, Select(BitsAt(bits, i), Load(x + i, extent), All(other)), extent);
   });
+}
+
+void RowBitsBelow(const uint32_t* words, float add, const float* x, uint64_t* bits, int64_t n) {
+  for (int64_t w = 0; w < (n + 63) / 64; ++w) bits[w] = 0;
+  ForVectors(n, [=](int64_t i, auto extent) {
+    const auto high = __builtin_bit_cast(Ints, Load(words + i, extent) >> 8);
+    const Floats drawn = __builtin_convertvector(high, Floats) * All(0x1p-24F);
+    // Beyond a part nothing is below minus infinity.
+    const Ints below = drawn < Load(x + i, extent, -kInfinity) + All(add);
+    const int32_t all = FoldLanes(below & LaneBits(), [](auto a, auto b) { return a | b; });
+    bits[i / 64] |= uint64_t{static_cast<uint32_t>(all)} << (i % 64);
+  });
+}
+
+int64_t CountBits(const uint64_t* bits, int64_t words) {
+  int64_t count = 0;
+  for (int64_t w = 0; w < words; ++w) count += __builtin_popcountll(bits[w]);
+  return count;
 }
 
 void RowClip(float add, float limit, const float* x, float* y, int64_t n) {

@@ -75,11 +75,32 @@ Floats Magnitude(Floats v) {
 
 Floats Larger(Floats a, Floats b) { return Select(a > b, a, b); }
 
+// The upper half of the lanes is combined with the lower one until one is left. In vectors, because
+// the compiler would put single lanes through memory.
+template <typename Vector, typename Combine>
+[[gnu::always_inline]] inline auto FoldLanes(Vector v, Combine combine) {
+#if WEFT_VECTOR_LANES == 16
+  const auto eight = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+#else
+  const auto eight = v;
+#endif
+#if WEFT_VECTOR_LANES >= 8
+  const auto four = combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3),
+                            __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+#else
+  const auto four = eight;
+#endif
+  const auto two = combine(four, __builtin_shufflevector(four, four, 2, 3, 2, 3));
+  return combine(two[0], two[1]);
+}
+
 float SumLanes(Floats v) {
-  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
-    for (int64_t lane = 0; lane < width; ++lane) v[lane] += v[lane + width];
-  }
-  return v[0];
+  return FoldLanes(v, [](auto a, auto b) { return a + b; });
+}
+
+float MaxLanes(Floats v) {
+  return FoldLanes(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // The sum of term(i, extent) over a row: four interleaved sums, then pairs. Terms of the lanes

@@ -24,10 +24,7 @@ float RowMax(const float* x, int64_t n) {
   ForVectors(n, [&](int64_t i, auto extent) {
     largest = Larger(Load(x + i, extent, -kInfinity), largest);
   });
-  float result = largest[0];
-  for (int64_t lane = 1; lane < kLanes; ++lane)
-    result = largest[lane] > result ? largest[lane] : result;
-  return result;
+  return MaxLanes(largest);
 }
 
 float RowDot3(const float* a, const float* b, const float* c, int64_t n) {
@@ -199,6 +196,8 @@ constinit const VectorTable kTable = {
     .picked_add = PickedAdd,
     .keep_bits = RowKeepBits,
     .clip = RowClip,
+    .bits_below = RowBitsBelow,
+    .count_bits = CountBits,
     .adamw = RowAdamW,
     .max_magnitude = RowMaxMagnitude,
     .quantize_add = RowQuantizeAdd,

@@ -145,6 +145,9 @@ struct VectorTable {
   // y = bit i of `bits` is set ? x : other
   void (*keep_bits)(const uint64_t* bits, float other, const float* x, float* y, int64_t n);
   void (*clip)(float add, float limit, const float* x, float* y, int64_t n);  // x + add in +-limit
+  // bit i of `bits` = 2^-24 floor(words / 2^8) < x + add; the bits behind the last one become 0.
+  void (*bits_below)(const uint32_t* words, float add, const float* x, uint64_t* bits, int64_t n);
+  int64_t (*count_bits)(const uint64_t* bits, int64_t words);  // that are set
 
   // ---- Optimizer: one AdamW step with the gradient times `clip`
   void (*adamw)(const AdamWFactors& factors, float clip, const float* gradient, float* parameter,
