@@ -17,6 +17,7 @@ void AddExplain(CLI::App& app, Session& session);  // explain
 void AddWorkers(CLI::App& app, Session& session);  // drain, undrain
 void AddQueues(CLI::App& app, Session& session);   // create-queue, update-queue, delete-queue
 void AddSample(CLI::App& app, Session& session);   // sample
+void AddData(CLI::App& app, Session& session);     // data tokenize|listops|print
 void AddLocal(CLI::App& app, Session& session);    // up, run
 
 // Follows a job until it ends, printing its progress and, at the end, its summary. The exit code is

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "proto/spec/data_paths.h"
 #include "proto/spec/parse.h"
 #include "proto/spec/resolve.h"
 
@@ -35,11 +36,6 @@ absl::StatusOr<std::string> ReadAll(const std::string& path) {
   return text;
 }
 
-template <typename Paths>
-void MakeAbsolute(Paths& paths, const std::filesystem::path& folder) {
-  for (std::string& path : paths) path = (folder / path).lexically_normal().string();
-}
-
 }  // namespace
 
 absl::StatusOr<v1::JobSpec> ReadJobFile(const std::string& path) {
@@ -60,11 +56,9 @@ absl::StatusOr<v1::JobSpec> ReadJobFile(const std::string& path) {
   const std::filesystem::path folder = path == "-"
                                            ? std::filesystem::current_path(error)
                                            : std::filesystem::absolute(path, error).parent_path();
-  if (spec.data().has_text()) {
-    MakeAbsolute(*spec.mutable_data()->mutable_text()->mutable_paths(), folder);
-  } else {
-    MakeAbsolute(*spec.mutable_data()->mutable_tokens()->mutable_paths(), folder);
-  }
+  spec::ChangePaths(*spec.mutable_data(), [&folder](const std::string& data_path) {
+    return (folder / data_path).lexically_normal().string();
+  });
   return spec;
 }
 

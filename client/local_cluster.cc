@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/programs.h"
 #include "client/session.h"
 #include "common/base/exit_codes.h"
 #include "common/base/status_macros.h"
@@ -30,15 +31,6 @@ std::vector<std::string> OwnEnvironment() {
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
   return environment;
-}
-
-// The programs lie beside this one.
-std::string ProgramPath(const char* name) {
-  const char* folder =
-      std::getenv("WEFT_LIBEXEC");  // NOLINT(concurrency-mt-unsafe): nobody sets it
-  if (folder != nullptr) return absl::StrCat(folder, "/", name);
-  std::error_code error;
-  return (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / name).string();
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ int Run(int argc, char** argv) {
   AddSample(app, session);
   AddWorkers(app, session);
   AddQueues(app, session);
+  AddData(app, session);
   AddLocal(app, session);
   try {
     app.parse(argc, argv);

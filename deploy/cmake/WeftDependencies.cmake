@@ -24,12 +24,19 @@ find_package(OpenMP COMPONENTS CXX REQUIRED)  # Debian's oneDNN threads with it;
 add_library(weft_dnnl INTERFACE IMPORTED)
 target_include_directories(weft_dnnl SYSTEM INTERFACE "${WEFT_DNNL_INCLUDE}")
 target_link_libraries(weft_dnnl INTERFACE "${WEFT_DNNL_LIBRARY}" OpenMP::OpenMP_CXX)
+find_path(WEFT_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
+find_library(WEFT_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+find_library(WEFT_SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train REQUIRED)  # tests make models
+add_library(weft_sentencepiece INTERFACE IMPORTED)
+target_include_directories(weft_sentencepiece SYSTEM INTERFACE "${WEFT_SENTENCEPIECE_INCLUDE}")
+target_link_libraries(weft_sentencepiece INTERFACE "${WEFT_SENTENCEPIECE_LIBRARY}")
 weft_note("gRPC" in "${gRPC_VERSION}")
 weft_note("Protocol Buffers" in "${Protobuf_VERSION}")
 weft_note("Prometheus C++" in "${prometheus-cpp_VERSION}")
 weft_note("SQLite" in "${SQLite3_VERSION}")
 weft_note("libpng" in "${PNG_VERSION_STRING}")
 weft_note("oneDNN" in "${WEFT_DNNL_LIBRARY}")
+weft_note("SentencePiece" in "${WEFT_SENTENCEPIECE_LIBRARY}")
 
 # Parts that a machine may lack: ON (must be there), OFF, AUTO (used when found).
 set(WEFT_MPI AUTO CACHE STRING "Gradient exchange between hosts over Open MPI: ON, OFF or AUTO")

@@ -12,7 +12,7 @@
 #   30  coordinator/core, worker/{comm,data,model,checkpoint}
 #   31  worker/data/generated;  32  worker/data/readers;  33  which of them a job names
 #   32  the interface of coordinator/store;  35  coordinator/driver
-#   40  coordinator/{store,service}, worker/{train,agent}
+#   40  coordinator/{store,service}, worker/{train,agent,prepare}
 #   50  worker/rank
 #   60  programs
 

@@ -40,6 +40,14 @@ TEST_F(JobFile, TakesRelativePathsFromItsOwnFolder) {
   EXPECT_EQ(spec.data().text().paths(1), "/abs");
 }
 
+TEST_F(JobFile, LeavesGeneratedDataAlone) {
+  std::string text = kGood;
+  text.replace(text.find("{text"), std::string("{text: {paths: [corpus, /abs]}}").size(),
+               "{induction_heads: {}}");
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJobFile(Write(text)));
+  EXPECT_TRUE(spec.data().has_induction_heads());
+}
+
 TEST_F(JobFile, NamesAllProblemsOnceAndTheFile) {
   const auto result =
       ReadJobFile(Write("name: A\nmodel: {width: x, layer: 2}\ntraining: {steps: 1}\n"));

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/spec/data_facts.h"
+#include "proto/spec/data_paths.h"
 #include "proto/spec/parse.h"
 #include "proto/spec/print.h"
 #include "proto/spec/resolve.h"
@@ -251,6 +252,25 @@ TEST(DataSpec, ALanguageModelGivesNoLabels) {
   EXPECT_THAT(ResolveSpec(spec),
               ElementsAre(AllOf(Field(&Violation::field, "data.imdb"),
                                 Field(&Violation::description, HasSubstr("has one label")))));
+}
+
+TEST(DataSpec, EveryPathCanBeChanged) {
+  const auto changed = [](const std::string& data) {
+    v1::JobSpec spec = SpecWith(data, {});
+    ChangePaths(*spec.mutable_data(), [](const std::string& path) { return "/x/" + path; });
+    return SpecToYaml(spec);
+  };
+  for (const char* source : {"listops", "imdb", "aan", "cifar10", "pathfinder", "penn_treebank",
+                             "wikitext103", "pg19"}) {
+    EXPECT_THAT(changed(absl::StrCat("{", source, ": {folder: a}}")), HasSubstr("folder: /x/a"));
+  }
+  EXPECT_THAT(changed("{enwik8: {path: a}}"), HasSubstr("path: /x/a"));
+  for (const char* source : {"text", "tokens"}) {
+    EXPECT_THAT(changed(absl::StrCat("{", source, ": {paths: [a, b], validation_paths: [c]}}")),
+                AllOf(HasSubstr("/x/a"), HasSubstr("/x/b"), HasSubstr("/x/c")));
+  }
+  EXPECT_THAT(changed("{listops: {}}"), ::testing::Not(HasSubstr("/x/")));
+  EXPECT_THAT(changed("{copying: {}}"), ::testing::Not(HasSubstr("/x/")));
 }
 
 TEST(DataSpec, FactsTellTheShape) {

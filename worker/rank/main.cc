@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "kernels/attention/register.h"
 #include "kernels/ops/register.h"
 #include "worker/rank/agent_link.h"
+#include "worker/rank/print_data_command.h"
 #include "worker/rank/sample_command.h"
 #include "worker/rank/train_command.h"
 
@@ -22,13 +24,21 @@ void RegisterKernels() {
   kernels::RegisterCpuAttention();
 }
 
-ExitCode Sample(const SampleRequest& request) {
-  const absl::Status status = SampleToDescriptor(request, STDOUT_FILENO);
+ExitCode Ended(const absl::Status& status) {
   if (!status.ok()) {
     const std::string message(status.message());
     std::fprintf(stderr, "weft-rank: %s\n", message.c_str());
   }
   return ExitCodeOf(status.code());
+}
+
+void AddPrintData(CLI::App& app, PrintDataRequest& request) {
+  CLI::App* print = app.add_subcommand(
+      "print-data", "Print samples of the data that a spec on standard input names");
+  print->add_flag("--validation", request.validation, "Of the validation split");
+  print->add_option("--first", request.first, "Number of the first sample")
+      ->check(CLI::NonNegativeNumber);
+  print->add_option("--count", request.count, "How many samples")->check(CLI::PositiveNumber);
 }
 
 int Main(int argc, char** argv) {
@@ -52,13 +62,16 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   sample->add_option("--threads", request.threads, "Threads to compute with")
       ->capture_default_str();
+  PrintDataRequest print;
+  AddPrintData(app, print);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
+  if (app.got_subcommand("print-data")) return Ended(PrintData(print, std::cin, std::cout));
   RegisterKernels();
-  if (sample->parsed()) return Sample(request);
+  if (sample->parsed()) return Ended(SampleToDescriptor(request, STDOUT_FILENO));
   return TrainForAgent(FileDescriptor(AgentLink::kDescriptor));
 }
 
