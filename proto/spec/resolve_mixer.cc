@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -190,6 +191,80 @@ void ResolvePolysketch(Rules& rules, const std::string& path, v1::PolysketchSpec
   rules.Positive(absl::StrCat(path, ".kappa"), sketch.kappa());
 }
 
+void ResolveWindow(Rules& rules, const std::string& path, v1::ScatterbrainWindow& window) {
+  rules.InRange<int64_t>(absl::StrCat(path, ".width"), window.width(), 1, kMaxSequence);
+}
+
+void ResolveHash(Rules& rules, const std::string& path, v1::ScatterbrainHash& hash) {
+  if (!hash.has_rounds()) hash.set_rounds(2);
+  rules.InRange(absl::StrCat(path, ".rounds"), hash.rounds(), 1, 64);
+  rules.InRange(absl::StrCat(path, ".bucket"), hash.bucket(), 1, 65536);
+}
+
+void ResolveBlocks(Rules& rules, const std::string& path, v1::ScatterbrainBlocks& blocks) {
+  if (!blocks.has_block()) blocks.set_block(32);
+  if (!blocks.has_window()) blocks.set_window(3);
+  if (!blocks.has_global()) blocks.set_global(0);
+  if (!blocks.has_random()) blocks.set_random(0);
+  if (!blocks.has_stride()) blocks.set_stride(0);
+  if (!blocks.has_summary()) blocks.set_summary(blocks.stride() > 0 ? 1 : 0);
+  rules.InRange(absl::StrCat(path, ".block"), blocks.block(), 1, 65536);
+  if (rules.InRange(absl::StrCat(path, ".window"), blocks.window(), 0, 65536) &&
+      blocks.window() > 0 && blocks.window() % 2 == 0) {
+    rules.Report(absl::StrCat(path, ".window"),
+                 absl::StrCat("must be odd, or 0, is ", blocks.window()));
+  }
+  rules.InRange(absl::StrCat(path, ".global"), blocks.global(), 0, 65536);
+  rules.InRange(absl::StrCat(path, ".random"), blocks.random(), 0, 65536);
+  if (rules.InRange(absl::StrCat(path, ".stride"), blocks.stride(), 0, 65536)) {
+    rules.InRange(absl::StrCat(path, ".summary"), blocks.summary(), 0, blocks.stride());
+  }
+  if (blocks.window() == 0 && blocks.global() == 0 && blocks.random() == 0 &&
+      blocks.stride() == 0) {
+    rules.Report(path, "must have a window, global, random or stride that is not 0");
+  }
+}
+
+void ResolveScatterbrain(Rules& rules, const std::string& path, v1::ScatterbrainSpec& spec,
+                         int32_t width) {
+  const bool divides = HeadsDivide(rules, absl::StrCat(path, ".heads"), spec.heads(), width);
+  if (!spec.has_rotary_base()) spec.set_rotary_base(10000);
+  CheckRotary(rules, path, spec.rotary_base(), spec.heads(), width);
+  if (spec.features() == v1::FEATURE_FUNCTION_UNSPECIFIED) {
+    spec.set_features(v1::FEATURE_FUNCTION_HYPERBOLIC);
+  }
+  if (!IsRandom(spec.features())) {
+    rules.Report(absl::StrCat(path, ".features"), "must be exponential or hyperbolic");
+  }
+  const std::string count = absl::StrCat(path, ".feature_count");
+  if (!spec.has_feature_count() && divides) {
+    const double d = width / spec.heads();
+    spec.set_feature_count(std::max(2, static_cast<int>(d * std::log(d)) / 2 * 2));
+  }
+  if ((spec.has_feature_count() || divides) &&
+      rules.InRange(count, spec.feature_count(), 1, 65536) &&
+      spec.features() == v1::FEATURE_FUNCTION_HYPERBOLIC && spec.feature_count() % 2 != 0) {
+    rules.Report(count,
+                 absl::StrCat("must be even for hyperbolic features, is ", spec.feature_count()));
+  }
+  if (spec.rows() == v1::FEATURE_ROWS_UNSPECIFIED) spec.set_rows(v1::FEATURE_ROWS_ORTHOGONAL);
+  if (!spec.has_feature_epsilon()) spec.set_feature_epsilon(0);
+  rules.InRange(absl::StrCat(path, ".feature_epsilon"), spec.feature_epsilon(), 0.0, 1.0);
+  if (spec.dropped() == v1::ScatterbrainSpec::DROPPED_UNSPECIFIED) {
+    spec.set_dropped(v1::ScatterbrainSpec::DROPPED_EXACT);
+  }
+  switch (spec.support_case()) {
+    case v1::ScatterbrainSpec::kWindow:
+      return ResolveWindow(rules, absl::StrCat(path, ".window"), *spec.mutable_window());
+    case v1::ScatterbrainSpec::kHash:
+      return ResolveHash(rules, absl::StrCat(path, ".hash"), *spec.mutable_hash());
+    case v1::ScatterbrainSpec::kBlocks:
+      return ResolveBlocks(rules, absl::StrCat(path, ".blocks"), *spec.mutable_blocks());
+    case v1::ScatterbrainSpec::SUPPORT_NOT_SET:
+      return rules.Report(path, "must name a support: one of blocks, hash, window");
+  }
+}
+
 }  // namespace
 
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
@@ -207,11 +282,15 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
     case v1::MixerSpec::kPolysketch:
       return ResolvePolysketch(rules, absl::StrCat(path, ".polysketch"),
                                *mixer.mutable_polysketch(), model.width());
+    case v1::MixerSpec::kScatterbrain:
+      return ResolveScatterbrain(rules, absl::StrCat(path, ".scatterbrain"),
+                                 *mixer.mutable_scatterbrain(), model.width());
     case v1::MixerSpec::kSlim:
       return ResolveSlim(rules, absl::StrCat(path, ".slim"), *mixer.mutable_slim(), model.width());
     case v1::MixerSpec::KIND_NOT_SET:
-      return rules.Report(
-          path, "must name a mechanism: one of delta, performer, polysketch, slim, softmax");
+      return rules.Report(path,
+                          "must name a mechanism: one of delta, performer, polysketch, "
+                          "scatterbrain, slim, softmax");
   }
 }
 

@@ -83,10 +83,33 @@ TEST(MixerSpec, PolysketchTakesTheDefaultsOfItsMode) {
   EXPECT_EQ(exact.kappa(), 12);
 }
 
+TEST(MixerSpec, ScatterbrainTakesItsDefaults) {
+  const v1::ScatterbrainSpec window =
+      Resolved("{scatterbrain: {heads: 4, window: {width: 9}}}").scatterbrain();
+  EXPECT_EQ(window.rotary_base(), 10000);
+  EXPECT_EQ(window.features(), v1::FEATURE_FUNCTION_HYPERBOLIC);
+  EXPECT_EQ(window.feature_count(), 28);  // 12 ln 12 = 29.8
+  EXPECT_EQ(window.rows(), v1::FEATURE_ROWS_ORTHOGONAL);
+  EXPECT_EQ(window.feature_epsilon(), 0);
+  EXPECT_EQ(window.dropped(), v1::ScatterbrainSpec::DROPPED_EXACT);
+  EXPECT_EQ(
+      Resolved("{scatterbrain: {heads: 4, hash: {bucket: 9}}}").scatterbrain().hash().rounds(), 2);
+  const v1::ScatterbrainBlocks blocks =
+      Resolved("{scatterbrain: {heads: 4, blocks: {}}}").scatterbrain().blocks();
+  EXPECT_EQ(blocks.block(), 32);
+  EXPECT_EQ(blocks.window(), 3);
+  EXPECT_EQ(blocks.global() + blocks.random() + blocks.stride() + blocks.summary(), 0);
+  EXPECT_EQ(
+      Resolved("{scatterbrain: {heads: 4, blocks: {stride: 4}}}").scatterbrain().blocks().summary(),
+      1);
+}
+
 TEST(MixerSpec, IsReadBackUnchanged) {
   for (const char* mixer :
        {"{performer: {heads: 4, features: hyperbolic, rows: orthogonal_equal_lengths}}",
         "{slim: {heads: 3, features: exponential, feature_factor: 2, denominator_epsilon: 0}}",
+        "{scatterbrain: {heads: 4, dropped: correction, blocks: {window: 0, global: 2}}}",
+        "{scatterbrain: {heads: 4, features: exponential, hash: {bucket: 7}}}",
         "{polysketch: {heads: 3, mode: random_sketch_mixed, norm: none, sketch_scale: official, "
         "hadamard: true, c0: 0, kappa: 0.5}}"}) {
     v1::JobSpec spec = SpecWith(mixer);
@@ -155,6 +178,36 @@ INSTANTIATE_TEST_SUITE_P(
         BadMixer{"PolysketchC0", "{polysketch: {heads: 4, c0: -1}}", "polysketch.c0", "0 to"},
         BadMixer{"PolysketchKappa", "{polysketch: {heads: 4, kappa: 0}}", "polysketch.kappa",
                  "greater than 0"},
+        BadMixer{"ScatterbrainHeads", "{scatterbrain: {heads: 5, window: {width: 9}}}",
+                 "scatterbrain.heads", "must divide"},
+        BadMixer{"ScatterbrainOddHeads", "{scatterbrain: {heads: 16, window: {width: 9}}}",
+                 "scatterbrain.heads", "even"},
+        BadMixer{"ScatterbrainSupport", "{scatterbrain: {heads: 4}}", "scatterbrain",
+                 "one of blocks, hash, window"},
+        BadMixer{"ScatterbrainFeatures",
+                 "{scatterbrain: {heads: 4, features: relu, window: {width: 9}}}",
+                 "scatterbrain.features", "exponential or hyperbolic"},
+        BadMixer{"ScatterbrainFeatureCount",
+                 "{scatterbrain: {heads: 4, feature_count: 7, window: {width: 9}}}",
+                 "scatterbrain.feature_count", "even"},
+        BadMixer{"ScatterbrainFeatureEpsilon",
+                 "{scatterbrain: {heads: 4, feature_epsilon: -1, window: {width: 9}}}",
+                 "scatterbrain.feature_epsilon", "0 to 1"},
+        BadMixer{"ScatterbrainWindow", "{scatterbrain: {heads: 4, window: {}}}",
+                 "scatterbrain.window.width", "1 to 1048576"},
+        BadMixer{"ScatterbrainRounds", "{scatterbrain: {heads: 4, hash: {bucket: 8, rounds: 0}}}",
+                 "scatterbrain.hash.rounds", "1 to 64"},
+        BadMixer{"ScatterbrainBucket", "{scatterbrain: {heads: 4, hash: {}}}",
+                 "scatterbrain.hash.bucket", "1 to 65536"},
+        BadMixer{"ScatterbrainBlock", "{scatterbrain: {heads: 4, blocks: {block: 0}}}",
+                 "scatterbrain.blocks.block", "1 to 65536"},
+        BadMixer{"ScatterbrainBlockWindow", "{scatterbrain: {heads: 4, blocks: {window: 4}}}",
+                 "scatterbrain.blocks.window", "odd"},
+        BadMixer{"ScatterbrainSummary",
+                 "{scatterbrain: {heads: 4, blocks: {stride: 2, summary: 3}}}",
+                 "scatterbrain.blocks.summary", "0 to 2"},
+        BadMixer{"ScatterbrainNoBlocks", "{scatterbrain: {heads: 4, blocks: {window: 0}}}",
+                 "scatterbrain.blocks", "not 0"},
         BadMixer{"SlimHeads", "{slim: {heads: 0}}", "slim.heads", "required"},
         BadMixer{"SlimHyperbolic", "{slim: {heads: 3, features: hyperbolic}}", "slim.features",
                  "not be hyperbolic"},

@@ -203,7 +203,7 @@ const std::vector<BadSpec>& BadSpecs() {
        [](auto& s) { s.mutable_model()->mutable_mixers(0)->mutable_delta()->set_beta_range(3); },
        "model.mixers[0].delta.beta_range", "1 or 2"},
       {"NoMechanism", [](auto& s) { s.mutable_model()->mutable_mixers(0)->Clear(); },
-       "model.mixers[0]", "one of delta, performer, polysketch, slim, softmax"},
+       "model.mixers[0]", "one of delta, performer, polysketch, scatterbrain, slim, softmax"},
       {"NoMixer", [](auto& s) { s.mutable_model()->clear_mixers(); }, "model.mixers",
        "at least one"},
       {"OverrideBeyond", [](auto& s) { s.mutable_model()->mutable_overrides(0)->set_layers(0, 4); },

@@ -84,6 +84,34 @@ PolysketchMixerConfig PolysketchFromSpec(const v1::PolysketchSpec& spec) {
           .kappa = spec.kappa()};
 }
 
+ScatterbrainSupport SupportFromSpec(const v1::ScatterbrainSpec& spec) {
+  if (spec.has_window()) return ScatterbrainWindow{.width = spec.window().width()};
+  if (spec.has_hash()) {
+    return ScatterbrainHash{.rounds = spec.hash().rounds(), .bucket = spec.hash().bucket()};
+  }
+  const v1::ScatterbrainBlocks& blocks = spec.blocks();
+  return kernels::BlockPattern{.block = blocks.block(),
+                               .window = blocks.window(),
+                               .global = blocks.global(),
+                               .random = blocks.random(),
+                               .stride = blocks.stride(),
+                               .summary = blocks.summary()};
+}
+
+ScatterbrainMixerConfig ScatterbrainFromSpec(const v1::ScatterbrainSpec& spec) {
+  using Dropped = kernels::ScatterbrainProblem::Dropped;
+  return {.heads = spec.heads(),
+          .rotary_base = spec.rotary_base(),
+          .support = SupportFromSpec(spec),
+          .feature_count = spec.feature_count(),
+          .hyperbolic = spec.features() == v1::FEATURE_FUNCTION_HYPERBOLIC,
+          .rows = RowsFromSpec(spec.rows()),
+          .feature_epsilon = spec.feature_epsilon(),
+          .dropped = spec.dropped() == v1::ScatterbrainSpec::DROPPED_CORRECTION
+                         ? Dropped::kCorrection
+                         : Dropped::kExact};
+}
+
 SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
   return {.heads = spec.heads(),
           .rotary_base = spec.rotary_base(),
@@ -97,6 +125,7 @@ SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
 MixerConfig MixerFromSpec(const v1::MixerSpec& spec) {
   if (spec.has_performer()) return PerformerFromSpec(spec.performer());
   if (spec.has_polysketch()) return PolysketchFromSpec(spec.polysketch());
+  if (spec.has_scatterbrain()) return ScatterbrainFromSpec(spec.scatterbrain());
   if (spec.has_slim()) return SlimFromSpec(spec.slim());
   if (spec.has_delta()) {
     const v1::DeltaSpec& delta = spec.delta();

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "common/base/check.h"
+#include "absl/types/span.h"
 #include "common/base/status_macros.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/device/host_buffer.h"
@@ -190,14 +190,26 @@ absl::StatusOr<HashBucketTensors> NewHashBuckets(Device& device,
   return buckets;
 }
 
-void FillHashProjections(uint64_t seed, const DrawSite& site, int64_t rounds, int64_t key_dim,
-                         absl::Span<double> projections) {
-  const int64_t width = key_dim + 2;
-  WEFT_CHECK(static_cast<int64_t>(projections.size()) == rounds * width);
-  for (int64_t round = 0; round < rounds; ++round) {
+absl::Status DrawHashProjections(Stream& stream, const ScatterbrainProblem& problem, uint64_t seed,
+                                 const DrawSite& site, Tensor& projections) {
+  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
+  const HashSupport* const hash = HashOf(problem);
+  if (hash == nullptr) return Invalid("projections for a support that is none of hashes");
+  const int64_t width = problem.key_dim + 2;
+  OperandCheck check("DrawHashProjections", stream);
+  check.Shaped("projections", projections, {hash->rounds, width});
+  WEFT_RETURN_IF_ERROR(check.status());
+  std::vector<double> normals(hash->rounds * width);
+  for (int64_t round = 0; round < hash->rounds; ++round) {
     FillNormal(seed, site, static_cast<uint32_t>(round), 0,
-               projections.subspan(round * width, width));
+               absl::MakeSpan(normals).subspan(round * width, width));
   }
+  const std::vector<float> rounded(normals.begin(), normals.end());
+  if (projections.dtype() == DType::kF32) {
+    return stream.device().CopyFromHost(projections, rounded.data(), stream);
+  }
+  const std::vector<double> widened(rounded.begin(), rounded.end());
+  return stream.device().CopyFromHost(projections, widened.data(), stream);
 }
 
 absl::Status HashBuckets(Stream& stream, const ScatterbrainProblem& problem, const Tensor& q,

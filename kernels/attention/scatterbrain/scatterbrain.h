@@ -31,7 +31,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "kernels/attention/dropout.h"
 #include "kernels/attention/scatterbrain/block_layout.h"
 #include "kernels/device/device.h"
@@ -109,10 +108,10 @@ struct HashBucketTensors {
 absl::StatusOr<HashBucketTensors> NewHashBuckets(Device& device,
                                                  const ScatterbrainProblem& problem);
 
-// The projections of all rounds, [rounds, D + 2]: standard normals of (seed, site), one ordinal a
-// round. Drawn anew for every step, evaluation included.
-void FillHashProjections(uint64_t seed, const DrawSite& site, int64_t rounds, int64_t key_dim,
-                         absl::Span<double> projections);
+// projections [rounds, D + 2]: standard normals of (seed, site), one ordinal a round, rounded to
+// fp32 on every device. Drawn anew for every step, evaluation included.
+absl::Status DrawHashProjections(Stream& stream, const ScatterbrainProblem& problem, uint64_t seed,
+                                 const DrawSite& site, Tensor& projections);
 
 // Asymmetric hashing into balanced buckets: Daras et al. 2020, "SMYRF: Efficient Attention using
 // Asymmetric Clustering". With M^2 = max |q|^2 + max |k|^2, queries become [q, 0, sqrt(M^2 -

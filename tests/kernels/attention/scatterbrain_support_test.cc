@@ -23,13 +23,14 @@ ScatterbrainProblem HashProblem(int64_t queries, int64_t keys, HashSupport suppo
           .support = support};
 }
 
-Values Projections(const ScatterbrainProblem& problem) {
-  const int64_t rounds = std::get<HashSupport>(problem.support).rounds;
-  Values projections(rounds * (problem.key_dim + 2));
-  FillHashProjections(11, {.tag = RandomTag::kHashProjections, .step = 3, .layer = 1}, rounds,
-                      problem.key_dim, absl::MakeSpan(projections));
-  RoundToFloat(projections);
-  return projections;
+Values Projections(const ScatterbrainProblem& problem,
+                   const DrawSite& site = {
+                       .tag = RandomTag::kHashProjections, .step = 3, .layer = 1}) {
+  DeviceRun run = DeviceRun::Reference();
+  Tensor projections =
+      run.New({std::get<HashSupport>(problem.support).rounds, problem.key_dim + 2});
+  EXPECT_OK(DrawHashProjections(run.stream(), problem, /*seed=*/11, site, projections));
+  return run.Download(projections);
 }
 
 struct BucketIds {
@@ -153,17 +154,19 @@ TEST(HashBucketsTest, EqualHashesGoByIndex) {
 }
 
 TEST(HashBucketsTest, ProjectionsDependOnStepTagAndRound) {
-  const auto draw = [](const DrawSite& site) {
-    Values projections(2 * 6);
-    FillHashProjections(1, site, 2, 4, absl::MakeSpan(projections));
-    return projections;
-  };
+  const ScatterbrainProblem problem = HashProblem(12, 12, {2, 4, 4});
+  const auto draw = [&](const DrawSite& site) { return Projections(problem, site); };
   const Values training = draw({.tag = RandomTag::kHashProjections, .step = 1});
   EXPECT_EQ(draw({.tag = RandomTag::kHashProjections, .step = 1}), training);
   EXPECT_NE(draw({.tag = RandomTag::kHashProjections, .step = 2}), training);
   EXPECT_NE(draw({.tag = RandomTag::kEvaluation, .step = 1}), training);
-  EXPECT_NE(Values(training.begin(), training.begin() + 6),
-            Values(training.begin() + 6, training.end()));
+  EXPECT_NE(Values(training.begin(), training.begin() + 7),
+            Values(training.begin() + 7, training.end()));
+  DeviceRun run = DeviceRun::Cpu();
+  Tensor projections = run.New({2, 7});
+  ASSERT_OK(DrawHashProjections(run.stream(), problem, /*seed=*/11,
+                                {.tag = RandomTag::kHashProjections, .step = 1}, projections));
+  EXPECT_EQ(run.Download(projections), training);
 }
 
 // ---- Block layouts

@@ -99,6 +99,7 @@ class ModelFixture {
     return {.stream = *stream_, .scratch = scratch_, .weights = weights_, .draws = draws_};
   }
   // From now on passes are those of training at some place in a job, with dropout.
+  void Train(const DrawPlace& place) { draws_ = place; }
   void Train() { draws_ = {.seed = 7, .step = 3, .first_sequence = 4, .training = true}; }
   // Of all passes from now on.
   void set_draws(const DrawPlace& draws) { draws_ = draws; }

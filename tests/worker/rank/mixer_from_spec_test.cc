@@ -88,6 +88,37 @@ TEST(MixerFromSpecTest, KnowsEveryModeAndNormOfPolysketch) {
   }
 }
 
+TEST(MixerFromSpecTest, CarriesEveryFieldOfScatterbrain) {
+  const auto mixer = std::get<ScatterbrainMixerConfig>(
+      Mixer("{scatterbrain: {heads: 3, rotary_base: 90, features: exponential, feature_count: 77, "
+            "rows: independent, feature_epsilon: 0.25, dropped: correction, window: {width: 9}}}"));
+  EXPECT_EQ(mixer.heads, 3);
+  EXPECT_EQ(mixer.rotary_base, 90);
+  EXPECT_FALSE(mixer.hyperbolic);
+  EXPECT_EQ(mixer.feature_count, 77);
+  EXPECT_EQ(mixer.rows, kernels::FeatureRows::kIndependent);
+  EXPECT_EQ(mixer.feature_epsilon, 0.25);
+  EXPECT_EQ(mixer.dropped, kernels::ScatterbrainProblem::Dropped::kCorrection);
+  EXPECT_EQ(std::get<ScatterbrainWindow>(mixer.support).width, 9);
+  const auto hashed = std::get<ScatterbrainMixerConfig>(
+      Mixer("{scatterbrain: {heads: 4, hash: {rounds: 3, bucket: 5}}}"));
+  EXPECT_TRUE(hashed.hyperbolic);
+  EXPECT_EQ(hashed.dropped, kernels::ScatterbrainProblem::Dropped::kExact);
+  EXPECT_EQ(std::get<ScatterbrainHash>(hashed.support).rounds, 3);
+  EXPECT_EQ(std::get<ScatterbrainHash>(hashed.support).bucket, 5);
+  const auto blocks = std::get<kernels::BlockPattern>(
+      std::get<ScatterbrainMixerConfig>(Mixer("{scatterbrain: {heads: 4, blocks: {block: 7, "
+                                              "window: 5, global: 2, random: 6, stride: 4, "
+                                              "summary: 3}}}"))
+          .support);
+  EXPECT_EQ(blocks.block, 7);
+  EXPECT_EQ(blocks.window, 5);
+  EXPECT_EQ(blocks.global, 2);
+  EXPECT_EQ(blocks.random, 6);
+  EXPECT_EQ(blocks.stride, 4);
+  EXPECT_EQ(blocks.summary, 3);
+}
+
 TEST(MixerFromSpecTest, KnowsEveryFeatureFunctionAndKindOfRows) {
   const std::pair<const char*, FeatureFunction> functions[] = {
       {"square", FeatureFunction::kSquare},
@@ -137,6 +168,26 @@ TEST(MixerFromSpecTest, EveryFieldIsInTheCanonicalText) {
        {"{polysketch: {heads: 3, degree: 2}}",
         "{polysketch: {heads: 3, mode: random_sketch_mixed}}", "{polysketch: {heads: 4}}"}) {
     EXPECT_NE(Canonical(Mixer(change)), Canonical(Mixer("{polysketch: {heads: 3}}"))) << change;
+  }
+  const std::string scatterbrain = "{scatterbrain: {heads: 4, ";
+  for (const char* change :
+       {"rotary_base: 9, window: {width: 8}", "feature_count: 64, window: {width: 8}",
+        "rows: independent, window: {width: 8}", "feature_epsilon: 0.5, window: {width: 8}",
+        "dropped: correction, window: {width: 8}", "features: exponential, window: {width: 8}",
+        "window: {width: 9}", "hash: {bucket: 8}"}) {
+    EXPECT_NE(Canonical(Mixer(absl::StrCat(scatterbrain, change, "}}"))),
+              Canonical(Mixer(absl::StrCat(scatterbrain, "window: {width: 8}}}"))))
+        << change;
+  }
+  EXPECT_NE(Canonical(Mixer("{scatterbrain: {heads: 4, hash: {bucket: 8}}}")),
+            Canonical(Mixer("{scatterbrain: {heads: 4, hash: {bucket: 8, rounds: 3}}}")));
+  EXPECT_NE(Canonical(Mixer("{scatterbrain: {heads: 4, hash: {bucket: 8}}}")),
+            Canonical(Mixer("{scatterbrain: {heads: 4, hash: {bucket: 9}}}")));
+  for (const char* change :
+       {"block: 8", "window: 1", "global: 1", "random: 1", "stride: 2", "stride: 2, summary: 0"}) {
+    EXPECT_NE(Canonical(Mixer(absl::StrCat(scatterbrain, "blocks: {", change, "}}}"))),
+              Canonical(Mixer(absl::StrCat(scatterbrain, "blocks: {}}}"))))
+        << change;
   }
   EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")), Canonical(Mixer("{slim: {heads: 6}}")));
   EXPECT_NE(Canonical(Mixer("{slim: {heads: 4}}")),

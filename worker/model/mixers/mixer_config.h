@@ -10,6 +10,7 @@
 #include "worker/model/mixers/mixer_place.h"
 #include "worker/model/mixers/performer/performer_config.h"
 #include "worker/model/mixers/polysketch/polysketch_config.h"
+#include "worker/model/mixers/scatterbrain/scatterbrain_config.h"
 #include "worker/model/mixers/slim/slim_config.h"
 #include "worker/model/mixers/softmax/softmax_config.h"
 #include "worker/model/problems.h"
@@ -17,7 +18,7 @@
 namespace weft::worker {
 
 using MixerConfig = std::variant<DeltaMixerConfig, PerformerMixerConfig, PolysketchMixerConfig,
-                                 SlimMixerConfig, SoftmaxMixerConfig>;
+                                 ScatterbrainMixerConfig, SlimMixerConfig, SoftmaxMixerConfig>;
 
 // The mechanism's name in specs, metrics and reports.
 inline absl::string_view NameOf(const MixerConfig& mixer) {

@@ -5,6 +5,7 @@
 #include "worker/model/mixers/linear_attention/linear_attention_mixer.h"
 #include "worker/model/mixers/mixer.h"
 #include "worker/model/mixers/polysketch/polysketch_mixer.h"
+#include "worker/model/mixers/scatterbrain/scatterbrain_mixer.h"
 #include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/mixers/softmax/softmax_mixer.h"
 
@@ -25,6 +26,10 @@ struct MixerOf<PerformerMixerConfig> {
 template <>
 struct MixerOf<PolysketchMixerConfig> {
   using Type = PolysketchMixer;
+};
+template <>
+struct MixerOf<ScatterbrainMixerConfig> {
+  using Type = ScatterbrainMixer;
 };
 template <>
 struct MixerOf<SlimMixerConfig> {
