@@ -19,23 +19,22 @@ ModelConfig Small(std::vector<MixerConfig> layers) {
 }
 
 TEST(ScatterbrainMixerTest, NamesAllProblemsAtOnce) {
-  const absl::Status status = Validate(
-      Small({ScatterbrainMixerConfig{.heads = 5, .support = ScatterbrainWindow{.width = 0}},
-             ScatterbrainMixerConfig{.heads = 2,
-                                     .support = ScatterbrainHash{.rounds = 0, .bucket = -1},
-                                     .feature_count = 9},
-             ScatterbrainMixerConfig{.heads = 2,
-                                     .support = kernels::BlockPattern{.window = 2},
-                                     .feature_count = -2,
-                                     .feature_epsilon = -1}}));
-  EXPECT_THAT(status.message(),
-              AllOf(HasSubstr("layers[0].heads is 5"), HasSubstr("layers[0].window.width is 0"),
-                    HasSubstr("layers[1].hash.rounds is 0"),
-                    HasSubstr("layers[1].hash.bucket is -1"),
-                    HasSubstr("layers[1].feature_count is 9 and must be even"),
-                    HasSubstr("layers[2].blocks: window 2 is neither odd nor 0"),
-                    HasSubstr("layers[2].feature_count is -2"),
-                    HasSubstr("layers[2].feature_epsilon is -1")));
+  const absl::Status status = Validate(Small(
+      {ScatterbrainMixerConfig{.heads = 5, .support = ScatterbrainWindow{.width = 0}},
+       ScatterbrainMixerConfig{
+           .heads = 2, .support = ScatterbrainHash{.rounds = 0, .bucket = -1}, .feature_count = 9},
+       ScatterbrainMixerConfig{.heads = 2,
+                               .support = kernels::BlockPattern{.window = 2},
+                               .feature_count = -2,
+                               .feature_epsilon = -1}}));
+  EXPECT_THAT(
+      status.message(),
+      AllOf(HasSubstr("layers[0].heads is 5"), HasSubstr("layers[0].window.width is 0"),
+            HasSubstr("layers[1].hash.rounds is 0"), HasSubstr("layers[1].hash.bucket is -1"),
+            HasSubstr("layers[1].feature_count is 9 and must be even"),
+            HasSubstr("layers[2].blocks: window 2 is neither odd nor 0"),
+            HasSubstr("layers[2].feature_count is -2"),
+            HasSubstr("layers[2].feature_epsilon is -1")));
 }
 
 // Random rows are drawn from the seed for each layer, are part of the weights, and are not trained.

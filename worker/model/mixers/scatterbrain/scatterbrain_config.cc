@@ -10,16 +10,17 @@ namespace {
 
 // One for each kind of support: what is wrong with it, and its options in one line.
 void CheckSupport(const ScatterbrainWindow& window, absl::string_view layer, Problems& problems) {
-  problems.Require(window.width >= 1, absl::StrCat(layer, ".window.width is ", window.width,
-                                                   " and must be positive"));
+  problems.Require(window.width >= 1,
+                   absl::StrCat(layer, ".window.width is ", window.width, " and must be positive"));
 }
 void CheckSupport(const ScatterbrainHash& hash, absl::string_view layer, Problems& problems) {
-  problems.Require(hash.rounds >= 1, absl::StrCat(layer, ".hash.rounds is ", hash.rounds,
-                                                  " and must be positive"));
-  problems.Require(hash.bucket >= 1, absl::StrCat(layer, ".hash.bucket is ", hash.bucket,
-                                                  " and must be positive"));
+  problems.Require(hash.rounds >= 1,
+                   absl::StrCat(layer, ".hash.rounds is ", hash.rounds, " and must be positive"));
+  problems.Require(hash.bucket >= 1,
+                   absl::StrCat(layer, ".hash.bucket is ", hash.bucket, " and must be positive"));
 }
-void CheckSupport(const kernels::BlockPattern& blocks, absl::string_view layer, Problems& problems) {
+void CheckSupport(const kernels::BlockPattern& blocks, absl::string_view layer,
+                  Problems& problems) {
   const absl::Status status = kernels::CheckBlockPattern(blocks);
   problems.Require(status.ok(), absl::StrCat(layer, ".blocks: ", status.message()));
 }
@@ -59,8 +60,7 @@ void Check(const ScatterbrainMixerConfig& mixer, const MixerPlace& place, absl::
   problems.Require(
       mixer.feature_epsilon >= 0.0 && std::isfinite(mixer.feature_epsilon),
       absl::StrCat(layer, ".feature_epsilon is ", mixer.feature_epsilon, " and must be 0 or more"));
-  std::visit([&](const auto& support) { CheckSupport(support, layer, problems); },
-             mixer.support);
+  std::visit([&](const auto& support) { CheckSupport(support, layer, problems); }, mixer.support);
 }
 
 std::string Canonical(const ScatterbrainMixerConfig& mixer) {

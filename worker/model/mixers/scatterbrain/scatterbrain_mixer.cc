@@ -37,13 +37,13 @@ constexpr uint64_t kLayoutSeed = 0;
 ParameterIndex AddFeatures(const ScatterbrainMixerConfig& config, int64_t features, int64_t layer,
                            int64_t width, absl::string_view prefix, ParameterLayout& layout) {
   const int64_t rows = config.hyperbolic ? features / 2 : features;
-  return layout.AddConstant(absl::StrCat(prefix, ".features"), {rows, width},
-                            [layer, kind = config.rows, rows, width](uint64_t seed,
-                                                                     absl::Span<double> into) {
-                              const std::vector<double> matrix = kernels::FeatureMatrix(
-                                  seed, static_cast<uint32_t>(layer), kind, rows, width);
-                              std::copy(matrix.begin(), matrix.end(), into.begin());
-                            });
+  return layout.AddConstant(
+      absl::StrCat(prefix, ".features"), {rows, width},
+      [layer, kind = config.rows, rows, width](uint64_t seed, absl::Span<double> into) {
+        const std::vector<double> matrix =
+            kernels::FeatureMatrix(seed, static_cast<uint32_t>(layer), kind, rows, width);
+        std::copy(matrix.begin(), matrix.end(), into.begin());
+      });
 }
 
 }  // namespace
@@ -56,8 +56,8 @@ ScatterbrainMixer::ScatterbrainMixer(const ScatterbrainMixerConfig& config, cons
       dropout_(place.attention_dropout),
       feature_count_(FeaturesOf(config, place)),
       projections_(HeadsOf(config), place, prefix, layout),
-      features_(AddFeatures(config, feature_count_, layer_, projections_.head_width(), prefix,
-                            layout)) {}
+      features_(
+          AddFeatures(config, feature_count_, layer_, projections_.head_width(), prefix, layout)) {}
 
 int64_t ScatterbrainMixer::MatmulFlopsPerToken() const {
   return projections_.MatmulFlopsPerToken();
@@ -85,9 +85,9 @@ absl::StatusOr<kernels::ScatterbrainProblem> ScatterbrainMixer::Problem(PassShap
     const kernels::DrawSite site = {.tag = kernels::RandomTag::kHashProjections,
                                     .layer = static_cast<uint32_t>(layer_)};
     kernels::BlockSupport support;
-    WEFT_ASSIGN_OR_RETURN(support.layout, kernels::NewBlockLayout(*blocks, shape.tokens,
-                                                                  shape.tokens, causal_,
-                                                                  kLayoutSeed, site));
+    WEFT_ASSIGN_OR_RETURN(
+        support.layout,
+        kernels::NewBlockLayout(*blocks, shape.tokens, shape.tokens, causal_, kLayoutSeed, site));
     problem.support = support;
   }
   return problem;
@@ -115,16 +115,15 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> ScatterbrainMixer::NewActivati
 absl::Status ScatterbrainMixer::Hash(const Pass& pass, Activations& a) const {
   const auto* hash = std::get_if<kernels::HashSupport>(&a.problem.support);
   if (hash == nullptr) return absl::OkStatus();
-  const kernels::DrawSite site = {.tag = pass.draws.training
-                                             ? kernels::RandomTag::kHashProjections
-                                             : kernels::RandomTag::kEvaluation,
+  const kernels::DrawSite site = {.tag = pass.draws.training ? kernels::RandomTag::kHashProjections
+                                                             : kernels::RandomTag::kEvaluation,
                                   .step = static_cast<uint32_t>(pass.draws.step),
                                   .layer = static_cast<uint32_t>(layer_)};
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor projections,
                         pass.scratch.Take({hash->rounds, a.problem.key_dim + 2}));
-  WEFT_RETURN_IF_ERROR(kernels::DrawHashProjections(pass.stream, a.problem, pass.draws.seed, site,
-                                                    projections));
+  WEFT_RETURN_IF_ERROR(
+      kernels::DrawHashProjections(pass.stream, a.problem, pass.draws.seed, site, projections));
   return kernels::HashBuckets(pass.stream, a.problem, a.heads.q, a.heads.k, projections, pass.valid,
                               a.buckets);
 }
@@ -145,8 +144,8 @@ absl::Status ScatterbrainMixer::Forward(const Pass& pass, const Tensor& x,
   a.problem.dropout = DropoutIn(pass, dropout_, layer_);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
   WEFT_RETURN_IF_ERROR(Hash(pass, a));
-  WEFT_RETURN_IF_ERROR(kernels::ScatterbrainForward(pass.stream, a.problem, Operands(pass, a), a.o,
-                                                    a.saved));
+  WEFT_RETURN_IF_ERROR(
+      kernels::ScatterbrainForward(pass.stream, a.problem, Operands(pass, a), a.o, a.saved));
   return projections_.Merge(pass, a.o, y);
 }
 
