@@ -201,8 +201,7 @@ void Decision::Place(const Job& job, std::string device_class, std::vector<GangM
 
 void Decision::PlaceQueued() {
   const bool gathering = now_ < state_.gather_until;
-  std::map<std::string, std::set<std::string>>
-      closed;  // device kind -> classes kept for earlier jobs
+  Reserved reserved;
   QueueWalk walk(state_);
   while (const Job* job = walk.Next()) {
     if (job->LiveMembers() > 0) continue;                   // still stopping
@@ -213,8 +212,7 @@ void Decision::PlaceQueued() {
       continue;
     }
     const Supply supply = SupplyFor(state_, *job);
-    GangChoice choice =
-        ChooseGang(*job, supply, closed[job->request.device_kind], allowance, gathering);
+    GangChoice choice = ChooseGang(*job, supply, reserved, allowance, gathering);
     const std::string bound = BoundDeviceClass(*job);
     switch (choice.fit) {
       case Fit::kPlaced:
@@ -228,10 +226,13 @@ void Decision::PlaceQueued() {
       case Fit::kBusy:
       case Fit::kGathering:
         // First come, first served: what it waits for is kept for it.
-        if (bound.empty()) {
-          walk.Tell(Visit::kCloseKind);
+        if (!bound.empty()) {
+          reserved.classes.insert(bound);
+        } else if (job->request.device_kind == kAnyDeviceKind) {
+          walk.Tell(Visit::kCloseAll);
         } else {
-          closed[job->request.device_kind].insert(bound);
+          reserved.kinds.insert(job->request.device_kind);
+          walk.Tell(Visit::kCloseKind);
         }
         break;
     }

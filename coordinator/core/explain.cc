@@ -74,7 +74,7 @@ class Explainer {
     const std::pair<int64_t, JobId> place{-int64_t{job_.request.priority}, job_.id};
     std::optional<std::pair<int64_t, JobId>> first;
     for (const auto& [key, lane] : state_.lanes) {
-      if (key.device_kind != job_.request.device_kind) continue;
+      if (!job_.request.Takes(key.device_kind) && key.device_kind != kAnyDeviceKind) continue;
       const auto end = lane.lower_bound(place);
       answer_.ahead += static_cast<int32_t>(std::distance(lane.begin(), end));
       if (end != lane.begin() && (!first.has_value() || *lane.begin() < *first)) {
@@ -138,7 +138,7 @@ class Explainer {
     answer_.available = most_free_;
     answer_.short_by = std::max(job_.request.min_workers - most_free_, 0);
     const GangChoice choice =
-        ChooseGang(job_, supply, {}, QueueAllowance(state_, job_), now_ < state_.gather_until);
+        ChooseGang(job_, supply, Reserved{}, QueueAllowance(state_, job_), now_ < state_.gather_until);
     switch (choice.fit) {
       case Fit::kTooFew:
         return TooFew();
@@ -178,7 +178,7 @@ class Explainer {
   void Busy() {
     answer_.rule = WaitRule::kWorkersBusy;
     answer_.holders = HoldersWhere(state_, [&](const Worker& worker, const Job&) {
-      return worker.offer.device_kind == job_.request.device_kind &&
+      return job_.request.Takes(worker.offer.device_kind) &&
              (answer_.device_class.empty() || worker.offer.device_class == answer_.device_class);
     });
     answer_.summary =

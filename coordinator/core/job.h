@@ -55,13 +55,16 @@ struct Reason {
   friend bool operator==(const Reason&, const Reason&) = default;
 };
 
+// A job of this kind takes workers of any kind; its gang is of one device class all the same.
+inline constexpr char kAnyDeviceKind[] = "any";
+
 // The part of a spec that scheduling needs; the rest stays in `spec`, opaque.
 struct JobRequest {
   std::string name;        // of the spec; the job's own name is "<name>-<id>"
   std::string request_id;  // a repeat returns the first job; empty = every submit is a new job
   QueueName queue = kDefaultQueue;
   int32_t priority = 0;          // greater goes first within equal queue priority
-  std::string device_kind;       // "cpu", "cuda": every member's, exactly
+  std::string device_kind;       // "cpu", "gpu": every member's, exactly; kAnyDeviceKind: one of them
   int32_t min_workers = 1;       // a gang has at least these
   int32_t max_workers = 1;       // and at most these, as many as are free
   int32_t slots_per_worker = 1;  // ranks on each worker; 0 = all slots of the worker
@@ -70,6 +73,10 @@ struct JobRequest {
   absl::Duration max_back_off = absl::Minutes(5);
   bool fixed_device_class = true;  // reproducible: a checkpoint continues on its own device class
   SharedBytes spec;
+  // Whether the job may run on devices of this kind.
+  [[nodiscard]] bool Takes(const std::string& kind) const {
+    return device_kind == kAnyDeviceKind || device_kind == kind;
+  }
   friend bool operator==(const JobRequest&, const JobRequest&) = default;
 };
 

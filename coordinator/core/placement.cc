@@ -12,11 +12,11 @@ int32_t SlotsOn(const Job& job, const Worker& worker) {
 }
 
 // The class that can give most: free workers first, then existing ones, then the first by name.
-std::string BestClass(const Supply& supply, const std::set<std::string>& closed) {
+std::string BestClass(const Supply& supply, const Reserved& reserved) {
   std::string best;
   std::pair<size_t, int32_t> best_size{0, 0};
   for (const auto& [name, offered] : supply) {
-    if (closed.contains(name)) continue;
+    if (reserved.classes.contains(name) || reserved.kinds.contains(offered.device_kind)) continue;
     const std::pair<size_t, int32_t> size{offered.free.size(), offered.existing};
     if (size > best_size) {
       best_size = size;
@@ -38,11 +38,12 @@ Supply SupplyFor(const ClusterState& state, const Job& job) {
   const std::string bound = BoundDeviceClass(job);
   for (const auto& [name, worker] : state.workers) {
     if (worker.connection != WorkerConnection::kConnected) continue;
-    if (worker.offer.device_kind != job.request.device_kind) continue;
+    if (!job.request.Takes(worker.offer.device_kind)) continue;
     if (!bound.empty() && worker.offer.device_class != bound) continue;
     const int32_t slots = SlotsOn(job, worker);
     if (slots > worker.offer.slots) continue;
     ClassSupply& offered = supply[worker.offer.device_class];
+    offered.device_kind = worker.offer.device_kind;
     if (worker.draining) {
       ++offered.draining;
       continue;
@@ -67,7 +68,7 @@ int32_t QueueAllowance(const ClusterState& state, const Job& job) {
   return std::max(queue->settings.max_workers - queue->held_workers, 0);
 }
 
-GangChoice ChooseGang(const Job& job, const Supply& supply, const std::set<std::string>& closed,
+GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& reserved,
                       int32_t allowance, bool gathering) {
   GangChoice choice;
   const int32_t least = job.request.min_workers;
@@ -75,7 +76,7 @@ GangChoice ChooseGang(const Job& job, const Supply& supply, const std::set<std::
                                  [&](const auto& entry) { return entry.second.existing >= least; });
   if (!could) return choice;
   choice.fit = Fit::kBusy;
-  choice.device_class = BestClass(supply, closed);
+  choice.device_class = BestClass(supply, reserved);
   const auto best = supply.find(choice.device_class);
   if (best == supply.end()) return choice;
   const std::vector<const Worker*>& free = best->second.free;
@@ -127,6 +128,7 @@ const Job* QueueWalk::Next() {
 
 void QueueWalk::Tell(Visit visit) {
   if (visit == Visit::kNext) return;
+  if (visit == Visit::kCloseAll) return heads_.clear();
   const LaneKey key = heads_[last_].key;
   std::erase_if(heads_, [&](const Head& head) {
     return visit == Visit::kCloseKind ? head.key.device_kind == key.device_kind : head.key == key;

@@ -20,6 +20,7 @@ namespace weft::coordinator {
 
 // Workers of one device class that could take a member of a job.
 struct ClassSupply {
+  std::string device_kind;
   std::vector<const Worker*> free;  // enough free slots now; fewest free slots first, then by name
   int32_t existing = 0;             // connected and not draining, free or not
   int32_t draining = 0;             // connected, would fit, but being drained
@@ -30,6 +31,12 @@ using Supply = std::map<std::string, ClassSupply>;
 
 // Workers that the job's queue may still hand out.
 [[nodiscard]] int32_t QueueAllowance(const ClusterState& state, const Job& job);
+
+// What is kept for jobs that were served before: whole device kinds, or single classes.
+struct Reserved {
+  std::set<std::string> kinds;
+  std::set<std::string> classes;
+};
 
 enum class Fit : uint8_t {
   kPlaced,     // `members` is the gang
@@ -44,18 +51,18 @@ struct GangChoice {
   std::vector<GangMember> members;
 };
 
-// The gang that the job would get from `supply` now. Classes in `closed` are kept for jobs before
-// it. `allowance` bounds the gang's size from above and must be at least the job's min_workers.
-[[nodiscard]] GangChoice ChooseGang(const Job& job, const Supply& supply,
-                                    const std::set<std::string>& closed, int32_t allowance,
-                                    bool gathering);
+// The gang that the job would get from what of `supply` is not reserved. `allowance` bounds the
+// gang's size from above and must be at least the job's min_workers.
+[[nodiscard]] GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& reserved,
+                                    int32_t allowance, bool gathering);
 
 // Queued jobs in the order of service: by priority, then by age, from all queues of all device
 // kinds. Calls visit(job) for each until it has no more; what visit returns says how to go on.
 enum class Visit : uint8_t {
   kNext,       // the next job
   kCloseLane,  // no more jobs of this queue and device kind
-  kCloseKind,  // no more jobs of this device kind
+  kCloseKind,  // no more jobs that ask for this device kind
+  kCloseAll,   // no more jobs
 };
 
 class QueueWalk {

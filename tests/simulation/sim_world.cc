@@ -108,10 +108,11 @@ SimWorld::SimWorld(const SimOptions& options)
 void SimWorld::BuildWorkload() {
   const int64_t hosts = random_.Between(2, 5);
   const bool two_classes = random_.Percent(25);
+  const bool two_kinds = two_classes && random_.Percent(50);
   const bool two_slots = random_.Percent(25);
   for (int64_t i = 0; i < hosts; ++i) {
     Host& host = hosts_[absl::StrCat("w", i)];
-    host.offer.device_kind = "cpu";
+    host.offer.device_kind = two_kinds && i % 2 == 1 ? "gpu" : "cpu";
     host.offer.device_class = two_classes && i % 2 == 1 ? "avx512" : "avx2";
     host.offer.slots = two_slots ? 2 : 1;
     host.offer.address = absl::StrCat("w", i, ":1");
@@ -124,7 +125,7 @@ void SimWorld::BuildWorkload() {
     client.plan.user_error = !options_.only_coordinator_crashes && random_.Percent(7);
     client.request.name = "job";
     client.request.request_id = absl::StrCat("request-", i);
-    client.request.device_kind = "cpu";
+    client.request.device_kind = random_.Percent(15) ? coordinator::kAnyDeviceKind : "cpu";
     client.request.priority = static_cast<int32_t>(random_.Below(2));
     // What every class can give, so that the job can always end.
     const int64_t most = two_classes ? hosts / 2 : hosts;

@@ -77,13 +77,60 @@ TEST_F(Scheduling, AGangIsOfOneDeviceKindAndClass) {
   cluster_.Join("a", CpuWorker(1, "avx2"));
   cluster_.Join("b", CpuWorker(1, "avx512"));
   WorkerOffer gpu = CpuWorker();
-  gpu.device_kind = "cuda";
+  gpu.device_kind = "gpu";
   cluster_.Join("c", gpu);
   const JobId job = cluster_.Submit(CpuJob("two", 2));
   EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
   cluster_.Join("d", CpuWorker(1, "avx512"));
   EXPECT_THAT(cluster_.GangOf(job), ElementsAre("b", "d"));
   EXPECT_EQ(cluster_.job(job).device_class, "avx512");
+}
+
+TEST_F(Scheduling, AJobForAnyDeviceTakesTheKindThatCanHoldItsGang) {
+  WorkerOffer gpu = CpuWorker(1, "cuda-sm90");
+  gpu.device_kind = "gpu";
+  cluster_.Join("a");
+  cluster_.Join("g", gpu);
+  JobRequest request = CpuJob("two", 2);
+  request.device_kind = kAnyDeviceKind;
+  const JobId job = cluster_.Submit(request);
+  // Two workers are there, but not of one class.
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
+  EXPECT_EQ(cluster_.Why(job).rule, WaitRule::kTooFewWorkers);
+  cluster_.Join("h", gpu);
+  EXPECT_THAT(cluster_.GangOf(job), ElementsAre("g", "h"));
+  EXPECT_EQ(cluster_.job(job).device_class, "cuda-sm90");
+}
+
+TEST_F(Scheduling, JobsForAnyDeviceAndForOneKindKeepTheirOrder) {
+  WorkerOffer gpu = CpuWorker(1, "cuda-sm90");
+  gpu.device_kind = "gpu";
+  cluster_.Join("a");
+  cluster_.Join("b");
+  cluster_.Join("g", gpu);
+  const JobId holder = cluster_.Submit(CpuJob("holder"));
+  // Waits for both CPU workers, one of which is busy: what is free of them is kept for it.
+  const JobId first = cluster_.Submit(CpuJob("first", 2));
+  JobRequest any = CpuJob("any");
+  any.device_kind = kAnyDeviceKind;
+  const JobId second = cluster_.Submit(any);
+  EXPECT_EQ(cluster_.StateOf(first), JobState::kQueued);
+  EXPECT_THAT(cluster_.GangOf(second), ElementsAre("g"));
+  // Now the one for any device waits, and what comes after it must not overtake it.
+  const JobId third = cluster_.Submit(any);
+  EXPECT_EQ(cluster_.StateOf(third), JobState::kQueued);
+  cluster_.BeatGang(holder);
+  cluster_.ExitGang(holder, MemberOutcome::kSucceeded);
+  EXPECT_THAT(cluster_.GangOf(first), SizeIs(2));
+  JobRequest late = CpuJob("late");
+  late.device_kind = "gpu";
+  const JobId last = cluster_.Submit(late);
+  EXPECT_EQ(cluster_.Why(last).rule, WaitRule::kWorkersBusy);
+  EXPECT_EQ(cluster_.Why(last).ahead, 1);
+  cluster_.BeatGang(second);
+  cluster_.ExitGang(second, MemberOutcome::kSucceeded);
+  EXPECT_THAT(cluster_.GangOf(third), ElementsAre("g"));
+  EXPECT_EQ(cluster_.StateOf(last), JobState::kQueued);
 }
 
 TEST_F(Scheduling, AReproducibleJobStaysOnTheClassOfItsCheckpoint) {
