@@ -137,8 +137,8 @@ class Explainer {
     }
     answer_.available = most_free_;
     answer_.short_by = std::max(job_.request.min_workers - most_free_, 0);
-    const GangChoice choice =
-        ChooseGang(job_, supply, Reserved{}, QueueAllowance(state_, job_), now_ < state_.gather_until);
+    const GangChoice choice = ChooseGang(job_, supply, Reserved{}, QueueAllowance(state_, job_),
+                                         now_ < state_.gather_until);
     switch (choice.fit) {
       case Fit::kTooFew:
         return TooFew();

@@ -63,10 +63,10 @@ struct JobRequest {
   std::string name;        // of the spec; the job's own name is "<name>-<id>"
   std::string request_id;  // a repeat returns the first job; empty = every submit is a new job
   QueueName queue = kDefaultQueue;
-  int32_t priority = 0;          // greater goes first within equal queue priority
-  std::string device_kind;       // "cpu", "gpu": every member's, exactly; kAnyDeviceKind: one of them
-  int32_t min_workers = 1;       // a gang has at least these
-  int32_t max_workers = 1;       // and at most these, as many as are free
+  int32_t priority = 0;     // greater goes first within equal queue priority
+  std::string device_kind;  // "cpu", "gpu": every member's, exactly; kAnyDeviceKind: one of them
+  int32_t min_workers = 1;  // a gang has at least these
+  int32_t max_workers = 1;  // and at most these, as many as are free
   int32_t slots_per_worker = 1;  // ranks on each worker; 0 = all slots of the worker
   int32_t max_retries = 3;  // failures of its own that are tried again; lost hosts do not count
   absl::Duration back_off = absl::Seconds(1);  // after the first failure; doubles

@@ -7,6 +7,7 @@
 #include "common/base/status_macros.h"
 #include "common/base/utf8.h"
 #include "coordinator/service/resource_names.h"
+#include "proto/spec/names.h"
 #include "proto/spec/resolve.h"
 
 namespace weft::coordinator {
@@ -18,9 +19,10 @@ std::string Bounded(const std::string& text, size_t max_bytes = kMaxMessageBytes
   return std::string(Utf8Prefix(text, max_bytes));
 }
 
-// "cpu": also how the spec writes it.
+// "cpu": as the spec writes it. A kind of a newer version has no name here and fits no job.
 std::string DeviceKindName(v1::DeviceKind kind) {
-  return kind == v1::DEVICE_KIND_CPU ? "cpu" : absl::StrCat("kind-", static_cast<int>(kind));
+  const auto* value = v1::DeviceKind_descriptor()->FindValueByNumber(kind);
+  return value == nullptr ? absl::StrCat("kind-", static_cast<int>(kind)) : spec::EnumName(*value);
 }
 
 void SetTime(absl::Time time, google::protobuf::Timestamp* out) { *out = ToWire(time); }
@@ -72,8 +74,10 @@ absl::StatusOr<WorkerOffer> OfferOf(const v1::Hello& hello) {
       return absl::InvalidArgumentError("hello.devices: index must count from 0");
     }
   }
-  if (first.kind() == v1::DEVICE_KIND_UNSPECIFIED || first.device_class().empty()) {
-    return absl::InvalidArgumentError("hello.devices: kind and device_class must be set");
+  if (first.kind() == v1::DEVICE_KIND_UNSPECIFIED || first.kind() == v1::DEVICE_KIND_ANY ||
+      first.device_class().empty()) {
+    return absl::InvalidArgumentError(
+        "hello.devices: kind (of a real device) and device_class must be set");
   }
   v1::Worker shown;
   *shown.mutable_devices() = hello.devices();

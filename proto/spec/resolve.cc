@@ -24,7 +24,7 @@ void ResolveResources(Rules& rules, v1::ResourcesSpec& resources, int32_t shards
   if (!resources.has_device()) resources.set_device(v1::DEVICE_KIND_CPU);
   if (!v1::DeviceKind_IsValid(resources.device()) ||
       resources.device() == v1::DEVICE_KIND_UNSPECIFIED) {
-    rules.Report("resources.device", "must be one of cpu");
+    rules.Report("resources.device", "must be one of cpu, gpu, any");
   }
   if (!resources.has_min_workers()) resources.set_min_workers(1);
   if (!resources.has_max_workers()) {
@@ -38,6 +38,19 @@ void ResolveResources(Rules& rules, v1::ResourcesSpec& resources, int32_t shards
     rules.Report("resources.max_workers",
                  absl::StrCat("must be resources.min_workers (", resources.min_workers(),
                               ") to training.shards (", most, "), is ", resources.max_workers()));
+  }
+}
+
+// What the device can compute in.
+void ResolvePrecision(Rules& rules, v1::TrainingSpec& training, v1::DeviceKind device) {
+  const bool gpu = device == v1::DEVICE_KIND_GPU;
+  if (!training.has_precision()) {
+    training.set_precision(gpu ? v1::PRECISION_BF16 : v1::PRECISION_FP32);
+  }
+  if (training.precision() != v1::PRECISION_FP32 && training.precision() != v1::PRECISION_BF16) {
+    rules.Report("training.precision", "must be one of fp32, bf16");
+  } else if (training.precision() == v1::PRECISION_BF16 && !gpu) {
+    rules.Report("training.precision", "bf16 needs resources.device: gpu");
   }
 }
 
@@ -85,6 +98,9 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
     ResolveTraining(rules, *spec.mutable_training());
   }
   ResolveResources(rules, *spec.mutable_resources(), spec.training().shards());
+  if (spec.has_training()) {
+    ResolvePrecision(rules, *spec.mutable_training(), spec.resources().device());
+  }
   ResolvePolicies(rules, spec);
   return rules.Take();
 }

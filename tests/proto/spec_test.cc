@@ -86,7 +86,8 @@ TEST(ParseSpec, NamesUnknownFieldsWithTheNearestOneAndTheLine) {
 }
 
 TEST(ParseSpec, NamesEveryWrongTypeAtOnce) {
-  EXPECT_THAT(ParseErrors(R"(
+  EXPECT_THAT(
+      ParseErrors(R"(
 name: [a]
 priority: high
 model: 3
@@ -95,12 +96,12 @@ data: {text: {paths: /etc}}
 resources: {device: tpu}
 retry: {initial_backoff: soon}
 )"),
-              UnorderedElementsAre(
-                  Says("name", "a text"), Says("priority", "is 'high'"), Says("model", "a mapping"),
-                  Says("training.steps", "a whole number"), Says("training.batch_size", "'16'"),
-                  Says("training.sequence_length", "2147483647"), Says("training.seed", "from 0"),
-                  Says("data.text.paths", "a list"), Says("resources.device", "one of cpu"),
-                  Says("retry.initial_backoff", "500ms")));
+      UnorderedElementsAre(
+          Says("name", "a text"), Says("priority", "is 'high'"), Says("model", "a mapping"),
+          Says("training.steps", "a whole number"), Says("training.batch_size", "'16'"),
+          Says("training.sequence_length", "2147483647"), Says("training.seed", "from 0"),
+          Says("data.text.paths", "a list"), Says("resources.device", "one of cpu, gpu, any"),
+          Says("retry.initial_backoff", "500ms")));
 }
 
 TEST(ParseSpec, RefusesTwoOfAKindAndRepeatedKeys) {
@@ -129,6 +130,17 @@ TEST(ResolveSpec, FillsTheDocumentedDefaults) {
   EXPECT_EQ(spec.training().micro_batch_size(), 2);
   EXPECT_EQ(spec.training().reproducibility(), v1::REPRODUCIBILITY_EXACT);
   EXPECT_EQ(spec.checkpoint().keep(), 2);
+}
+
+TEST(ResolveSpec, ComputesInBf16OnGpusUnlessTold) {
+  for (const auto& [device, precision] : {std::pair{v1::DEVICE_KIND_CPU, v1::PRECISION_FP32},
+                                          std::pair{v1::DEVICE_KIND_GPU, v1::PRECISION_BF16},
+                                          std::pair{v1::DEVICE_KIND_ANY, v1::PRECISION_FP32}}) {
+    v1::JobSpec spec = Demo();
+    spec.mutable_resources()->set_device(device);
+    ASSERT_THAT(ResolveSpec(spec), IsEmpty());
+    EXPECT_EQ(spec.training().precision(), precision);
+  }
 }
 
 TEST(ResolveSpec, GivesThePapersHiddenWidths) {

@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/status_macros.h"
 
 namespace weft::worker {
 namespace {
@@ -138,6 +139,58 @@ absl::StatusOr<std::vector<v1::Device>> CutIntoDevices(const HostResources& host
     cut.push_back(std::move(device));
   }
   return cut;
+}
+
+absl::StatusOr<std::vector<v1::Device>> GpuDevices(const HostResources& host,
+                                                   const std::vector<Gpu>& gpus, int threads) {
+  const int all = threads == 0 ? host.cores : threads;
+  const auto count = static_cast<int>(gpus.size());
+  std::vector<v1::Device> devices;
+  for (int i = 0; i < count; ++i) {
+    const Gpu& gpu = gpus[static_cast<size_t>(i)];
+    if (gpu.major != gpus[0].major || gpu.minor != gpus[0].minor) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "GPUs of several architectures, ", gpus[0].model, " and ", gpu.model,
+          ": run a worker for each of them, with CUDA_VISIBLE_DEVICES naming its own"));
+    }
+    v1::Device device;
+    device.set_kind(v1::DEVICE_KIND_GPU);
+    device.set_device_class(absl::StrCat("cuda-sm", gpu.major, gpu.minor));
+    device.set_index(i);
+    device.set_threads(std::max(1, all / count + (i < all % count ? 1 : 0)));
+    device.set_memory_bytes(gpu.memory_bytes);
+    device.set_model(gpu.model);
+    device.set_uuid(gpu.uuid);
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+absl::StatusOr<ChosenDevices> ChooseDevices(const HostResources& host,
+                                            const absl::StatusOr<std::vector<Gpu>>& gpus,
+                                            const DeviceChoice& choice,
+                                            absl::string_view cpu_class) {
+  std::string lacks;
+  if (!choice.gpu_program) {
+    lacks = "this installation has no weft-rank-cuda";
+  } else if (!gpus.ok()) {
+    lacks = std::string(gpus.status().message());
+  } else if (gpus->empty()) {
+    lacks = "there is no visible GPU";
+  }
+  if (choice.kind == "gpu" && !lacks.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("--device gpu: ", lacks));
+  }
+  ChosenDevices chosen;
+  if (choice.kind == "cpu" || !lacks.empty()) {
+    WEFT_ASSIGN_OR_RETURN(chosen.devices,
+                          CutIntoDevices(host, choice.devices, choice.threads, cpu_class));
+    chosen.why = absl::StrCat("offers cores: ", choice.kind == "cpu" ? "--device cpu" : lacks);
+    return chosen;
+  }
+  WEFT_ASSIGN_OR_RETURN(chosen.devices, GpuDevices(host, *gpus, choice.threads));
+  chosen.why = absl::StrCat("offers ", gpus->size(), " GPU(s): ", gpus->front().model);
+  return chosen;
 }
 
 }  // namespace weft::worker

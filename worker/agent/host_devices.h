@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "weft/v1/worker.pb.h"
+#include "worker/agent/nvml.h"
 
 namespace weft::worker {
 
@@ -24,5 +25,31 @@ HostResources FindHostResources(const std::string& root = "/");
 // has index i. kInvalidArgument for fewer threads than devices, or no device.
 absl::StatusOr<std::vector<v1::Device>> CutIntoDevices(const HostResources& host, int devices,
                                                        int threads, absl::string_view device_class);
+
+// A device for each GPU, in their order, with an even part of `threads` (0: one for each core); the
+// host's memory is not cut. kFailedPrecondition for GPUs of several architectures: a worker's
+// devices are of one class.
+absl::StatusOr<std::vector<v1::Device>> GpuDevices(const HostResources& host,
+                                                   const std::vector<Gpu>& gpus, int threads);
+
+// What the operator asked for: "cpu", "gpu", or "auto": GPUs where there are any and a program for
+// them.
+struct DeviceChoice {
+  std::string kind = "auto";
+  int devices = 1;           // of a CPU worker: as which its cores are offered
+  int threads = 0;           // 0: one for each core
+  bool gpu_program = false;  // weft-rank-cuda is there
+};
+
+struct ChosenDevices {
+  std::vector<v1::Device> devices;
+  std::string why;  // one sentence for the log
+};
+
+// `gpus`: what NVML lists of the visible ones, or why there is nothing.
+absl::StatusOr<ChosenDevices> ChooseDevices(const HostResources& host,
+                                            const absl::StatusOr<std::vector<Gpu>>& gpus,
+                                            const DeviceChoice& choice,
+                                            absl::string_view cpu_class);
 
 }  // namespace weft::worker

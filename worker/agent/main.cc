@@ -66,6 +66,28 @@ class SignalWaiter {
   std::thread thread_;
 };
 
+absl::StatusOr<std::vector<Gpu>> FindGpus() {
+  WEFT_ASSIGN_OR_RETURN(const auto nvml, Nvml::Open());
+  WEFT_ASSIGN_OR_RETURN(const std::vector<Gpu> gpus, nvml->Gpus());
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment
+  return VisibleGpus(gpus, std::getenv("CUDA_VISIBLE_DEVICES"));
+}
+
+absl::StatusOr<std::vector<v1::Device>> FindDevices(const WorkerOptions& options,
+                                                    const std::string& programs) {
+  const DeviceChoice choice = {
+      .kind = options.device,
+      .devices = options.devices,
+      .threads = options.threads,
+      .gpu_program = std::filesystem::exists(RankProgram(programs, v1::DEVICE_KIND_GPU))};
+  WEFT_ASSIGN_OR_RETURN(
+      ChosenDevices chosen,
+      ChooseDevices(FindHostResources(), FindGpus(), choice,
+                    absl::StrCat("cpu-", kernels::NameOf(kernels::BestInstructionSet()))));
+  LogInfo("agent", chosen.why);
+  return std::move(chosen.devices);
+}
+
 absl::StatusOr<AgentOptions> MakeAgentOptions(const WorkerOptions& options) {
   AgentOptions made;
   made.name = options.name;
@@ -76,15 +98,12 @@ absl::StatusOr<AgentOptions> MakeAgentOptions(const WorkerOptions& options) {
     return ReadCoordinatorFile(options.coordinator_file);
   };
   made.state_directory = options.state_directory;
-  WEFT_ASSIGN_OR_RETURN(
-      made.devices,
-      CutIntoDevices(FindHostResources(), options.devices, options.threads,
-                     absl::StrCat("cpu-", kernels::NameOf(kernels::BestInstructionSet()))));
+  made.program_directory = ProgramDirectory();
+  WEFT_ASSIGN_OR_RETURN(made.devices, FindDevices(options, made.program_directory));
   made.listen = options.listen;
   made.advertise = options.advertise;
   made.interfaces = options.interfaces;
   made.data_root = options.data_root;
-  made.program_directory = ProgramDirectory();
   made.environment = OwnEnvironment();
   return made;
 }

@@ -119,6 +119,11 @@ absl::Status MemberProcesses::SpawnRank(Live& live, const MemberOrder& order, in
   options.arguments = {absl::StrCat("weft-rank ", order.key.job, " rank=", rank,
                                     " generation=", order.key.generation.value())};
   options.environment = options_.environment;
+  if (!device->uuid().empty()) {
+    // Of two entries of one name the first counts.
+    options.environment.insert(options.environment.begin(),
+                               absl::StrCat("CUDA_VISIBLE_DEVICES=", device->uuid()));
+  }
   options.with_messages = true;
 
   const MemberKey key = order.key;
@@ -146,6 +151,7 @@ absl::Status MemberProcesses::SpawnRank(Live& live, const MemberOrder& order, in
   assignment.set_local_ranks(static_cast<int>(order.ranks.size()));
   if (live.site != nullptr) assignment.set_relay_channel(live.site->channel_name());
   assignment.set_threads(device->threads());
+  *assignment.mutable_device() = *device;
   assignment.set_checkpoint_root(live.order.checkpoint_root());
   assignment.set_data_root(options_.data_root);
   supervisor_.Send(live.ranks[rank], message.SerializeAsString());

@@ -50,6 +50,8 @@ void AddOptions(CLI::App& app, WorkerOptions& options, std::string& grace) {
   add("interfaces", options.interfaces,
       "Network interfaces or networks for gradients, comma separated; default: all but loopback");
   add("threads", options.threads, "Threads to compute with, of all devices; 0: one for each core");
+  add("device", options.device,
+      "What to offer: cpu, gpu, or auto: GPUs where there are any, else cores");
   add("devices", options.devices, "Devices that the cores are offered as: one rank runs on each");
   add("grace", grace, "How long checkpoints may take after SIGTERM, like 30s");
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
@@ -76,6 +78,10 @@ std::vector<std::string> Problems(WorkerOptions& options, const std::string& gra
   if (options.name.empty()) options.name = WorkerNameOf(HostName());
   complain("name", CheckWorkerName(options.name));
   if (options.threads < 0) problems.emplace_back("--threads: at least 0");
+  if (options.device != "auto" && options.device != "cpu" && options.device != "gpu") {
+    problems.push_back(
+        absl::StrCat("--device: \"", options.device, "\" is none of auto, cpu, gpu"));
+  }
   if (options.devices < 1) problems.emplace_back("--devices: at least 1");
   if (!absl::ParseDuration(grace, &options.grace) || options.grace < absl::ZeroDuration()) {
     problems.push_back(absl::StrCat("--grace: \"", grace, "\" is no duration like 30s or 2m"));

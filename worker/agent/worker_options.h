@@ -23,6 +23,7 @@ struct WorkerOptions {
   std::string interfaces;
   std::string log_level = "info";
   int threads = 0;
+  std::string device = "auto";  // auto, cpu, gpu
   int devices = 1;
   absl::Duration grace = absl::Seconds(30);
 };

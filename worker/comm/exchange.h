@@ -52,11 +52,13 @@ class Exchange {
   // A generation that is not newer than the last one prepared is stale: kAborted.
   virtual absl::Status Prepare(const Membership& membership, absl::Time deadline) = 0;
 
-  // Replaces every element of `bucket` (I32, memory of the host, at most 2^31 - 1 elements) by the
-  // sum or the maximum over all ranks. Sums wrap modulo 2^32; the exact codec never gets there.
+  // Replaces every element of `bucket` (I32, at most 2^31 - 1 elements) by the sum or the maximum
+  // over all ranks. Sums wrap modulo 2^32; the exact codec never gets there. The operand lies where
+  // the kind of exchange says: in the host's memory, unless it is one for GPUs. Work that was
+  // enqueued on it must be done, and the result is there when the call returns.
   virtual absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) = 0;
 
-  // Replaces every element of `tensor` (any element type, memory of the host) by those of rank
+  // Replaces every element of `tensor` (any element type, lying as for Reduce) by those of rank
   // `root`. Bits travel unchanged.
   virtual absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) = 0;
 

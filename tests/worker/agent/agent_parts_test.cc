@@ -251,6 +251,13 @@ TEST(WorkerOptionsTest, FlagsBeatTheFile) {
   EXPECT_EQ(parsed.options.name, "flagged");
 }
 
+TEST(WorkerOptionsTest, TheDeviceIsOneOfThree) {
+  EXPECT_EQ(Parse({"--coordinator", "host:1", "--device", "tpu"}).exit_code, kExitUsage);
+  const ParsedOptions parsed = Parse({"--coordinator", "host:1", "--device", "gpu"});
+  ASSERT_FALSE(parsed.exit_code.has_value());
+  EXPECT_EQ(parsed.options.device, "gpu");
+}
+
 TEST(WorkerOptionsTest, UnknownKeysOfTheFileAreErrors) {
   const TempDir directory;
   const std::string path = (directory.path() / "worker.conf").string();

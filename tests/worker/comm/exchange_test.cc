@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/device/cpu/cpu_device.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/comm/exchange_contract.h"
 #include "tests/worker/comm/host_tensor.h"
@@ -15,6 +16,7 @@
 #include "worker/comm/faulty_exchange.h"
 #include "worker/comm/in_process_exchange.h"
 #include "worker/comm/local_exchange.h"
+#include "worker/comm/staged_exchange.h"
 
 namespace weft::testing {
 namespace {
@@ -129,6 +131,44 @@ TEST(InProcessExchange, ARankOfAnOlderGenerationIsSentAway) {
   kernels::Tensor bucket = NewHostTensor(kernels::DType::kI32, {1});
   EXPECT_THAT(old_one.Reduce(bucket, ReduceOp::kSum, Soon()),
               StatusIs(absl::StatusCode::kAborted, HasSubstr("the gang is in generation 2")));
+}
+
+TEST(StagedExchange, CarriesWhatLiesOnADevice) {
+  const auto hub = std::make_shared<worker::InProcessHub>();
+  std::vector<std::unique_ptr<kernels::Device>> devices;
+  std::vector<std::unique_ptr<Exchange>> exchanges;
+  for (int rank = 0; rank < 2; ++rank) {
+    ASSERT_OK_AND_ASSIGN(auto device, kernels::NewCpuDevice({.threads = 1}));
+    ASSERT_OK_AND_ASSIGN(
+        auto staged,
+        worker::StagedExchange::Create(std::make_unique<worker::InProcessExchange>(hub), *device));
+    devices.push_back(std::move(device));
+    exchanges.push_back(std::move(staged));
+  }
+  PlainGang gang(std::move(exchanges));
+  const auto body = [&](int rank, Exchange& exchange) -> absl::Status {
+    kernels::Device& device = *devices[static_cast<size_t>(rank)];
+    // A small operand after a large one: the staging memory is longer then.
+    for (const int64_t count : {1000, 3}) {
+      auto bucket = kernels::NewTensor(device, kernels::DType::kI32, {count});
+      if (!bucket.ok()) return bucket.status();
+      std::fill_n(bucket->data<int32_t>(), count, 10 + rank);
+      absl::Status done = exchange.Reduce(*bucket, ReduceOp::kSum, Soon());
+      if (!done.ok()) return done;
+      EXPECT_THAT(ValuesOf<int32_t>(*bucket), Each(21));
+      std::fill_n(bucket->data<int32_t>(), count, rank);
+      done = exchange.Broadcast(*bucket, 1, Soon());
+      if (!done.ok()) return done;
+      EXPECT_THAT(ValuesOf<int32_t>(*bucket), Each(1));
+    }
+    auto elsewhere =
+        kernels::NewTensor(*devices[static_cast<size_t>(1 - rank)], kernels::DType::kI32, {1});
+    if (!elsewhere.ok()) return elsewhere.status();
+    EXPECT_THAT(exchange.Reduce(*elsewhere, ReduceOp::kSum, Soon()),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+    return absl::OkStatus();
+  };
+  EXPECT_THAT(gang.RunGeneration(1, body), Each(IsOk()));
 }
 
 TEST(FaultyExchange, FailsTheCallThatItIsToldToAndTellsTheOthers) {
