@@ -14,7 +14,6 @@
 #include "worker/agent/agent_messages.h"
 #include "worker/agent/agent_metrics.h"
 #include "worker/agent/leftovers.h"
-#include "worker/agent/own_environment.h"
 
 namespace weft::worker {
 namespace {
@@ -143,9 +142,10 @@ absl::Status Agent::MakeParts() {
 }
 
 void Agent::MakeProcessParts(const std::vector<std::string>& environment) {
+  const std::string rank_program = absl::StrCat(options_.program_directory, "/weft-rank");
   MemberProcesses::Options members;
   members.devices = options_.devices;
-  members.rank_program = RankProgram(options_.program_directory, options_.devices.front().kind());
+  members.rank_program = rank_program;
   members.relay_programs = relay_programs_;
   members.environment = environment;
   members.shell_socket = ShellSocketPath(options_.state_directory);
@@ -165,8 +165,7 @@ void Agent::MakeProcessParts(const std::vector<std::string>& environment) {
   members_ = std::make_unique<MemberProcesses>(std::move(members), *loop_, *supervisor_, *daemons_,
                                                std::move(callbacks));
   SamplerProcesses::Options samplers;
-  // Text is generated on cores, whatever the job was trained on.
-  samplers.rank_program = RankProgram(options_.program_directory, v1::DEVICE_KIND_CPU);
+  samplers.rank_program = rank_program;
   samplers.environment = environment;
   samplers.threads = options_.devices.front().threads();
   const auto send_chunk = [this](v1::SampleChunk chunk) {

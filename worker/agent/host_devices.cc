@@ -171,8 +171,8 @@ absl::StatusOr<ChosenDevices> ChooseDevices(const HostResources& host,
                                             const DeviceChoice& choice,
                                             absl::string_view cpu_class) {
   std::string lacks;
-  if (!choice.gpu_program) {
-    lacks = "this installation has no weft-rank-cuda";
+  if (!choice.cuda) {
+    lacks = "these programs were built without CUDA";
   } else if (!gpus.ok()) {
     lacks = std::string(gpus.status().message());
   } else if (gpus->empty()) {

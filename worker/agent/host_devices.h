@@ -32,13 +32,13 @@ absl::StatusOr<std::vector<v1::Device>> CutIntoDevices(const HostResources& host
 absl::StatusOr<std::vector<v1::Device>> GpuDevices(const HostResources& host,
                                                    const std::vector<Gpu>& gpus, int threads);
 
-// What the operator asked for: "cpu", "gpu", or "auto": GPUs where there are any and a program for
-// them.
+// What the operator asked for: "cpu", "gpu", or "auto": GPUs where there are any and kernels
+// for them.
 struct DeviceChoice {
   std::string kind = "auto";
-  int devices = 1;           // of a CPU worker: as which its cores are offered
-  int threads = 0;           // 0: one for each core
-  bool gpu_program = false;  // weft-rank-cuda is there
+  int devices = 1;    // of a CPU worker: as which its cores are offered
+  int threads = 0;    // 0: one for each core
+  bool cuda = false;  // these programs were built with CUDA
 };
 
 struct ChosenDevices {

@@ -73,13 +73,11 @@ absl::StatusOr<std::vector<Gpu>> FindGpus() {
   return VisibleGpus(gpus, std::getenv("CUDA_VISIBLE_DEVICES"));
 }
 
-absl::StatusOr<std::vector<v1::Device>> FindDevices(const WorkerOptions& options,
-                                                    const std::string& programs) {
-  const DeviceChoice choice = {
-      .kind = options.device,
-      .devices = options.devices,
-      .threads = options.threads,
-      .gpu_program = std::filesystem::exists(RankProgram(programs, v1::DEVICE_KIND_GPU))};
+absl::StatusOr<std::vector<v1::Device>> FindDevices(const WorkerOptions& options) {
+  const DeviceChoice choice = {.kind = options.device,
+                               .devices = options.devices,
+                               .threads = options.threads,
+                               .cuda = WEFT_HAVE_CUDA};
   WEFT_ASSIGN_OR_RETURN(
       ChosenDevices chosen,
       ChooseDevices(FindHostResources(), FindGpus(), choice,
@@ -99,7 +97,7 @@ absl::StatusOr<AgentOptions> MakeAgentOptions(const WorkerOptions& options) {
   };
   made.state_directory = options.state_directory;
   made.program_directory = ProgramDirectory();
-  WEFT_ASSIGN_OR_RETURN(made.devices, FindDevices(options, made.program_directory));
+  WEFT_ASSIGN_OR_RETURN(made.devices, FindDevices(options));
   made.listen = options.listen;
   made.advertise = options.advertise;
   made.interfaces = options.interfaces;

@@ -31,7 +31,7 @@ class MemberProcesses {
  public:
   struct Options {
     std::vector<v1::Device> devices;  // by index
-    std::string rank_program;         // for these devices
+    std::string rank_program;         // weft-rank
     absl::StatusOr<RelayPrograms> relay_programs = absl::UnavailableError("not looked for");
     std::vector<std::string> environment;  // of all children, NAME=value
     std::string shell_socket;              // of the RemoteShellServer

@@ -5,8 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "absl/strings/str_cat.h"
-
 extern char** environ;  // NOLINT(readability-identifier-naming): POSIX names it so
 
 namespace weft::worker {
@@ -24,10 +22,6 @@ std::string ProgramDirectory() {
   }
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
-}
-
-std::string RankProgram(const std::string& folder, v1::DeviceKind device) {
-  return absl::StrCat(folder, device == v1::DEVICE_KIND_GPU ? "/weft-rank-cuda" : "/weft-rank");
 }
 
 }  // namespace weft::worker

@@ -31,9 +31,8 @@ absl::Status StagedExchange::Stage(kernels::Tensor& operand, const Call& call) {
 }
 
 absl::Status StagedExchange::Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) {
-  return Stage(bucket, [&](kernels::Tensor& staged) {
-    return exchange_->Reduce(staged, op, deadline);
-  });
+  return Stage(bucket,
+               [&](kernels::Tensor& staged) { return exchange_->Reduce(staged, op, deadline); });
 }
 
 absl::Status StagedExchange::Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) {

@@ -35,7 +35,7 @@ class StagedExchange final : public Exchange {
 
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<kernels::Device> host_;
-  std::unique_ptr<kernels::Stream> stream_;  // of the operands' device
+  std::unique_ptr<kernels::Stream> stream_;   // of the operands' device
   std::shared_ptr<kernels::Buffer> staging_;  // as large as the largest operand so far
 };
 

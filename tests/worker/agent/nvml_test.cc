@@ -21,10 +21,10 @@ struct Board {
   int minor;
 };
 // What the "driver" has at the moment.
-std::vector<Board> boards;     // NOLINT(cert-err58-cpp)
-int init_result = 0;           // of nvmlInit_v2
-int utilization_result = 0;    // of nvmlDeviceGetUtilizationRates
-int initializations = 0;       // that were not shut down
+std::vector<Board> boards;   // NOLINT(cert-err58-cpp)
+int init_result = 0;         // of nvmlInit_v2
+int utilization_result = 0;  // of nvmlDeviceGetUtilizationRates
+int initializations = 0;     // that were not shut down
 
 constexpr int kNotFound = 6;
 constexpr int kLost = 15;
@@ -150,7 +150,8 @@ TEST(VisibleGpusTest, FollowsCuda) {
   EXPECT_THAT(VisibleGpus(gpus, "-1"), IsEmpty());
 }
 
-// --- what the agent offers ------------------------------------------------------------------------
+// --- what the agent offers
+// ------------------------------------------------------------------------
 
 const std::vector<Gpu> kTwo = {  // NOLINT(cert-err58-cpp)
     {.uuid = "GPU-aa1", .model = "NVIDIA H200", .major = 9, .minor = 0, .memory_bytes = 1000},
@@ -159,8 +160,7 @@ constexpr char kCpu[] = "cpu-avx2";
 
 TEST(ChooseDevicesTest, OffersGpusWhereThereAreAny) {
   const HostResources host{9, 5000, "m"};
-  ASSERT_OK_AND_ASSIGN(const ChosenDevices chosen,
-                       ChooseDevices(host, kTwo, {.gpu_program = true}, kCpu));
+  ASSERT_OK_AND_ASSIGN(const ChosenDevices chosen, ChooseDevices(host, kTwo, {.cuda = true}, kCpu));
   ASSERT_THAT(chosen.devices, SizeIs(2));
   const v1::Device& second = chosen.devices[1];
   EXPECT_EQ(second.kind(), v1::DEVICE_KIND_GPU);
@@ -174,29 +174,30 @@ TEST(ChooseDevicesTest, OffersGpusWhereThereAreAny) {
 TEST(ChooseDevicesTest, OffersCoresWhenToldAndWhenItMust) {
   const HostResources host{4, 5000, "m"};
   const absl::Status none = absl::UnavailableError("no NVIDIA driver");
-  const auto offered = [&](const absl::StatusOr<std::vector<Gpu>>& gpus, const DeviceChoice& choice) {
+  const auto offered = [&](const absl::StatusOr<std::vector<Gpu>>& gpus,
+                           const DeviceChoice& choice) {
     const auto chosen = ChooseDevices(host, gpus, choice, kCpu);
     EXPECT_OK(chosen.status());
     EXPECT_EQ(chosen->devices.at(0).device_class(), kCpu);
     return chosen->why;
   };
-  EXPECT_THAT(offered(kTwo, {.kind = "cpu", .gpu_program = true}), HasSubstr("--device cpu"));
-  EXPECT_THAT(offered(none, {.gpu_program = true}), HasSubstr("no NVIDIA driver"));
-  EXPECT_THAT(offered(std::vector<Gpu>(), {.gpu_program = true}), HasSubstr("no visible GPU"));
-  EXPECT_THAT(offered(kTwo, {}), HasSubstr("weft-rank-cuda"));
+  EXPECT_THAT(offered(kTwo, {.kind = "cpu", .cuda = true}), HasSubstr("--device cpu"));
+  EXPECT_THAT(offered(none, {.cuda = true}), HasSubstr("no NVIDIA driver"));
+  EXPECT_THAT(offered(std::vector<Gpu>(), {.cuda = true}), HasSubstr("no visible GPU"));
+  EXPECT_THAT(offered(kTwo, {}), HasSubstr("without CUDA"));
 }
 
 TEST(ChooseDevicesTest, RefusesGpusThatAreNotThere) {
   const HostResources host{4, 5000, "m"};
   EXPECT_THAT(ChooseDevices(host, kTwo, {.kind = "gpu"}, kCpu),
-              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("weft-rank-cuda")));
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("without CUDA")));
   EXPECT_THAT(ChooseDevices(host, absl::UnavailableError("no NVIDIA driver"),
-                            {.kind = "gpu", .gpu_program = true}, kCpu),
+                            {.kind = "gpu", .cuda = true}, kCpu),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no NVIDIA driver")));
   std::vector<Gpu> mixed = kTwo;
   mixed[1].major = 8;
   mixed[1].model = "NVIDIA A100";
-  EXPECT_THAT(ChooseDevices(host, mixed, {.gpu_program = true}, kCpu),
+  EXPECT_THAT(ChooseDevices(host, mixed, {.cuda = true}, kCpu),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("CUDA_VISIBLE_DEVICES")));
 }
 
