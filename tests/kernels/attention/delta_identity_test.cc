@@ -38,6 +38,13 @@ TEST_P(DeltaIdentityTest, ZeroBetaWritesNothingButHasAGradient) {
   std::fill(in.beta.begin(), in.beta.end(), 0.0);
   const DeltaResults r = Run(in);
   EXPECT_EQ(MaxDifference(r.s, in.s0), 0.0);
+  for (int64_t t = 0; t < 70; ++t) {  // every query reads the initial state
+    for (int64_t j = 0; j < 8; ++j) {
+      double want = 0.0;
+      for (int64_t i = 0; i < 8; ++i) want += in.s0[i * 8 + j] * in.q[t * 8 + i];
+      EXPECT_NEAR(r.o[t * 8 + j], want, GetParam().tolerance);
+    }
+  }
   EXPECT_EQ(MaxMagnitude(r.d_v), 0.0);
   EXPECT_EQ(MaxMagnitude(r.d_k), 0.0);
   ExpectSame(r.d_beta, PlainDelta<double>::Run(in).d_beta);

@@ -2,6 +2,7 @@
 // reference, and what both promise.
 #include <gtest/gtest.h>
 
+#include "kernels/attention/softmax/softmax.h"
 #include "tests/kernels/attention/plain_sbm.h"
 
 namespace weft::kernels::testing {
@@ -172,6 +173,41 @@ class SbmIdentityTest : public ::testing::TestWithParam<bool> {
 
 INSTANTIATE_TEST_SUITE_P(Devices, SbmIdentityTest, ::testing::Values(true, false),
                          [](const auto& tested) { return tested.param ? "cpu" : "reference"; });
+
+TEST_P(SbmIdentityTest, AFullGraphIsSoftmaxAttention) {
+  for (const bool causal : {false, true}) {
+    SbmInputs in = RandomSbm({.batch = 2,
+                              .queries = 90,
+                              .keys = 90,
+                              .heads = 2,
+                              .head_dim = 8,
+                              .clusters = 3,
+                              .causal = causal,
+                              .sampler = SbmSampler::kDense,
+                              .exploration = 0.5},
+                             1, /*lowest=*/1.0);
+    const SbmResults got = Run(in);
+    EXPECT_EQ(got.density, Values(4, 1.0));
+    const SoftmaxProblem problem{.batch = 2,
+                                 .queries = 90,
+                                 .keys = 90,
+                                 .heads = 2,
+                                 .kv_heads = 2,
+                                 .head_dim = 8,
+                                 .scale = in.problem.scale,
+                                 .causal = causal};
+    DeviceRun run = Device();
+    const Tensor q = run.Upload(in.q, in.QueryShape());
+    const Tensor k = run.Upload(in.k, in.KeyShape());
+    const Tensor v = run.Upload(in.v, in.KeyShape());
+    Tensor o = run.New(in.QueryShape());
+    Tensor lse = run.New(in.LseShape());
+    const absl::Status status = SoftmaxForward(run.stream(), problem, q, k, v, Tensor(), o, lse);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_LE(MaxDifference(got.o, run.Download(o)), 2e-6);
+    EXPECT_LE(MaxDifference(got.lse, run.Download(lse)), 1e-5);
+  }
+}
 
 TEST_P(SbmIdentityTest, TwoCopiesAreAsIfLn2WereAddedToTheLogit) {
   SbmProblem problem{.queries = 1,

@@ -146,6 +146,21 @@ TEST(SbmGraphTest, FullMembershipsLinkAnEthLessInThePoissonMode) {
   }
 }
 
+// One probability for all pairs: 0.26 of them are linked where edges are drawn with it, 0.229 where
+// copies of an edge are merged, and 0.26 counting copies.
+TEST(SbmGraphTest, DensitiesFollowTheLawOfTheSampler) {
+  for (const auto& [sampler, want] : {std::pair{SbmSampler::kPoisson, 0.2289},
+                                      {SbmSampler::kPoissonCopies, 0.26},
+                                      {SbmSampler::kExact, 0.26},
+                                      {SbmSampler::kDense, 0.26}}) {
+    SbmInputs in = RandomSbm(Everyone(300, sampler), 1, /*lowest=*/1.0);
+    for (double& member : in.query) member = 0.26;
+    for (const double density : SampleSbm(DeviceRun::Cpu(), in).density) {
+      EXPECT_NEAR(density, want, 5 * std::sqrt(0.26 / (300 * 300))) << in.Name();
+    }
+  }
+}
+
 TEST(SbmGraphTest, NoMembershipsLinkNobody) {
   for (const SbmSampler sampler : kSamplers) {
     SbmInputs in = RandomSbm(Everyone(100, sampler));

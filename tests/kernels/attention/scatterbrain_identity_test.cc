@@ -234,6 +234,39 @@ TEST_P(ScatterbrainIdentityTest, TheLastCausalQueryIsABidirectionalOne) {
   }
 }
 
+// A channel in which all keys are equal and all rows of W point the same way multiplies all weights
+// of a query alike, exact and low-rank ones: its gradient is the sum of all gradients of logarithms
+// of weights, which is zero.
+TEST_P(ScatterbrainIdentityTest, GradientsOfWeightsCancelInARow) {
+  constexpr int64_t tokens = 60;
+  for (const bool causal : {false, true}) {
+    for (const ExactSupport& support : Supports(tokens, causal)) {
+      for (const bool padded : {false, true}) {
+        ScatterbrainProblem problem = Problem(tokens, causal, support);
+        problem.epsilon = 0.0;
+        problem.hyperbolic = false;  // rows of one sign
+        ScatterbrainInputs in = RandomScatterbrain(problem, /*seed=*/3, padded);
+        const double level = 0.75;
+        for (size_t x = 7; x < in.q.size(); x += 8) {
+          in.q[x] = 0.0;
+          in.k[x] = level;
+        }
+        for (size_t x = 7; x < in.w.size(); x += 8) in.w[x] = std::sqrt(problem.scale) * level;
+        const ScatterbrainResults r = Run(in);
+        double sum = 0.0;
+        for (size_t x = 0; x < r.d_q.size(); ++x) {
+          if (x % 8 == 7) {
+            EXPECT_NEAR(r.d_q[x], 0.0, GetParam().tolerance) << in.Name();
+          } else {
+            sum += std::abs(r.d_q[x]);
+          }
+        }
+        EXPECT_GT(sum, 1.0) << in.Name();
+      }
+    }
+  }
+}
+
 TEST_P(ScatterbrainIdentityTest, DecodingTokenByTokenEqualsTheWholeSequence) {
   constexpr int64_t tokens = 90;
   for (const double epsilon : {0.0, 0.01}) {

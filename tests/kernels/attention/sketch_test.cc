@@ -6,6 +6,7 @@
 #include <functional>
 #include <set>
 
+#include "kernels/random/philox.h"
 #include "tests/kernels/attention/sketch_testing.h"
 #include "tests/testing/status_matchers.h"
 
@@ -75,6 +76,47 @@ TEST(RandomSketchTest, HasTheMeanOfDegreeEight) {
   const RandomSketchProblem problem{.input_dim = kInputs, .sketch_dim = 64, .degree = 8};
   const Moments got = MomentsOf(problem, SketchMatrices::kGaussian, x, y, 4000);
   EXPECT_NEAR(got.mean / std::pow(Dot(x.data(), y.data(), kInputs), 4), 1.0, 0.05);
+}
+
+// Layer-normed vectors of 64 channels in random directions: weights of degree 4 are 1.23e4 in the
+// mean, but their estimates 5.7e5 and 2.9e5, which is why random sketches blur attention. (Over the
+// directions, c^2 = 64^2 / 63 and c^4 = 3 * 64^4 / (63 * 65) in the formula above.)
+TEST(RandomSketchTest, BlursAttentionByItsSize) {
+  constexpr int64_t kWidth = 64;
+  constexpr int64_t kVectors = 64;  // of each side
+  for (const auto& [size, want] : {std::pair<int64_t, double>{32, 5.71e5}, {64, 2.92e5}}) {
+    const RandomSketchProblem problem{.input_dim = kWidth, .sketch_dim = size, .degree = 4};
+    RandomSketchData in{.problem = problem, .rows = 2 * kVectors};
+    in.x.resize(2 * kVectors * kWidth);
+    FillNormal(3, {}, 0, 0, absl::MakeSpan(in.x));
+    for (int64_t row = 0; row < 2 * kVectors; ++row) {
+      double* x = in.x.data() + row * kWidth;
+      double mean = 0.0;
+      for (int64_t a = 0; a < kWidth; ++a) mean += x[a] / kWidth;
+      for (int64_t a = 0; a < kWidth; ++a) x[a] -= mean;
+      const double length = std::sqrt(Dot(x, x, kWidth));
+      for (int64_t a = 0; a < kWidth; ++a) x[a] *= std::sqrt(kWidth) / length;
+    }
+    in.d_phi.assign(2 * kVectors * size, 0.0);
+    double exact = 0.0;
+    double sketched = 0.0;
+    constexpr int kDraws = 60;
+    for (int draw = 0; draw < kDraws; ++draw) {
+      in.matrices =
+          DrawRandomSketch(static_cast<uint64_t>(draw), 3, problem, SketchMatrices::kGaussian);
+      const Values phi = RunRandomSketch(DeviceRun::Reference(), in).phi;
+      for (int64_t i = 0; i < kVectors; ++i) {
+        for (int64_t j = kVectors; j < 2 * kVectors; ++j) {
+          const double c = Dot(in.x.data() + i * kWidth, in.x.data() + j * kWidth, kWidth);
+          exact += std::pow(c, 4) / (kDraws * kVectors * kVectors);
+          sketched += std::pow(Dot(phi.data() + i * size, phi.data() + j * size, size), 2) /
+                      (kDraws * kVectors * kVectors);
+        }
+      }
+    }
+    EXPECT_NEAR(exact / 1.229e4, 1.0, 0.1);  // 4096 pairs of heavy tails
+    EXPECT_NEAR(sketched / want, 1.0, 0.1);
+  }
 }
 
 TEST(RandomSketchTest, HadamardMatricesHaveTheSameMean) {

@@ -150,6 +150,29 @@ TEST_F(GradientTest, L2Norm) {
   ExpectGradient(x, dx, value);
 }
 
+// What is scaled to length one does not depend on its own length: no gradient along itself. Rows of
+// zeros stay zeros, and their gradients finite.
+TEST_F(GradientTest, L2NormHasNoGradientAlongItsResult) {
+  Tensor x = Random({4, 9}), dy = Random({4, 9});
+  std::fill_n(x.data<double>() + 27, 9, 0.0);
+  Tensor y = Zero({4, 9}), rnorm = Zero({4}), dx = Zero({4, 9});
+  ASSERT_OK(L2NormForward(stream(), x, 1e-6, 1.0, y, rnorm));
+  ASSERT_OK(L2NormBackward(stream(), y, rnorm, 1.0, dy, dx));
+  for (int64_t row = 0; row < 4; ++row) {
+    double along = 0, length = 0;
+    for (int64_t c = 0; c < 9; ++c) {
+      along += y.data<double>()[row * 9 + c] * dx.data<double>()[row * 9 + c];
+      length += std::pow(dx.data<double>()[row * 9 + c], 2);
+      if (row == 3) {
+        EXPECT_EQ(y.data<double>()[27 + c], 0.0);
+      }
+    }
+    EXPECT_TRUE(std::isfinite(length));
+    EXPECT_GT(length, 0.0);
+    EXPECT_LE(std::abs(along), 1e-4 * std::sqrt(length)) << row;
+  }
+}
+
 TEST_F(GradientTest, ShortConv) {
   Tensor x = Random({2, 6, 3}), w = Random({3, 4}), history = Random({2, 3, 3});
   Tensor dy = Random({2, 6, 3}), y = Zero({2, 6, 3});

@@ -2,9 +2,11 @@
 // sampling.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "tests/worker/model/model_fixture.h"
+#include "worker/model/mixers/polysketch/sketch.h"
 #include "worker/model/sampler.h"
 
 namespace weft::worker {
@@ -60,6 +62,57 @@ TEST(LanguageModelTest, HasTheParametersOfThePublishedModels) {
   config.hidden = 5632;
   config.layers.assign(24, DeltaMixerConfig{.heads = 16});
   EXPECT_EQ(testing::Must(LanguageModel::Create(config))->layout().parameter_count(), 1365677056);
+}
+
+// The learned sketch of a layer: two towers of two stages, hidden width 8 r.
+TEST(SketchTest, HasThePublishedParameters) {
+  for (const auto& [size, want] : {std::pair<int64_t, int64_t>{32, 82304}, {64, 262656}}) {
+    ParameterLayout layout;
+    Sketch({.sketch_size = size}, {.width = 128}, /*head_width=*/64, "sketch", layout);
+    EXPECT_EQ(layout.parameter_count(), want);
+  }
+}
+
+// Weights (phi_q . phi_k)^2 of random queries and keys at the start: of size one, where powers of
+// degree 4 have 12,300. (Means differ by an order of magnitude between draws of the network; 4.4
+// and 2.4 were measured elsewhere.)
+TEST(SketchTest, LearnedWeightsAreSmallAtTheStart) {
+  constexpr int64_t kHead = 64;
+  constexpr int64_t kVectors = 60;  // of each side
+  constexpr uint64_t kNetworks = 5;
+  for (const int64_t size : {32, 64}) {
+    ParameterLayout layout(WeightScheme::kLecun);
+    const Sketch sketch({.sketch_size = size}, {.width = 128}, kHead, "sketch", layout);
+    const auto device = NewCpu(1);
+    const auto stream = testing::Must(device->NewStream());
+    const auto tensor = [&](const kernels::Shape& shape) {
+      return testing::Must(kernels::NewTensor(*device, kernels::DType::kF32, shape));
+    };
+    double mean = 0;
+    for (uint64_t seed = 1; seed <= kNetworks; ++seed) {
+      ParameterBlock block(layout, tensor({layout.block_count()}));
+      ASSERT_OK(InitialiseWeights(seed, *stream, block));
+      std::vector<double> normals(static_cast<size_t>(2 * kVectors * kHead));
+      kernels::FillNormal(seed, {}, 0, 0, absl::MakeSpan(normals));
+      const std::vector<float> rows(normals.begin(), normals.end());
+      kernels::Tensor x = tensor({2 * kVectors, kHead});
+      ASSERT_OK(device->CopyFromHost(x, rows.data(), *stream));
+      kernels::Tensor features = tensor({2 * kVectors, size});
+      Scratch scratch(*device);
+      ASSERT_OK(
+          sketch.Forward({.stream = *stream, .scratch = scratch, .weights = block}, x, features));
+      const std::vector<double> phi = ToHost(features, *stream);
+      for (int64_t i = 0; i < kVectors; ++i) {
+        for (int64_t j = kVectors; j < 2 * kVectors; ++j) {
+          const auto q = phi.begin() + i * size;
+          const double product = std::inner_product(q, q + size, phi.begin() + j * size, 0.0);
+          mean += product * product / (kNetworks * kVectors * kVectors);
+        }
+      }
+    }
+    EXPECT_GT(mean, 0.3) << size;
+    EXPECT_LT(mean, 20) << size;
+  }
 }
 
 TEST(ParameterLayoutTest, ParametersLieInOrderAtAlignedPlaces) {
