@@ -90,7 +90,9 @@ void ResolvePolicies(Rules& rules, v1::JobSpec& spec) {
 std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
   Rules rules;
   ResolveTop(rules, spec);
-  if (rules.Require(spec.has_model(), "model")) ResolveModel(rules, *spec.mutable_model());
+  if (rules.Require(spec.has_model(), "model")) {
+    ResolveModel(rules, *spec.mutable_model(), spec.training().sequence_length());
+  }
   if (rules.Require(spec.has_data(), "data")) {
     ResolveData(rules, *spec.mutable_data(), spec.model(), spec.training());
   }
@@ -102,6 +104,7 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
     ResolvePrecision(rules, *spec.mutable_training(), spec.resources().device());
   }
   ResolvePolicies(rules, spec);
+  ResolveMemory(rules, *spec.mutable_memory(), spec.model());
   return rules.Take();
 }
 

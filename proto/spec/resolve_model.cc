@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/spec/names.h"
 #include "proto/spec/sections.h"
 
 namespace weft::spec {
@@ -29,9 +32,132 @@ void ResolveOverrides(Rules& rules, v1::ModelSpec& model) {
   }
 }
 
+// The value of an enum field, or its default; reports a number that names nothing.
+template <typename Enum>
+Enum EnumOr(Rules& rules, absl::string_view field, bool present, Enum value, Enum otherwise) {
+  if (!present) return otherwise;
+  const auto* type = google::protobuf::GetEnumDescriptor<Enum>();
+  if (value == 0 || type->FindValueByNumber(value) == nullptr) {
+    rules.Report(field, absl::StrCat("must be one of ", absl::StrJoin(EnumNames(*type), ", ")));
+  }
+  return value;
+}
+
+void ResolveBiases(v1::BiasSpec& biases) {
+  if (!biases.has_projections()) biases.set_projections(false);
+  if (!biases.has_output()) biases.set_output(false);
+  if (!biases.has_mlp()) biases.set_mlp(false);
+  if (!biases.has_logits()) biases.set_logits(false);
+}
+
+void ResolveDropout(Rules& rules, v1::DropoutSpec& dropout) {
+  if (!dropout.has_embedding()) dropout.set_embedding(0);
+  if (!dropout.has_attention()) dropout.set_attention(0);
+  if (!dropout.has_sublayer()) dropout.set_sublayer(0);
+  if (!dropout.has_mlp_hidden()) dropout.set_mlp_hidden(0);
+  const auto check = [&](absl::string_view field, double share) {
+    if (share >= 0 && share < 1) return;
+    rules.Report(absl::StrCat("model.dropout.", field),
+                 absl::StrCat("must be at least 0 and below 1, is ", share));
+  };
+  check("embedding", dropout.embedding());
+  check("attention", dropout.attention());
+  check("sublayer", dropout.sublayer());
+  check("mlp_hidden", dropout.mlp_hidden());
+}
+
+void ResolvePositions(Rules& rules, v1::ModelSpec& model, int64_t sequence_length) {
+  using Spec = v1::ModelSpec;
+  model.set_positions(EnumOr(rules, "model.positions", model.has_positions(), model.positions(),
+                             Spec::POSITIONS_NONE));
+  const int32_t multiple = model.positions() == Spec::POSITIONS_SINUSOIDAL                ? 2
+                           : model.positions() == Spec::POSITIONS_SINUSOIDAL_CONCATENATED ? 4
+                                                                                          : 1;
+  if (model.width() % multiple != 0) {
+    rules.Report("model.width", absl::StrCat("must be a multiple of ", multiple, " for positions ",
+                                             "of sines and cosines, is ", model.width()));
+  }
+  constexpr absl::string_view field = "model.max_positions";
+  if (model.positions() == Spec::POSITIONS_LEARNED) {
+    rules.InRange<int64_t>(field, model.max_positions(), std::max<int64_t>(1, sequence_length),
+                           kMaxSequence);
+  } else if (model.max_positions() != 0) {
+    rules.Report(field, "is for learned positions");
+  }
+}
+
+// How blocks and their surroundings are built.
+void ResolveStyle(Rules& rules, v1::ModelSpec& model) {
+  using Spec = v1::ModelSpec;
+  model.set_norm(EnumOr(rules, "model.norm", model.has_norm(), model.norm(), Spec::NORM_RMS));
+  model.set_norm_placement(EnumOr(rules, "model.norm_placement", model.has_norm_placement(),
+                                  model.norm_placement(), Spec::NORM_PLACEMENT_INPUT));
+  model.set_mlp(EnumOr(rules, "model.mlp", model.has_mlp(), model.mlp(), Spec::MLP_SWIGLU));
+  model.set_initialisation(EnumOr(rules, "model.initialisation", model.has_initialisation(),
+                                  model.initialisation(), Spec::INITIALISATION_NORMAL));
+  if (!model.has_final_norm()) model.set_final_norm(true);
+  if (!model.has_tied_embeddings()) model.set_tied_embeddings(false);
+  if (!model.has_output_projection()) model.set_output_projection(true);
+  if (model.has_embedding_deviation()) {
+    rules.Positive("model.embedding_deviation", model.embedding_deviation());
+  }
+  if (model.tied_embeddings() && model.positions() == Spec::POSITIONS_SINUSOIDAL_CONCATENATED) {
+    rules.Report("model.tied_embeddings",
+                 "the embedding has half the width, beside concatenated positions");
+  }
+  ResolveBiases(*model.mutable_biases());
+  ResolveDropout(rules, *model.mutable_dropout());
+}
+
+// Reports every mixer for which `complaint` is not empty.
+template <typename Complaint>
+void CheckMixers(Rules& rules, absl::string_view field, const v1::ModelSpec& model,
+                 Complaint complaint) {
+  std::set<std::string> said;
+  const auto check = [&](const v1::MixerSpec& mixer) {
+    const std::string what = complaint(mixer.kind_case());
+    if (!what.empty() && said.insert(what).second) rules.Report(field, what);
+  };
+  for (const v1::MixerSpec& mixer : model.mixers()) check(mixer);
+  for (const v1::MixerOverride& entry : model.overrides()) check(entry.mixer());
+}
+
+std::string WithoutWeights(v1::MixerSpec::KindCase kind) {
+  switch (kind) {
+    case v1::MixerSpec::kDelta:
+      return "delta has no attention weights to drop";
+    case v1::MixerSpec::kPerformer:
+      return "performer has no attention weights to drop";
+    case v1::MixerSpec::kPolysketch:
+      return "polysketch has no attention weights to drop";
+    case v1::MixerSpec::kSlim:
+      return "slim has no attention weights to drop";
+    default:
+      return "";
+  }
+}
+
+std::string WithoutState(v1::MixerSpec::KindCase kind) {
+  switch (kind) {
+    case v1::MixerSpec::kSoftmax:
+      return "softmax has no state of fixed size";
+    case v1::MixerSpec::kScatterbrain:
+      return "scatterbrain has no state of fixed size";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
-void ResolveModel(Rules& rules, v1::ModelSpec& model) {
+void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& model) {
+  if (!memory.has_slice_length()) memory.set_slice_length(0);
+  constexpr absl::string_view field = "memory.slice_length";
+  rules.InRange<int64_t>(field, memory.slice_length(), 0, kMaxSequence);
+  if (memory.slice_length() > 0) CheckMixers(rules, field, model, WithoutState);
+}
+
+void ResolveModel(Rules& rules, v1::ModelSpec& model, int64_t sequence_length) {
   if (!model.has_vocab_size()) model.set_vocab_size(256);
   rules.InRange("model.vocab_size", model.vocab_size(), 2, 1 << 20);
   const bool width = rules.InRange("model.width", model.width(), 1, 1 << 16);
@@ -53,6 +179,11 @@ void ResolveModel(Rules& rules, v1::ModelSpec& model) {
                               " layers; at most one a layer is used"));
   }
   ResolveOverrides(rules, model);
+  ResolvePositions(rules, model, sequence_length);
+  ResolveStyle(rules, model);
+  if (model.dropout().attention() > 0) {
+    CheckMixers(rules, "model.dropout.attention", model, WithoutWeights);
+  }
 }
 
 }  // namespace weft::spec

@@ -44,8 +44,32 @@ void ResolveOptimizer(Rules& rules, v1::OptimizerSpec& optimizer) {
   };
   beta("training.optimizer.beta1", optimizer.beta1());
   beta("training.optimizer.beta2", optimizer.beta2());
+  if (optimizer.has_beta1_at_peak()) {
+    beta("training.optimizer.beta1_at_peak", optimizer.beta1_at_peak());
+  }
   rules.Positive("training.optimizer.epsilon", optimizer.epsilon());
   rules.InRange("training.optimizer.weight_decay", optimizer.weight_decay(), 0.0, 100.0);
+}
+
+void ResolveInitialRatio(Rules& rules, const v1::LearningRateSpec& rate) {
+  if (!rate.has_initial_ratio()) return;
+  constexpr absl::string_view field = "training.learning_rate.initial_ratio";
+  rules.InRange(field, rate.initial_ratio(), 0.0, 1.0);
+  if (rate.warmup_steps() < 2 || rate.schedule() == v1::LearningRateSpec::SCHEDULE_ONE_CYCLE) {
+    rules.Report(field, "needs a warm-up of at least two steps on a line");
+  }
+}
+
+void ResolveHoldSteps(Rules& rules, v1::LearningRateSpec& rate, int64_t steps) {
+  if (!rate.has_hold_steps()) rate.set_hold_steps(0);
+  constexpr absl::string_view field = "training.learning_rate.hold_steps";
+  if (rate.schedule() != v1::LearningRateSpec::SCHEDULE_STEP) {
+    if (rate.hold_steps() != 0) rules.Report(field, "is for the schedule step");
+  } else if (rate.hold_steps() <= rate.warmup_steps() || (steps > 0 && rate.hold_steps() > steps)) {
+    rules.Report(
+        field, absl::StrCat("must be above warmup_steps (", rate.warmup_steps(),
+                            ") and at most training.steps (", steps, "), is ", rate.hold_steps()));
+  }
 }
 
 void ResolveLearningRate(Rules& rules, v1::LearningRateSpec& rate, int64_t steps) {
@@ -58,13 +82,15 @@ void ResolveLearningRate(Rules& rules, v1::LearningRateSpec& rate, int64_t steps
   if (!v1::LearningRateSpec::Schedule_IsValid(rate.schedule()) ||
       rate.schedule() == v1::LearningRateSpec::SCHEDULE_UNSPECIFIED) {
     rules.Report("training.learning_rate.schedule",
-                 "must be one of constant, cosine, linear, inverse_sqrt, one_cycle");
+                 "must be one of constant, cosine, linear, inverse_sqrt, one_cycle, step");
   }
   if (rate.warmup_steps() < 0 || (steps > 0 && rate.warmup_steps() >= steps)) {
     rules.Report("training.learning_rate.warmup_steps",
                  absl::StrCat("must be 0 to training.steps - 1 (", steps - 1, "), is ",
                               rate.warmup_steps()));
   }
+  ResolveInitialRatio(rules, rate);
+  ResolveHoldSteps(rules, rate, steps);
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace weft::spec {
 
 inline constexpr int64_t kMaxSequence = 1 << 20;
 
-void ResolveModel(Rules& rules, v1::ModelSpec& model);
+// `sequence_length`: as given; 0 when it is not.
+void ResolveModel(Rules& rules, v1::ModelSpec& model, int64_t sequence_length);
 // `path` is that of the mixer; the scalar defaults of `model` are filled in already.
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
                   const v1::ModelSpec& model);
@@ -20,5 +21,7 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
 void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model,
                  const v1::TrainingSpec& training);
 void ResolveTraining(Rules& rules, v1::TrainingSpec& training);
+// The mixers of `model` are known already.
+void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& model);
 
 }  // namespace weft::spec

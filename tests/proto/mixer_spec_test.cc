@@ -19,12 +19,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// A model of width 48 with one mixer.
-v1::JobSpec SpecWith(const std::string& mixer) {
-  const std::string text = absl::StrCat(R"(
-name: a
-model: {width: 48, layers: 1, mixers: [)",
-                                        mixer, R"(]}
+// A model with one mixer.
+v1::JobSpec SpecWith(const std::string& mixer, int width = 48) {
+  const std::string text =
+      absl::StrCat("name: a\nmodel: {width: ", width, ", layers: 1, mixers: [", mixer, R"(]}
 data: {text: {paths: [/texts]}}
 training: {steps: 1, batch_size: 1, sequence_length: 8}
 )");
@@ -33,8 +31,8 @@ training: {steps: 1, batch_size: 1, sequence_length: 8}
   return spec;
 }
 
-v1::MixerSpec Resolved(const std::string& mixer) {
-  v1::JobSpec spec = SpecWith(mixer);
+v1::MixerSpec Resolved(const std::string& mixer, int width = 48) {
+  v1::JobSpec spec = SpecWith(mixer, width);
   EXPECT_THAT(ResolveSpec(spec), IsEmpty()) << mixer;
   return spec.model().mixers(0);
 }
@@ -88,7 +86,13 @@ TEST(MixerSpec, ScatterbrainTakesItsDefaults) {
       Resolved("{scatterbrain: {heads: 4, window: {width: 9}}}").scatterbrain();
   EXPECT_EQ(window.rotary_base(), 10000);
   EXPECT_EQ(window.features(), v1::FEATURE_FUNCTION_HYPERBOLIC);
-  EXPECT_EQ(window.feature_count(), 28);  // 12 ln 12 = 29.8
+  EXPECT_EQ(window.feature_count(), 28);                                     // 12 ln 12 = 29.8
+  for (const auto& [width, features] : {std::pair{128, 110}, {256, 266}}) {  // heads of 32 and 64
+    EXPECT_EQ(Resolved("{scatterbrain: {heads: 4, window: {width: 9}}}", width)
+                  .scatterbrain()
+                  .feature_count(),
+              features);
+  }
   EXPECT_EQ(window.rows(), v1::FEATURE_ROWS_ORTHOGONAL);
   EXPECT_EQ(window.feature_epsilon(), 0);
   EXPECT_EQ(window.dropped(), v1::ScatterbrainSpec::DROPPED_EXACT);

@@ -126,6 +126,17 @@ TEST(ResolveSpec, FillsTheDocumentedDefaults) {
   EXPECT_EQ(spec.model().mlp_width(), 512);  // 256 * ceil(341 / 256)
   EXPECT_EQ(spec.model().mixers(0).delta().convolution_taps(), 4);
   EXPECT_EQ(spec.model().mixers(1).softmax().kv_heads(), 4);
+  EXPECT_EQ(spec.model().norm(), v1::ModelSpec::NORM_RMS);
+  EXPECT_EQ(spec.model().norm_placement(), v1::ModelSpec::NORM_PLACEMENT_INPUT);
+  EXPECT_EQ(spec.model().mlp(), v1::ModelSpec::MLP_SWIGLU);
+  EXPECT_EQ(spec.model().positions(), v1::ModelSpec::POSITIONS_NONE);
+  EXPECT_EQ(spec.model().initialisation(), v1::ModelSpec::INITIALISATION_NORMAL);
+  EXPECT_TRUE(spec.model().final_norm());
+  EXPECT_TRUE(spec.model().output_projection());
+  EXPECT_FALSE(spec.model().tied_embeddings());
+  EXPECT_FALSE(spec.model().biases().logits());
+  EXPECT_EQ(spec.model().dropout().sublayer(), 0);
+  EXPECT_EQ(spec.memory().slice_length(), 0);
   EXPECT_EQ(spec.training().shards(), 8);
   EXPECT_EQ(spec.training().micro_batch_size(), 2);
   EXPECT_EQ(spec.training().reproducibility(), v1::REPRODUCIBILITY_EXACT);
@@ -222,6 +233,30 @@ const std::vector<BadSpec>& BadSpecs() {
        "model.overrides[0].layers", "0 to 3"},
       {"OverrideTwice", [](auto& s) { s.mutable_model()->mutable_overrides(0)->add_layers(3); },
        "model.overrides[0].layers", "twice"},
+      {"Dropout", [](auto& s) { s.mutable_model()->mutable_dropout()->set_sublayer(1); },
+       "model.dropout.sublayer", "below 1"},
+      {"DropoutOfNoWeights",
+       [](auto& s) { s.mutable_model()->mutable_dropout()->set_attention(0.1); },
+       "model.dropout.attention", "delta has no attention weights"},
+      {"LearnedPositions",
+       [](auto& s) { s.mutable_model()->set_positions(v1::ModelSpec::POSITIONS_LEARNED); },
+       "model.max_positions", "must be 256 to"},
+      {"MaxPositions", [](auto& s) { s.mutable_model()->set_max_positions(5); },
+       "model.max_positions", "is for learned positions"},
+      {"TiedHalf",
+       [](auto& s) {
+         s.mutable_model()->set_positions(v1::ModelSpec::POSITIONS_SINUSOIDAL_CONCATENATED);
+         s.mutable_model()->set_tied_embeddings(true);
+       },
+       "model.tied_embeddings", "half the width"},
+      {"UnknownNorm", [](auto& s) { s.mutable_model()->set_norm(v1::ModelSpec::Norm(9)); },
+       "model.norm", "one of rms, layer"},
+      {"Deviation", [](auto& s) { s.mutable_model()->set_embedding_deviation(0); },
+       "model.embedding_deviation", "greater than 0"},
+      {"Slices", [](auto& s) { s.mutable_memory()->set_slice_length(16); }, "memory.slice_length",
+       "softmax has no state of fixed size"},
+      {"SliceLength", [](auto& s) { s.mutable_memory()->set_slice_length(-1); },
+       "memory.slice_length", "0 to"},
       {"NoPaths", [](auto& s) { s.mutable_data()->mutable_text()->clear_paths(); },
        "data.text.paths", "at least one"},
       {"NoSource", [](auto& s) { s.mutable_data()->clear_text(); }, "data", "text, tokens"},
@@ -245,6 +280,21 @@ const std::vector<BadSpec>& BadSpecs() {
       {"Warmup",
        [](auto& s) { s.mutable_training()->mutable_learning_rate()->set_warmup_steps(200); },
        "training.learning_rate.warmup_steps", "0 to training.steps - 1 (199)"},
+      {"InitialRatioWithoutALine",
+       [](auto& s) { s.mutable_training()->mutable_learning_rate()->set_initial_ratio(0.04); },
+       "training.learning_rate.initial_ratio", "on a line"},
+      {"HoldWithoutStep",
+       [](auto& s) { s.mutable_training()->mutable_learning_rate()->set_hold_steps(3); },
+       "training.learning_rate.hold_steps", "is for the schedule step"},
+      {"StepWithoutHold",
+       [](auto& s) {
+         s.mutable_training()->mutable_learning_rate()->set_schedule(
+             v1::LearningRateSpec::SCHEDULE_STEP);
+       },
+       "training.learning_rate.hold_steps", "above warmup_steps (20)"},
+      {"BetaAtPeak",
+       [](auto& s) { s.mutable_training()->mutable_optimizer()->set_beta1_at_peak(1); },
+       "training.optimizer.beta1_at_peak", "below 1"},
       {"TooManyWorkers", [](auto& s) { s.mutable_resources()->set_max_workers(9); },
        "resources.max_workers", "training.shards (8)"},
       {"MaxBelowMin", [](auto& s) { s.mutable_resources()->set_min_workers(3); },

@@ -22,9 +22,72 @@ Schedule ScheduleFromSpec(v1::LearningRateSpec::Schedule schedule) {
       return Schedule::kInverseSqrt;
     case v1::LearningRateSpec::SCHEDULE_ONE_CYCLE:
       return Schedule::kOneCycle;
+    case v1::LearningRateSpec::SCHEDULE_STEP:
+      return Schedule::kStep;
     default:
       return Schedule::kCosine;
   }
+}
+
+MlpKind MlpFromSpec(v1::ModelSpec::Mlp mlp) {
+  switch (mlp) {
+    case v1::ModelSpec::MLP_GEGLU:
+      return MlpKind::kGeglu;
+    case v1::ModelSpec::MLP_GELU:
+      return MlpKind::kGelu;
+    default:
+      return MlpKind::kSwiglu;
+  }
+}
+
+PositionKind PositionsFromSpec(v1::ModelSpec::Positions positions) {
+  switch (positions) {
+    case v1::ModelSpec::POSITIONS_SINUSOIDAL:
+      return PositionKind::kSinusoidal;
+    case v1::ModelSpec::POSITIONS_SINUSOIDAL_CONCATENATED:
+      return PositionKind::kSinusoidalConcatenated;
+    case v1::ModelSpec::POSITIONS_LEARNED:
+      return PositionKind::kLearned;
+    default:
+      return PositionKind::kNone;
+  }
+}
+
+WeightScheme WeightsFromSpec(v1::ModelSpec::Initialisation initialisation) {
+  switch (initialisation) {
+    case v1::ModelSpec::INITIALISATION_TORCH:
+      return WeightScheme::kTorch;
+    case v1::ModelSpec::INITIALISATION_LECUN:
+      return WeightScheme::kLecun;
+    case v1::ModelSpec::INITIALISATION_XAVIER_UNIFORM:
+      return WeightScheme::kXavierUniform;
+    default:
+      return WeightScheme::kNormal;
+  }
+}
+
+// How blocks and their surroundings are built.
+void StyleFromSpec(const v1::ModelSpec& spec, ModelConfig& model) {
+  model.norm = spec.norm() == v1::ModelSpec::NORM_LAYER ? NormKind::kLayer : NormKind::kRms;
+  model.norm_placement = spec.norm_placement() == v1::ModelSpec::NORM_PLACEMENT_OUTPUT
+                             ? NormPlacement::kOutput
+                             : NormPlacement::kInput;
+  model.final_norm = spec.final_norm();
+  model.mlp = MlpFromSpec(spec.mlp());
+  model.positions = PositionsFromSpec(spec.positions());
+  model.max_positions = spec.max_positions();
+  model.tied = spec.tied_embeddings();
+  model.biases = {.projections = spec.biases().projections(),
+                  .output = spec.biases().output(),
+                  .mlp = spec.biases().mlp(),
+                  .logits = spec.biases().logits()};
+  model.output_projection = spec.output_projection();
+  model.dropout = {.embedding = spec.dropout().embedding(),
+                   .attention = spec.dropout().attention(),
+                   .sublayer = spec.dropout().sublayer(),
+                   .mlp_hidden = spec.dropout().mlp_hidden()};
+  model.weights = WeightsFromSpec(spec.initialisation());
+  if (spec.has_embedding_deviation()) model.embedding_deviation = spec.embedding_deviation();
 }
 
 }  // namespace
@@ -35,6 +98,7 @@ ModelConfig ModelFromSpec(const v1::ModelSpec& spec) {
   model.width = spec.width();
   model.hidden = spec.mlp_width();
   model.norm_epsilon = spec.norm_epsilon();
+  StyleFromSpec(spec, model);
   for (int layer = 0; layer < spec.layers(); ++layer) {
     model.layers.push_back(MixerFromSpec(spec.mixers(layer % spec.mixers_size())));
   }
@@ -69,8 +133,12 @@ absl::StatusOr<TrainConfig> ConfigFromSpec(const v1::JobSpec& spec, absl::string
                           .peak = rate.peak(),
                           .final_ratio = rate.final_ratio(),
                           .warmup_steps = rate.warmup_steps(),
-                          .total_steps = training.steps()};
+                          .total_steps = training.steps(),
+                          .hold_steps = rate.hold_steps()};
+  if (rate.has_initial_ratio()) config.learning_rate.initial_ratio = rate.initial_ratio();
+  if (optimizer.has_beta1_at_peak()) config.optimizer.beta1_at_peak = optimizer.beta1_at_peak();
   config.clip_norm = training.clip_norm();
+  config.slice_length = resolved.memory().slice_length();
   config.evaluation = {.every_steps = resolved.evaluation().every_steps(),
                        .sequences = resolved.evaluation().sequences()};
   config.checkpoint = {.every_steps = resolved.checkpoint().every_steps()};

@@ -32,6 +32,23 @@ absl::Status Validate(const LearningRateConfig& config) {
                                                    " and must be 0 to the ", config.total_steps,
                                                    " steps"));
   }
+  if (config.initial_ratio.has_value()) {
+    if (!(*config.initial_ratio >= 0 && *config.initial_ratio <= 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("initial_ratio is ", *config.initial_ratio, " and must be 0 to 1"));
+    }
+    if (config.warmup_steps < 2 || config.schedule == Schedule::kOneCycle) {
+      return absl::InvalidArgumentError(
+          "initial_ratio is for a warm-up of at least two steps on a line");
+    }
+  }
+  const bool holds = config.hold_steps > config.warmup_steps;
+  if ((config.schedule == Schedule::kStep) != holds || config.hold_steps > config.total_steps) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "hold_steps is ", config.hold_steps,
+        " and must be, of the schedule step alone, above warmup_steps and at most the ",
+        config.total_steps, " steps"));
+  }
   return absl::OkStatus();
 }
 
@@ -39,7 +56,12 @@ double LearningRateAt(const LearningRateConfig& config, int64_t step) {
   const double peak = config.peak;
   const double final_rate = config.final_ratio * peak;
   if (step < config.warmup_steps) {
-    const double progress = static_cast<double>(step) / static_cast<double>(config.warmup_steps);
+    const auto warmup = static_cast<double>(config.warmup_steps);
+    if (config.initial_ratio.has_value()) {
+      const double first = *config.initial_ratio;
+      return peak * (first + (1.0 - first) * static_cast<double>(step - 1) / (warmup - 1.0));
+    }
+    const double progress = static_cast<double>(step) / warmup;
     return config.schedule == Schedule::kOneCycle ? peak * HalfCosine(1.0 - progress)
                                                   : peak * progress;
   }
@@ -52,6 +74,8 @@ double LearningRateAt(const LearningRateConfig& config, int64_t step) {
     case Schedule::kCosine:
     case Schedule::kOneCycle:
       return final_rate + (peak - final_rate) * HalfCosine(progress);
+    case Schedule::kStep:
+      return step > config.hold_steps ? final_rate : peak;
     case Schedule::kLinear:
       return final_rate + (peak - final_rate) * (1.0 - progress);
     case Schedule::kInverseSqrt: {
@@ -61,6 +85,15 @@ double LearningRateAt(const LearningRateConfig& config, int64_t step) {
     }
   }
   return peak;
+}
+
+double NearnessToPeak(const LearningRateConfig& config, int64_t step) {
+  const int64_t peak = std::max<int64_t>(config.warmup_steps, 1);
+  const auto share = [](int64_t part, int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 1.0;
+  };
+  return step < peak ? share(step - 1, peak - 1)
+                     : share(config.total_steps - step, config.total_steps - peak);
 }
 
 }  // namespace weft::worker

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 
@@ -13,6 +14,7 @@ enum class Schedule : uint8_t {
   kLinear,       // likewise on a straight line
   kInverseSqrt,  // peak * sqrt(warmup / step), not below the final rate
   kOneCycle,     // half a cosine up over the warm-up, half a cosine down to the final rate
+  kStep,         // the peak for hold_steps steps, then the final rate
 };
 
 struct LearningRateConfig {
@@ -21,6 +23,10 @@ struct LearningRateConfig {
   double final_ratio = 0.1;  // final rate = final_ratio * peak
   int64_t warmup_steps = 0;
   int64_t total_steps = 1;
+  // The first step's rate as a share of the peak, where the warm-up is a line. Absent:
+  // 1 / warmup_steps, as if it had begun with 0 a step earlier.
+  std::optional<double> initial_ratio = std::nullopt;
+  int64_t hold_steps = 0;  // of kStep
 };
 
 // kInvalidArgument with the first problem.
@@ -30,5 +36,9 @@ absl::Status Validate(const LearningRateConfig& config);
 // (on a line, or for kOneCycle on a cosine) from 0 at step 0 to the peak at step warmup_steps; the
 // final rate is reached at step total_steps. With no warm-up, kInverseSqrt falls from step 1.
 double LearningRateAt(const LearningRateConfig& config, int64_t step);
+
+// How near the peak step `step` is: on a line from 0 at the first step to 1 at the end of the
+// warm-up, and back to 0 at the last step.
+double NearnessToPeak(const LearningRateConfig& config, int64_t step);
 
 }  // namespace weft::worker

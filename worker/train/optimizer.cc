@@ -37,7 +37,8 @@ Optimizer::Optimizer(const ParameterLayout& layout, const AdamWConfig& config, d
 }
 
 absl::StatusOr<Optimizer::Outcome> Optimizer::Step(kernels::Stream& stream, const Tensor& gradient,
-                                                   double learning_rate, ParameterBlock& weights) {
+                                                   double learning_rate, double beta1,
+                                                   ParameterBlock& weights) {
   WEFT_RETURN_IF_ERROR(kernels::SumOfSquares(stream, gradient, sum_of_squares_));
   double sum = 0;
   WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(&sum, sum_of_squares_, stream));
@@ -46,7 +47,7 @@ absl::StatusOr<Optimizer::Outcome> Optimizer::Step(kernels::Stream& stream, cons
 
   WEFT_RETURN_IF_ERROR(kernels::ClipFactor(stream, sum_of_squares_, clip_norm_, clip_));
   kernels::AdamWOptions options{.learning_rate = learning_rate,
-                                .beta1 = config_.beta1,
+                                .beta1 = beta1,
                                 .beta2 = config_.beta2,
                                 .epsilon = config_.epsilon,
                                 .step = ++updates_};

@@ -28,8 +28,9 @@ class Optimizer {
                                                            double clip_norm);
 
   // Clips the gradient by its global norm and updates the weights; skips when it is not finite.
+  // beta1: of this step, whatever the configuration says.
   absl::StatusOr<Outcome> Step(kernels::Stream& stream, const kernels::Tensor& gradient,
-                               double learning_rate, ParameterBlock& weights);
+                               double learning_rate, double beta1, ParameterBlock& weights);
 
   // State that a checkpoint keeps: first and second moments, and how many updates made them.
   [[nodiscard]] const kernels::Tensor& first_moment() const { return first_moment_; }

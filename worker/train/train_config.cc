@@ -27,8 +27,10 @@ void CheckBatch(const BatchConfig& batch, std::vector<std::string>& problems) {
 
 void CheckOptimizer(const AdamWConfig& adamw, std::vector<std::string>& problems) {
   const auto is_beta = [](double beta) { return beta >= 0 && beta < 1; };
-  if (!is_beta(adamw.beta1) || !is_beta(adamw.beta2)) {
-    problems.push_back(absl::StrCat("the betas are ", adamw.beta1, " and ", adamw.beta2,
+  const double at_peak = adamw.beta1_at_peak.value_or(adamw.beta1);
+  if (!is_beta(adamw.beta1) || !is_beta(adamw.beta2) || !is_beta(at_peak)) {
+    problems.push_back(absl::StrCat("the betas are ", adamw.beta1, ", ", at_peak,
+                                    " at the peak, and ", adamw.beta2,
                                     " and must be at least 0 and below 1"));
   }
   if (!(adamw.epsilon > 0)) problems.emplace_back("the optimizer's epsilon must be positive");
@@ -36,6 +38,13 @@ void CheckOptimizer(const AdamWConfig& adamw, std::vector<std::string>& problems
 }
 
 }  // namespace
+
+double Beta1At(const TrainConfig& config, int64_t step) {
+  const AdamWConfig& adamw = config.optimizer;
+  if (!adamw.beta1_at_peak.has_value()) return adamw.beta1;
+  const double nearness = NearnessToPeak(config.learning_rate, step);
+  return adamw.beta1 + (*adamw.beta1_at_peak - adamw.beta1) * nearness;
+}
 
 absl::Status Validate(const TrainConfig& config) {
   std::vector<std::string> problems;
@@ -57,6 +66,7 @@ absl::Status Validate(const TrainConfig& config) {
   if (config.checkpoint.every_steps < 0) {
     problems.emplace_back("checkpoint.every_steps must be at least 0");
   }
+  if (config.slice_length < 0) problems.emplace_back("slice_length must be 0 (none) or positive");
   if (problems.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrJoin(problems, "; "));
 }
@@ -74,6 +84,14 @@ std::string Fingerprint(const TrainConfig& config) {
                         rate.warmup_steps, rate.total_steps);
   absl::StrAppendFormat(&text, "adamw %a %a %a %a clip=%a seed=%d\n", adamw.beta1, adamw.beta2,
                         adamw.epsilon, adamw.weight_decay, config.clip_norm, config.seed);
+  // What came later is written only where it is used: digests in checkpoints stay what they are.
+  if (rate.initial_ratio.has_value()) {
+    absl::StrAppendFormat(&text, "rate initial=%a\n", *rate.initial_ratio);
+  }
+  if (rate.hold_steps > 0) absl::StrAppendFormat(&text, "rate hold=%d\n", rate.hold_steps);
+  if (adamw.beta1_at_peak.has_value()) {
+    absl::StrAppendFormat(&text, "adamw beta1 at peak=%a\n", *adamw.beta1_at_peak);
+  }
   if (config.data.order != OrderKind::kShuffled) {
     absl::StrAppendFormat(&text, "order %d\n", static_cast<int>(config.data.order));
   }

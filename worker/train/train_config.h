@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -14,6 +15,9 @@ namespace weft::worker {
 
 struct AdamWConfig {
   double beta1 = 0.9;
+  // Where the learning rate has its peak, on a line from and back to beta1 (Smith and Topin 2018,
+  // "Super-convergence"). Absent: beta1 everywhere.
+  std::optional<double> beta1_at_peak = std::nullopt;
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // norm weights are not decayed
@@ -50,7 +54,13 @@ struct TrainConfig {
   double clip_norm = 1.0;            // 0: no clipping
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
+  // Tokens of the slices that sequences are computed in; 0: whole. Gradients are the same up to
+  // rounding, so that a run may go on with another length: no part of the fingerprint.
+  int64_t slice_length = 0;
 };
+
+// The beta1 of the update that makes step `step`.
+double Beta1At(const TrainConfig& config, int64_t step);
 
 // kInvalidArgument with every problem, separated by "; ".
 absl::Status Validate(const TrainConfig& config);

@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
 #include "worker/model/initial_weights.h"
+#include "worker/model/sliced_language_model.h"
 
 namespace weft::worker {
 namespace {
@@ -35,6 +36,11 @@ absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const
         "the data has a vocabulary of ", needed, ", the model only of ", config.model.vocabulary));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<const Model>> NewModelOf(const TrainConfig& config) {
+  if (config.slice_length == 0) return NewModel(config.model);
+  return SlicedLanguageModel::Create(config.model, {.slice_length = config.slice_length});
 }
 
 }  // namespace
@@ -67,7 +73,7 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
   const kernels::DType dtype = device.compute_dtype();
   const PassShape shape = {.batch = config_.batch.micro_batch,
                            .tokens = config_.batch.sequence_length};
-  WEFT_ASSIGN_OR_RETURN(model_, NewModel(config_.model));
+  WEFT_ASSIGN_OR_RETURN(model_, NewModelOf(config_));
   WEFT_RETURN_IF_ERROR(model_->Supports(device, shape));
   const ParameterLayout& layout = model_->layout();
   WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
@@ -109,8 +115,9 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
 
   place_.time.Switch(TimeCause::kCompute);
   const double rate = LearningRateAt(config_.learning_rate, step_ + 1);
-  WEFT_ASSIGN_OR_RETURN(const Optimizer::Outcome update,
-                        optimizer_->Step(*stream_, reducer_->mean(), rate, *weights_));
+  WEFT_ASSIGN_OR_RETURN(
+      const Optimizer::Outcome update,
+      optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_));
   ++step_;
   const int64_t shards = config_.batch.shards;
   return StepResult{.step = step_,

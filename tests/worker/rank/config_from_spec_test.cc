@@ -101,6 +101,89 @@ TEST(ConfigFromSpecTest, CarriesEveryFieldOver) {
   EXPECT_EQ(config->evaluation.sequences, 17);
 }
 
+TEST(ConfigFromSpecTest, CarriesTheStyleOfTheModelOver) {
+  std::string text = kFull;
+  text.replace(text.find("norm_epsilon: 1e-5"), 18, R"(norm_epsilon: 1e-5
+  norm: layer
+  norm_placement: output
+  final_norm: false
+  mlp: geglu
+  positions: learned
+  max_positions: 77
+  tied_embeddings: true
+  biases: {projections: true, output: true, mlp: true, logits: true}
+  output_projection: false
+  dropout: {embedding: 0.1, sublayer: 0.2, mlp_hidden: 0.3}
+  initialisation: torch
+  embedding_deviation: 0.25)");
+  const auto config = ConfigFromSpec(Parse(text), "");
+  ASSERT_THAT(config, IsOk());
+  const ModelConfig& model = config->model;
+  EXPECT_EQ(model.norm, NormKind::kLayer);
+  EXPECT_EQ(model.norm_placement, NormPlacement::kOutput);
+  EXPECT_FALSE(model.final_norm);
+  EXPECT_EQ(model.mlp, MlpKind::kGeglu);
+  EXPECT_EQ(model.positions, PositionKind::kLearned);
+  EXPECT_EQ(model.max_positions, 77);
+  EXPECT_TRUE(model.tied);
+  EXPECT_TRUE(model.biases.projections && model.biases.output && model.biases.mlp &&
+              model.biases.logits);
+  EXPECT_FALSE(model.output_projection);
+  EXPECT_EQ(model.dropout.embedding, 0.1);
+  EXPECT_EQ(model.dropout.attention, 0);
+  EXPECT_EQ(model.dropout.sublayer, 0.2);
+  EXPECT_EQ(model.dropout.mlp_hidden, 0.3);
+  EXPECT_EQ(model.weights, WeightScheme::kTorch);
+  EXPECT_EQ(model.embedding_deviation, 0.25);
+}
+
+TEST(ConfigFromSpecTest, KnowsEveryMlpPositionAndInitialisation) {
+  const auto with = [](const std::string& field) {
+    std::string text = kFull;
+    text.replace(text.find("norm_epsilon: 1e-5"), 18, field);
+    return ConfigFromSpec(Parse(text), "")->model;
+  };
+  EXPECT_EQ(with("mlp: gelu").mlp, MlpKind::kGelu);
+  EXPECT_EQ(with("mlp: swiglu").mlp, MlpKind::kSwiglu);
+  EXPECT_EQ(with("positions: sinusoidal").positions, PositionKind::kSinusoidal);
+  EXPECT_EQ(with("positions: sinusoidal_concatenated").positions,
+            PositionKind::kSinusoidalConcatenated);
+  EXPECT_EQ(with("positions: none").positions, PositionKind::kNone);
+  EXPECT_EQ(with("initialisation: lecun").weights, WeightScheme::kLecun);
+  EXPECT_EQ(with("initialisation: xavier_uniform").weights, WeightScheme::kXavierUniform);
+  EXPECT_EQ(with("initialisation: normal").weights, WeightScheme::kNormal);
+  EXPECT_EQ(with("norm: layer").norm_placement, NormPlacement::kInput);
+  // Without a word the model is what it was before there were words for it.
+  ModelConfig plain;
+  plain.layers = with("norm: rms").layers;
+  plain.vocabulary = 1000;
+  plain.width = 48;
+  plain.hidden = 96;
+  EXPECT_EQ(Canonical(with("norm: rms")), Canonical(plain));
+}
+
+TEST(ConfigFromSpecTest, CarriesTheSliceLengthOver) {
+  EXPECT_EQ(ConfigFromSpec(Parse(kFull), "")->slice_length, 0);
+  v1::JobSpec spec = Parse(kFull);
+  spec.mutable_model()->clear_overrides();
+  spec.mutable_model()->mutable_mixers()->DeleteSubrange(1, 1);
+  spec.mutable_memory()->set_slice_length(24);
+  EXPECT_EQ(ConfigFromSpec(spec, "")->slice_length, 24);
+}
+
+TEST(ConfigFromSpecTest, CarriesThePartsOfSchedulesOver) {
+  std::string text = kFull;
+  text.replace(text.find("{peak: 0.002, schedule: one_cycle,"), 34,
+               "{peak: 0.002, schedule: step, initial_ratio: 0.25, hold_steps: 30,");
+  text.replace(text.find("beta1: 0.8"), 10, "beta1: 0.8, beta1_at_peak: 0.7");
+  const auto config = ConfigFromSpec(Parse(text), "");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->learning_rate.schedule, Schedule::kStep);
+  EXPECT_EQ(config->learning_rate.initial_ratio, 0.25);
+  EXPECT_EQ(config->learning_rate.hold_steps, 30);
+  EXPECT_EQ(config->optimizer.beta1_at_peak, 0.7);
+}
+
 TEST(ConfigFromSpecTest, KnowsEverySchedule) {
   const std::pair<const char*, Schedule> schedules[] = {
       {"constant", Schedule::kConstant},  {"cosine", Schedule::kCosine},

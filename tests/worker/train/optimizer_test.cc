@@ -61,7 +61,7 @@ TEST_F(OptimizerTest, FollowsAdamWWithClippingAndDecaysNoNorms) {
                                                       {0.1, 0.1, 0.1, -0.1}};  // norm 0.2
   for (int step = 1; step <= 2; ++step) {
     const std::vector<double>& g = gradients[static_cast<size_t>(step - 1)];
-    const auto outcome = (*optimizer)->Step(*stream_, Block(g), rate, weights);
+    const auto outcome = (*optimizer)->Step(*stream_, Block(g), rate, config.beta1, weights);
     ASSERT_THAT(outcome, IsOk());
     EXPECT_TRUE(outcome->applied);
     const double norm = std::sqrt(g[0] * g[0] + g[1] * g[1] + g[2] * g[2] + g[3] * g[3]);
@@ -87,7 +87,7 @@ TEST_F(OptimizerTest, SkipsAGradientThatIsNotFinite) {
   ParameterBlock weights(layout_, Block({1, 2, 3, 4}));
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    const auto outcome = (*optimizer)->Step(*stream_, Block({0, bad, 0, 0}), 0.1, weights);
+    const auto outcome = (*optimizer)->Step(*stream_, Block({0, bad, 0, 0}), 0.1, 0.9, weights);
     ASSERT_THAT(outcome, IsOk());
     EXPECT_FALSE(outcome->applied);
     EXPECT_FALSE(std::isfinite(outcome->gradient_norm));

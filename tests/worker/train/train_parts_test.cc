@@ -166,6 +166,15 @@ TEST(TrainConfigTest, FingerprintChangesWithWhatDecidesTheBitsAndNothingElse) {
   config.learning_rate.peak = std::nextafter(config.learning_rate.peak, 1.0);
   EXPECT_NE(Fingerprint(config), base);
   config = Valid();
+  config.learning_rate.initial_ratio = 0.04;
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
+  config.learning_rate.hold_steps = 5;
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
+  config.optimizer.beta1_at_peak = 0.85;
+  EXPECT_NE(Fingerprint(config), base);
+  config = Valid();
   config.model.layers[1] = SoftmaxMixerConfig{.window = 8};
   EXPECT_NE(Fingerprint(config), base);
   config = Valid();
