@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "client/job_file.h"
 #include "client/session.h"
 
 namespace weft::client {
@@ -19,6 +20,10 @@ void AddQueues(CLI::App& app, Session& session);   // create-queue, update-queue
 void AddSample(CLI::App& app, Session& session);   // sample
 void AddData(CLI::App& app, Session& session);     // data tokenize|listops|print
 void AddLocal(CLI::App& app, Session& session);    // up, run
+void AddPresets(CLI::App& app, Session& session);  // presets, presets show
+
+// The flags FILE, --preset and --set, for a command that takes a job.
+void AddJobSource(CLI::App& command, JobSource& source);
 
 // Follows a job until it ends, printing its progress and, at the end, its summary. The exit code is
 // the job's; kDeadlineExceeded (12) after `limit`.

@@ -1,11 +1,14 @@
 #include "client/job_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "client/presets/presets.h"
+#include "client/settings.h"
 #include "common/base/status_macros.h"
 #include "proto/spec/data_paths.h"
 #include "proto/spec/parse.h"
@@ -36,12 +39,46 @@ absl::StatusOr<std::string> ReadAll(const std::string& path) {
   return text;
 }
 
+// What the spec is called in errors, and its text.
+struct NamedText {
+  std::string name;
+  std::string text;
+};
+
+absl::StatusOr<NamedText> TextOf(const JobSource& source) {
+  if (source.file.empty() == source.preset.empty()) {
+    return absl::InvalidArgumentError(
+        "name a job file or a preset, one of the two (`weft presets` lists those)");
+  }
+  NamedText named;
+  if (source.preset.empty()) {
+    WEFT_ASSIGN_OR_RETURN(named.text, ReadAll(source.file));
+    named.name = source.file == "-" ? "job spec" : source.file;
+  } else {
+    WEFT_ASSIGN_OR_RETURN(const Preset preset, FindPreset(source.preset));
+    named = {absl::StrCat("preset ", preset.name), std::string(preset.text)};
+  }
+  if (!source.settings.empty()) {
+    WEFT_ASSIGN_OR_RETURN(named.text, WithSettings(named.text, source.settings));
+  }
+  return named;
+}
+
+// Settings write the text anew: its lines are nobody's.
+void ForgetLines(std::vector<spec::Violation>& violations) {
+  for (spec::Violation& violation : violations) {
+    const size_t line = violation.description.rfind(" (line ");
+    if (line != std::string::npos) violation.description.resize(line);
+  }
+}
+
 }  // namespace
 
-absl::StatusOr<v1::JobSpec> ReadJobFile(const std::string& path) {
-  WEFT_ASSIGN_OR_RETURN(const std::string text, ReadAll(path));
+absl::StatusOr<v1::JobSpec> ReadJob(const JobSource& source) {
+  WEFT_ASSIGN_OR_RETURN(const NamedText named, TextOf(source));
   v1::JobSpec spec;
-  std::vector<spec::Violation> violations = spec::ParseSpec(text, spec);
+  std::vector<spec::Violation> violations = spec::ParseSpec(named.text, spec);
+  if (!source.settings.empty()) ForgetLines(violations);
   // The rules are applied to what could be read, so that all problems are named at once; a field
   // that could not be read is not reported a second time as missing.
   std::vector<spec::Violation> rules = spec::ResolveSpec(spec);
@@ -51,11 +88,12 @@ absl::StatusOr<v1::JobSpec> ReadJobFile(const std::string& path) {
     });
     if (!known) violations.push_back(std::move(rule));
   }
-  WEFT_RETURN_IF_ERROR(Annotate(spec::ToStatus(violations), path == "-" ? "job spec" : path));
+  WEFT_RETURN_IF_ERROR(Annotate(spec::ToStatus(violations), named.name));
   std::error_code error;
-  const std::filesystem::path folder = path == "-"
-                                           ? std::filesystem::current_path(error)
-                                           : std::filesystem::absolute(path, error).parent_path();
+  const std::filesystem::path folder =
+      source.file.empty() || source.file == "-"
+          ? std::filesystem::current_path(error)
+          : std::filesystem::absolute(source.file, error).parent_path();
   spec::ChangePaths(*spec.mutable_data(), [&folder](const std::string& data_path) {
     return (folder / data_path).lexically_normal().string();
   });

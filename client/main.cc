@@ -38,6 +38,7 @@ int Run(int argc, char** argv) {
   AddQueues(app, session);
   AddData(app, session);
   AddLocal(app, session);
+  AddPresets(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

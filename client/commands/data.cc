@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "client/commands.h"
-#include "client/job_file.h"
 #include "client/programs.h"
 #include "common/base/status_macros.h"
 #include "proto/spec/print.h"
@@ -14,8 +13,8 @@
 namespace weft::client {
 namespace {
 
-absl::Status Print(const std::string& job_file, bool validation, int64_t first, int64_t count) {
-  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJobFile(job_file));
+absl::Status Print(const JobSource& job, bool validation, int64_t first, int64_t count) {
+  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(job));
   WEFT_RETURN_IF_ERROR(GiveAsInput(spec::SpecToYaml(spec)));
   std::vector<std::string> arguments = {"print-data", "--first", std::to_string(first), "--count",
                                         std::to_string(count)};
@@ -46,14 +45,14 @@ void AddData(CLI::App& app, Session& session) {
   AddForwarded(*data, session, "listops", "Make the ListOps files of the Long Range Arena");
 
   struct Flags {
-    std::string job_file;
+    JobSource job;
     bool validation = false;
     int64_t first = 0;
     int64_t count = 1;
   };
   auto flags = std::make_shared<Flags>();
   CLI::App* print = data->add_subcommand("print", "Print samples of a job's data, one JSON a line");
-  print->add_option("JOB", flags->job_file, "The job's file; - for standard input")->required();
+  AddJobSource(*print, flags->job);
   print->add_flag("--validation", flags->validation, "Of the validation split, not the training's");
   print->add_option("--first", flags->first, "Number of the first sample, from 0")
       ->check(CLI::NonNegativeNumber)
@@ -62,7 +61,7 @@ void AddData(CLI::App& app, Session& session) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   print->callback([flags, &session] {
-    session.Fail(Print(flags->job_file, flags->validation, flags->first, flags->count));
+    session.Fail(Print(flags->job, flags->validation, flags->first, flags->count));
   });
 }
 

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "client/address.h"
 #include "client/commands.h"
-#include "client/job_file.h"
 #include "client/local_cluster.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
@@ -26,7 +25,7 @@ struct LocalFlags {
   std::string listen = "127.0.0.1:7733";
   int metrics_port = 9733;
   bool any_port = false;
-  std::string file;
+  JobSource job;
 };
 
 LocalClusterOptions ClusterOptions(const LocalFlags& flags) {
@@ -91,7 +90,7 @@ absl::Status Up(const LocalFlags& flags) {
 }
 
 absl::Status RunJob(Session& session, const LocalFlags& flags) {
-  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJobFile(flags.file));
+  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
   const StopSignals signals;
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
   session.UseAddress(cluster->address());
@@ -139,8 +138,7 @@ void AddLocal(CLI::App& app, Session& session) {
     flags->any_port = true;
     CLI::App* command = app.add_subcommand(
         "run", "Start a local cluster, run one job to its end, stop the cluster");
-    command->add_option("FILE,-f,--file", flags->file, "The job's spec in YAML or JSON")
-        ->required();
+    AddJobSource(*command, flags->job);
     AddClusterFlags(*command, *flags);
     command->callback([flags, &session] { session.Fail(RunJob(session, *flags)); });
   }

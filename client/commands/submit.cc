@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_format.h"
 #include "client/commands.h"
-#include "client/job_file.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
 #include "proto/spec/print.h"
@@ -21,13 +20,13 @@ std::string NewRequestId() {
 }
 
 struct SubmitFlags {
-  std::string file;
+  JobSource job;
   bool dry_run = false;
   bool watch = false;
 };
 
 absl::Status Submit(Session& session, const SubmitFlags& flags) {
-  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJobFile(flags.file));
+  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
   if (session.output == OutputFormat::kJson || session.output == OutputFormat::kYaml) {
     PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
@@ -63,21 +62,18 @@ void AddSubmit(CLI::App& app, Session& session) {
   {
     auto flags = std::make_shared<SubmitFlags>();
     CLI::App* command = app.add_subcommand("submit", "Submit a job");
-    command
-        ->add_option("FILE,-f,--file", flags->file,
-                     "The job's spec in YAML or JSON; - reads it from standard input")
-        ->required();
+    AddJobSource(*command, flags->job);
     command->add_flag("--dry-run", flags->dry_run, "Let the server check the spec, store nothing");
     command->add_flag("-w,--watch", flags->watch, "Follow the job to its end");
     command->callback([flags, &session] { session.Fail(Submit(session, *flags)); });
   }
   {
-    auto file = std::make_shared<std::string>();
+    auto job = std::make_shared<JobSource>();
     CLI::App* command = app.add_subcommand(
         "validate", "Check a spec without a server and print it with all defaults filled in");
-    command->add_option("FILE,-f,--file", *file, "The job's spec")->required();
-    command->callback([file, &session] {
-      const absl::StatusOr<v1::JobSpec> spec = ReadJobFile(*file);
+    AddJobSource(*command, *job);
+    command->callback([job, &session] {
+      const absl::StatusOr<v1::JobSpec> spec = ReadJob(*job);
       if (!spec.ok()) return session.Fail(spec.status());
       std::cout << spec::SpecToYaml(*spec);
     });

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "tests/testing/status_matchers.h"
@@ -35,7 +36,7 @@ class JobFile : public ::testing::Test {
 };
 
 TEST_F(JobFile, TakesRelativePathsFromItsOwnFolder) {
-  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJobFile(Write(kGood)));
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJob({Write(kGood)}));
   EXPECT_EQ(spec.data().text().paths(0), (directory_.path() / "corpus").string());
   EXPECT_EQ(spec.data().text().paths(1), "/abs");
 }
@@ -44,13 +45,13 @@ TEST_F(JobFile, LeavesGeneratedDataAlone) {
   std::string text = kGood;
   text.replace(text.find("{text"), std::string("{text: {paths: [corpus, /abs]}}").size(),
                "{induction_heads: {}}");
-  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJobFile(Write(text)));
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJob({Write(text)}));
   EXPECT_TRUE(spec.data().has_induction_heads());
 }
 
 TEST_F(JobFile, NamesAllProblemsOnceAndTheFile) {
   const auto result =
-      ReadJobFile(Write("name: A\nmodel: {width: x, layer: 2}\ntraining: {steps: 1}\n"));
+      ReadJob({Write("name: A\nmodel: {width: x, layer: 2}\ntraining: {steps: 1}\n")});
   ASSERT_THAT(result, StatusIs(absl::StatusCode::kInvalidArgument));
   const std::string text(result.status().message());
   EXPECT_THAT(text, AllOf(HasSubstr("job.yaml"), HasSubstr("model.width: must be a whole number"),
@@ -60,12 +61,58 @@ TEST_F(JobFile, NamesAllProblemsOnceAndTheFile) {
   EXPECT_EQ(text.find("model.width"), text.rfind("model.width"));
 }
 
+TEST_F(JobFile, SettingsChangeWhatTheFileSays) {
+  ASSERT_OK_AND_ASSIGN(
+      const v1::JobSpec spec,
+      ReadJob({.file = Write(kGood),
+               .settings = {"training.steps=7", "model.mixers[0].delta.heads=4",
+                            "data={recall: {pairs: 1}}", "checkpoint.every_steps=3",
+                            "training.learning_rate.peak=1e-2", "name=b"}}));
+  EXPECT_EQ(spec.training().steps(), 7);
+  EXPECT_EQ(spec.training().batch_size(), 1);
+  EXPECT_EQ(spec.model().mixers(0).delta().heads(), 4);
+  EXPECT_TRUE(spec.data().has_recall());
+  EXPECT_EQ(spec.checkpoint().every_steps(), 3);
+  EXPECT_EQ(spec.training().learning_rate().peak(), 0.01);
+  EXPECT_EQ(spec.name(), "b");
+}
+
+TEST_F(JobFile, WrongSettingsAreNamed) {
+  const std::string path = Write(kGood);
+  const auto set = [&](const std::string& setting) {
+    return ReadJob({.file = path, .settings = {setting}}).status();
+  };
+  for (const char* bad : {"training.steps", "=1", "training..steps=1", "model.mixers[x].delta=1",
+                          "model.mixers[1].delta.heads=1", "name.length=1", "name={"}) {
+    EXPECT_THAT(set(bad), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr(std::string("--set ") + bad)));
+  }
+  const absl::Status unknown = set("training.step=1");
+  EXPECT_THAT(unknown, StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("training.step: unknown field; did you mean steps?")));
+  EXPECT_THAT(std::string(unknown.message()), Not(HasSubstr("line")));
+}
+
+TEST_F(JobFile, APresetTakesThePlaceOfAFile) {
+  ASSERT_OK_AND_ASSIGN(
+      const v1::JobSpec spec,
+      ReadJob({.preset = "deltanet-340m", .settings = {"data={text: {paths: [mine]}}"}}));
+  EXPECT_EQ(spec.name(), "deltanet-340m");
+  EXPECT_EQ(spec.data().text().paths(0), (std::filesystem::current_path() / "mine").string());
+  EXPECT_THAT(ReadJob({.preset = "deltanet-340"}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("deltanet-340m")));
+  EXPECT_THAT(ReadJob({}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one of the two")));
+  EXPECT_THAT(ReadJob({.file = Write(kGood), .preset = "deltanet-340m"}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one of the two")));
+}
+
 TEST_F(JobFile, SaysWhenThereIsNoFile) {
-  EXPECT_THAT(ReadJobFile((directory_.path() / "none.yaml").string()),
+  EXPECT_THAT(ReadJob({(directory_.path() / "none.yaml").string()}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.yaml")));
-  EXPECT_THAT(ReadJobFile(directory_.path().string()),
+  EXPECT_THAT(ReadJob({directory_.path().string()}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("folder")));
-  EXPECT_THAT(ReadJobFile(Write(std::string(2 << 20, '#'))),
+  EXPECT_THAT(ReadJob({Write(std::string(2 << 20, '#'))}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 MiB")));
 }
 

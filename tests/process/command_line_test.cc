@@ -60,6 +60,21 @@ TEST_F(CommandLine, SaysThatASpecIsWrongBeforeStartingAnything) {
                                    HasSubstr("training: is required")));
 }
 
+TEST_F(CommandLine, StartsFromAPreset) {
+  const ProgramResult list = cluster_.RunProgram("weft", {"presets"});
+  EXPECT_EQ(list.exit_code, 0) << list.errors;
+  EXPECT_THAT(list.output, AllOf(StartsWith("NAME"), HasSubstr("deltanet-1.3b-swa")));
+  const ProgramResult show = cluster_.RunProgram("weft", {"presets", "show", "deltanet-340m"});
+  EXPECT_EQ(show.exit_code, 0) << show.errors;
+  EXPECT_THAT(show.output, AllOf(StartsWith("# DeltaNet"), HasSubstr("mlp_width: 2816")));
+  EXPECT_EQ(cluster_.RunProgram("weft", {"presets", "show", "none"}).exit_code, 3);
+  const ProgramResult changed = cluster_.RunProgram(
+      "weft", {"validate", "--preset", "deltanet-340m", "--set", "data={text: {paths: [/mine]}}",
+               "--set", "model.vocab_size=256"});
+  EXPECT_EQ(changed.exit_code, 0) << changed.errors;
+  EXPECT_THAT(changed.output, AllOf(HasSubstr("/mine"), HasSubstr("vocab_size: 256")));
+}
+
 TEST_F(CommandLine, GoesThroughTheLifeOfAJob) {
   ASSERT_OK(cluster_.Start(1));
   const ProgramResult dry = cluster_.Cli({"submit", WriteJob(1'000'000), "--dry-run"});
