@@ -17,9 +17,9 @@ absl::StatusOr<Preset> FindPreset(absl::string_view name) {
     if (preset.name == name) return preset;
     if (absl::StartsWith(preset.name, family)) similar.push_back(preset.name);
   }
-  return absl::NotFoundError(absl::StrCat(
-      "there is no preset ", name, "; ",
-      similar.empty() ? "`weft presets` lists them" : absl::StrJoin(similar, ", ")));
+  return absl::NotFoundError(
+      absl::StrCat("there is no preset ", name, "; ",
+                   similar.empty() ? "`weft presets` lists them" : absl::StrJoin(similar, ", ")));
 }
 
 absl::string_view TitleOf(const Preset& preset) {

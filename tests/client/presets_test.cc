@@ -19,9 +19,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using weft::testing::StatusIs;
 
-std::string NameOf(const Preset& preset) {
-  return absl::StrReplaceAll(preset.name, {{".", "-"}});
-}
+std::string NameOf(const Preset& preset) { return absl::StrReplaceAll(preset.name, {{".", "-"}}); }
 
 class EveryPreset : public ::testing::TestWithParam<Preset> {};
 
@@ -49,8 +47,8 @@ TEST(Presets, AreFoundByName) {
   ASSERT_OK_AND_ASSIGN(const Preset preset, FindPreset("deltanet-1.3b"));
   EXPECT_EQ(preset.name, "deltanet-1.3b");
   EXPECT_THAT(FindPreset("deltanet"),
-              StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("deltanet-1.3b-swa"),
-                                                          Not(HasSubstr("transformer")))));
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("deltanet-1.3b-swa"), Not(HasSubstr("transformer")))));
   EXPECT_THAT(FindPreset("nothing-like-it"),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("weft presets")));
 }

@@ -15,8 +15,8 @@
 // product over those 16 columns (ToOperand): products chain without shared memory.
 #pragma once
 
-#include <cuda_bf16.h>
 #include <cudaTypedefs.h>
+#include <cuda_bf16.h>
 
 #include <cstdint>
 
@@ -59,10 +59,10 @@ __device__ inline void Arrive(uint64_t* barrier) {
 }
 // Arrives, and lets the phase wait for `bytes` more from the copy engine.
 __device__ inline void ArriveExpecting(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   SharedAddress(barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(bytes)
+      : "memory");
 }
 // Waits for the end of the phase with this parity: 0 first, then alternating.
 __device__ inline void AwaitPhase(uint64_t* barrier, uint32_t parity) {
@@ -107,8 +107,8 @@ __device__ inline void PrefetchMap(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// Box of a [batch, tokens, heads, width] tensor, from (column, head, token, batch), to shared memory;
-// what lies outside of the tensor arrives as zero. Counts its bytes on the barrier.
+// Box of a [batch, tokens, heads, width] tensor, from (column, head, token, batch), to shared
+// memory; what lies outside of the tensor arrives as zero. Counts its bytes on the barrier.
 __device__ inline void LoadBox(const CUtensorMap& map, void* to, uint64_t* barrier, int column,
                                int head, int token, int batch) {
   asm volatile(
@@ -129,8 +129,8 @@ __device__ inline void StoreBox(const CUtensorMap& map, const void* from, int co
 // Contiguous bytes, a multiple of 16.
 __device__ inline void LoadBytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          SharedAddress(to)),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(SharedAddress(to)),
       "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(SharedAddress(barrier))
       : "memory");
 }
@@ -238,10 +238,10 @@ __device__ inline void ToOperand(uint32_t (&a)[kCount / 8][4], const float (&d)[
 #define WEFT_D16(i) WEFT_D4(i), WEFT_D4(i + 4), WEFT_D4(i + 8), WEFT_D4(i + 12)
 #define WEFT_D32 WEFT_D16(0), WEFT_D16(16)
 #define WEFT_D64 WEFT_D16(0), WEFT_D16(16), WEFT_D16(32), WEFT_D16(48)
-#define WEFT_R32                                                                             \
+#define WEFT_R32                                                                            \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23," \
   "%24,%25,%26,%27,%28,%29,%30,%31}"
-#define WEFT_R64                                                                             \
+#define WEFT_R64                                                                            \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23," \
   "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,"    \
   "%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"

@@ -102,12 +102,8 @@ class Chunk {
  private:
   template <typename Solver>
   [[nodiscard]] Pair Solve(Solver solver, const Matrix& right) const {
-    const ChunkSystem system{VectorTableFor(BestInstructionSet()),
-                             g_.data(),
-                             rows_,
-                             beta_.data(),
-                             rows_,
-                             right.columns};
+    const ChunkSystem system{
+        VectorTableFor(BestInstructionSet()), g_.data(), rows_, beta_.data(), rows_, right.columns};
     std::vector<float> first(right.values.begin(), right.values.end());
     std::vector<float> second(first.size());
     solver(system, first.data(), second.data());
@@ -177,9 +173,9 @@ TEST(DeltaChunkTest, TheWayThroughWAndUGivesTheSameGradient) {
   ExpectNear(Sum(u, w * s, -1.0), n, "N");
 
   const Matrix d_w = Sum(Matrix(kTokens, 5), d_n * Transposed(s), -1.0);
-  const Matrix d_t = Lower(Sum(d_n * Transposed(RowsTimes(v, in.beta)),
-                               d_w * Transposed(RowsTimes(k, in.beta))),
-                           /*diagonal=*/false);
+  const Matrix d_t =
+      Lower(Sum(d_n * Transposed(RowsTimes(v, in.beta)), d_w * Transposed(RowsTimes(k, in.beta))),
+            /*diagonal=*/false);
   const Matrix through_inverse = Lower(Transposed(t) * d_t * Transposed(t), /*diagonal=*/false);
   const Matrix y = chunk.Gradients(d_n).first;
   ExpectNear(Lower(y * Transposed(n), /*diagonal=*/false), through_inverse, "dLambda");

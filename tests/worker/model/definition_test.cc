@@ -154,8 +154,8 @@ struct PlainDeltaNet {
         };
         const Row query = normed(q[t]);
         const Row key = normed(k[t]);
-        const double beta = Sigmoid(w.Linear(prefix + ".beta", x[t])[h]) *
-                            (mixer.negative_eigenvalues ? 2.0 : 1.0);
+        const double beta =
+            Sigmoid(w.Linear(prefix + ".beta", x[t])[h]) * (mixer.negative_eigenvalues ? 2.0 : 1.0);
         Row o(d);
         for (size_t j = 0; j < d; ++j) {
           double predicted = 0;
@@ -211,7 +211,8 @@ TEST(DeltaMixerTest, EqualsItsDefinition) {
        {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 3, .convolution_taps = 0},
         DeltaMixerConfig{.heads = 1, .convolution_taps = 3, .negative_eigenvalues = true},
         DeltaMixerConfig{.heads = 2, .output_gate = true}}) {
-    ModelConfig config{.vocabulary = kVocabulary, .width = 12, .hidden = 10, .layers = {mixer, mixer}};
+    ModelConfig config{
+        .vocabulary = kVocabulary, .width = 12, .hidden = 10, .layers = {mixer, mixer}};
     ExpectLosses(config, PlainDeltaNet{.mixer = mixer, .layers = 2, .width = 12});
   }
 }

@@ -38,8 +38,7 @@ TEST_P(PresetModel, CanBeBuilt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    All, PresetModel,
-    ::testing::ValuesIn(client::Presets().begin(), client::Presets().end()),
+    All, PresetModel, ::testing::ValuesIn(client::Presets().begin(), client::Presets().end()),
     [](const auto& instance) {
       return absl::StrReplaceAll(instance.param.name, {{"-", "_"}, {".", "_"}});
     });
@@ -49,7 +48,8 @@ TEST(PresetParametersTest, DeltaNetHasThePublishedNumbers) {
   EXPECT_EQ(ParametersOf("deltanet-1.3b"), 1365677056);
 }
 
-// Embedding of half the width, three projections with biases, two norms, an MLP, logits with biases.
+// Embedding of half the width, three projections with biases, two norms, an MLP, logits with
+// biases.
 TEST(PresetParametersTest, SlimHasThePublishedParameters) {
   EXPECT_EQ(ParametersOf("slim-i"), 11940096);    // 11.94 million
   EXPECT_EQ(ParametersOf("slim-ii"), 8866048);    // 8.87
