@@ -8,6 +8,8 @@
 #include <iterator>
 #include <string>
 
+#include "common/metrics/process_usage.h"
+
 namespace weft {
 namespace {
 
@@ -22,6 +24,9 @@ constexpr Metric kOpenFiles = {.name = "process_open_fds", .help = "Open file de
 constexpr Metric kMaxFiles = {.name = "process_max_fds",
                               .help = "How many file descriptors may be open."};
 
+constexpr Metric kStartTime = {.name = "process_start_time_seconds",
+                               .help = "When the process began, since the Unix epoch."};
+
 double Seconds(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
@@ -34,6 +39,9 @@ void ProcessMetrics::Measure() {
     const double seconds = Seconds(usage.ru_utime) + Seconds(usage.ru_stime);
     if (seconds >= counted_seconds_) sink_.Add(kProcessorSeconds, {}, seconds - counted_seconds_);
     counted_seconds_ = seconds;
+  }
+  if (const auto own = ReadProcessUsage(getpid()); own.has_value()) {
+    sink_.Set(kStartTime, {}, own->start_seconds);
   }
   double virtual_pages = 0;
   double resident_pages = 0;

@@ -56,7 +56,6 @@ void JobBoard::Begin(const Driver& driver, const std::map<JobId, StepHistory::Su
   }
   metrics_.Begin(driver.state(), loop_.clock().Now());
   process_.Measure();
-  sink_.Set(kLoopLag, {}, 0);
   sink_.Set(kPendingEvents, {}, 0);
   tick_due_ = loop_.clock().Now() + kTick;
   timer_ = loop_.RunAt(tick_due_, [this] { Tick(); });
@@ -69,7 +68,7 @@ void JobBoard::End() {
 
 void JobBoard::Tick() {
   const absl::Time now = loop_.clock().Now();
-  sink_.Set(kLoopLag, {}, std::max(0.0, absl::ToDoubleSeconds(now - tick_due_)));
+  sink_.Observe(kLoopLag, {}, std::max(0.0, absl::ToDoubleSeconds(now - tick_due_)));
   sink_.Set(kPendingEvents, {}, static_cast<double>(driver_->pending()));
   metrics_.Tick(driver_->state(), now);
   process_.Measure();
@@ -138,8 +137,9 @@ void JobBoard::OnSteppedDown(const absl::Status& why) {
 void JobBoard::AddSteps(const Job& job, Generation generation, std::vector<v1::StepReport> steps) {
   if (generation != job.generation || steps.empty()) return;
   Progress& progress = progress_[job.id];
+  const absl::Time now = loop_.clock().Now();
   for (const v1::StepReport& step : steps) {
-    metrics_.OnStep(job, step, /*repeated=*/step.step() <= progress.summary.furthest);
+    metrics_.OnStep(job, step, /*repeated=*/step.step() <= progress.summary.furthest, now);
     progress.summary.Add(step);
     progress.recent_seconds = progress.recent_seconds == 0
                                   ? step.seconds()

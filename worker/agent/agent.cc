@@ -74,6 +74,7 @@ Agent::Agent(AgentOptions options, MetricsSink& metrics)
     : options_(std::move(options)),
       metrics_(metrics),
       process_metrics_(metrics),
+      rank_metrics_(metrics, options_.devices),
       core_(options_.policy),
       steps_(kKeptSteps) {}
 
@@ -82,6 +83,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(AgentOptions options, Metric
   WEFT_RETURN_IF_ERROR(agent->Prepare());
   WEFT_RETURN_IF_ERROR(agent->MakeParts());
   Agent* self = agent.get();
+  metrics.Set(kWorkerFacts, {agent->options_.name}, 1);
   self->loop_->Post([self] {
     self->link_->Open();
     self->Measure();
@@ -156,6 +158,9 @@ void Agent::MakeProcessParts(const std::vector<std::string>& environment) {
   callbacks.on_event = [this](AgentEvent event) { Feed(std::move(event)); };
   callbacks.on_step = [this](const MemberKey& key, const v1::StepReport& step) {
     OnStep(key, step);
+  };
+  callbacks.on_rank_step = [this](const MemberKey& key, int rank, const v1::RankStep& step) {
+    rank_metrics_.OnStep(key, rank, step);
   };
   callbacks.on_output = [this](const MemberKey& key, int rank, OutputStream stream,
                                absl::string_view text) {
@@ -262,7 +267,7 @@ void Agent::Perform(const AgentAction& action) {
     void operator()(const AskToSave& concrete) const { agent.members_->Do(concrete); }
     void operator()(const AbortExchange& concrete) const { agent.members_->Do(concrete); }
     void operator()(const KillMember& concrete) const { agent.members_->Do(concrete); }
-    void operator()(const ReleaseMember& concrete) const { agent.members_->Do(concrete); }
+    void operator()(const ReleaseMember& concrete) const { agent.Do(concrete); }
     void operator()(const RunDaemon& concrete) const { agent.members_->Do(concrete); }
     void operator()(const RefuseDaemon& concrete) const {
       agent.daemons_->Refuse(concrete.request, concrete.why);
@@ -283,6 +288,11 @@ void Agent::Do(const SpawnMember& action) {
            {"workers", action.order.members}});
   starting_[key] = Starting{loop_->clock().Now(), action.order.has_relays()};
   members_->Do(action);
+}
+
+void Agent::Do(const ReleaseMember& action) {
+  members_->Do(action);
+  rank_metrics_.End(action.key);
 }
 
 void Agent::Do(const SendReport& action) {
@@ -438,7 +448,9 @@ void Agent::SweepSpool() {
 
 void Agent::Measure() {
   const absl::Time now = loop_->clock().Now();
-  metrics_.Set(kRanksRunning, {}, members_->running_ranks());
+  const auto ranks = members_->running_ranks();
+  metrics_.Set(kRanksRunning, {}, static_cast<double>(ranks.size()));
+  rank_metrics_.Measure(ranks, now);
   metrics_.Set(kMembersRunning, {}, static_cast<double>(core_.Running().size()));
   if (link_->last_heartbeat() != absl::InfinitePast()) {
     metrics_.Set(kLinkHeartbeatAge, {}, absl::ToDoubleSeconds(now - link_->last_heartbeat()));

@@ -29,6 +29,7 @@
 #include "worker/agent/log_spool.h"
 #include "worker/agent/member_processes.h"
 #include "worker/agent/output_log.h"
+#include "worker/agent/rank_metrics.h"
 #include "worker/agent/relay_daemons.h"
 #include "worker/agent/sampler_processes.h"
 #include "worker/agent/step_buffer.h"
@@ -89,6 +90,7 @@ class Agent {
   void Feed(AgentEvent event);
   void Perform(const AgentAction& action);
   void Do(const SpawnMember& action);
+  void Do(const ReleaseMember& action);
   void Do(const SendReport& action);
   void Do(const SendHeartbeat& action);
   void Do(const Quit& action);
@@ -113,6 +115,7 @@ class Agent {
   const AgentOptions options_;
   MetricsSink& metrics_;
   ProcessMetrics process_metrics_;  // the loop's
+  RankMetrics rank_metrics_;        // the loop's
   std::string peer_address_;
   absl::StatusOr<RelayPrograms> relay_programs_ = absl::UnavailableError("not looked for");
 

@@ -57,10 +57,18 @@ MemberProcesses::Live* MemberProcesses::Find(const MemberKey& key) {
   return found == live_.end() ? nullptr : &found->second;
 }
 
-int MemberProcesses::running_ranks() const {
-  size_t count = 0;
-  for (const auto& [key, live] : live_) count += live.ranks.size();
-  return static_cast<int>(count);
+std::vector<MemberProcesses::RankProcess> MemberProcesses::running_ranks() const {
+  std::vector<RankProcess> running;
+  for (const auto& [key, live] : live_) {
+    for (const v1::GangMember& member : live.order.members()) {
+      for (const v1::GangRank& rank : member.ranks()) {
+        const auto child = live.ranks.find(rank.rank());
+        if (child == live.ranks.end()) continue;
+        running.push_back({rank.device_index(), supervisor_.PidOf(child->second)});
+      }
+    }
+  }
+  return running;
 }
 
 // --- start --------------------------------------------------------------------------------------
@@ -219,6 +227,8 @@ void MemberProcesses::OnRankMessage(const MemberKey& key, int rank,
           RankAdvanced{key, rank, ToPhase(message.phase().phase()), message.phase().step()});
     case v1::RankToAgent::kStep:
       return callbacks_.on_step(key, message.step());
+    case v1::RankToAgent::kRankStep:
+      return callbacks_.on_rank_step(key, rank, message.rank_step());
     case v1::RankToAgent::kCheckpoint:
       message.mutable_checkpoint()->set_generation(key.generation.value());
       return callbacks_.on_event(CheckpointWritten{key, message.checkpoint().SerializeAsString()});

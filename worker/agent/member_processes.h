@@ -45,6 +45,7 @@ class MemberProcesses {
     std::function<void(AgentEvent)> on_event;
     // From a rank, in order: what is no event of the core.
     std::function<void(const MemberKey&, const v1::StepReport&)> on_step;
+    std::function<void(const MemberKey&, int rank, const v1::RankStep&)> on_rank_step;
     // On the supervisor's thread. `rank` is -1 for the relays.
     std::function<void(const MemberKey&, int rank, OutputStream, absl::string_view)> on_output;
     std::function<void(const MemberKey&, int rank)> on_output_end;
@@ -60,8 +61,12 @@ class MemberProcesses {
   void Do(const ReleaseMember& action);
   void Do(const RunDaemon& action);
 
-  // Ranks whose processes live.
-  [[nodiscard]] int running_ranks() const;
+  // A rank whose process lives.
+  struct RankProcess {
+    int device_index = 0;
+    pid_t pid = 0;
+  };
+  [[nodiscard]] std::vector<RankProcess> running_ranks() const;
 
  private:
   struct Live {

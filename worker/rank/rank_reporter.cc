@@ -92,6 +92,11 @@ void RankReporter::OnStep(const StepSummary& summary) {
   const StepResult& result = summary.result;
   step_ = result.step;
   link_.SendPhase(phase_, step_);
+  const v1::TimeByCause time = TimesOf(summary.time);
+  v1::RankToAgent own;
+  own.mutable_rank_step()->set_step(step_);
+  *own.mutable_rank_step()->mutable_time() = time;
+  link_.Send(own);
   if (!is_lead()) return;
   Print(StepLine(summary, place_.total_steps));
   v1::RankToAgent message;
@@ -102,7 +107,7 @@ void RankReporter::OnStep(const StepSummary& summary) {
   report.set_learning_rate(result.learning_rate);
   report.set_tokens(summary.tokens);
   report.set_seconds(absl::ToDoubleSeconds(summary.time.Total()));
-  *report.mutable_time() = TimesOf(summary.time);
+  *report.mutable_time() = time;
   report.set_skipped(result.skipped);
   if (summary.validation_loss) report.set_validation_loss(*summary.validation_loss);
   SetTime(clock_.Now(), *report.mutable_end_time());

@@ -2,9 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <map>
 #include <string>
+
+#include "absl/time/clock.h"
+#include "common/metrics/process_usage.h"
 
 namespace weft {
 namespace {
@@ -41,6 +45,14 @@ TEST(ProcessMetricsTest, TellsOfThisProcess) {
             sink.values["process_resident_memory_bytes"]);
   EXPECT_GE(sink.values["process_open_fds"], 3);
   EXPECT_GE(sink.values["process_max_fds"], sink.values["process_open_fds"]);
+  const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+  EXPECT_LE(sink.values["process_start_time_seconds"], now + 1) << "the clock ticks in 10 ms";
+  EXPECT_GT(sink.values["process_start_time_seconds"], now - 600);
+}
+
+TEST(ProcessUsageTest, OfAProcessThatIsNotThereIsNothing) {
+  EXPECT_TRUE(ReadProcessUsage(getpid()).has_value());
+  EXPECT_FALSE(ReadProcessUsage(0).has_value());
 }
 
 }  // namespace

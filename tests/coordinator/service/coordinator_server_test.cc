@@ -61,24 +61,42 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
   const std::string text = Http("/metrics");
   for (const char* name : {
            "weft_build_info{program=\"weft-coordinator\",version=\"0.1.0-test\"} 1",
-           "weft_queue_wait_seconds_count 1",
+           "weft_queue_wait_seconds_count{queue=\"default\"} 1",
            "weft_submissions_total{result=\"accepted\"} 1",
            "weft_decide_seconds_bucket",
            "weft_commit_seconds_bucket{result=\"OK\"",
-           "weft_loop_lag_seconds ",
+           "weft_loop_lag_seconds_bucket",
+           "process_start_time_seconds ",
            "process_resident_memory_bytes ",
            "weft_workers{state=\"READY\"}",
            "weft_jobs{state=\"QUEUED\",queue=\"default\"}",
-           "weft_job_loss{job=\"demo-1\"} 0.3125",
-           "weft_job_validation_loss{job=\"demo-1\"} 0.3",
-           "weft_job_step{job=\"demo-1\"} 16",
-           "weft_job_tokens_total{job=\"demo-1\"} 1408",
-           "weft_job_step_seconds_count{job=\"demo-1\"} 22",
-           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"compute\"} 5",
-           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"exchange\"} 5",
-           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"redo\"} 1",
-           "weft_job_time_seconds_total{job=\"demo-1\",cause=\"wait\"}",
-           "weft_checkpoint_last_success_timestamp_seconds{job=\"demo-1\"}",
+           "weft_job_loss{job_name=\"demo-1\"} 0.3125",
+           "weft_job_validation_loss{job_name=\"demo-1\"} 0.3",
+           "weft_job_step{job_name=\"demo-1\"} 16",
+           "weft_job_tokens_total{job_name=\"demo-1\"} 1408",
+           "weft_job_step_seconds_count{job_name=\"demo-1\"} 22",
+           "weft_job_time_seconds_total{job_name=\"demo-1\",cause=\"compute\"} 5",
+           "weft_job_time_seconds_total{job_name=\"demo-1\",cause=\"exchange\"} 5",
+           "weft_job_time_seconds_total{job_name=\"demo-1\",cause=\"redo\"} 1",
+           "weft_job_time_seconds_total{job_name=\"demo-1\",cause=\"wait\"}",
+           "weft_checkpoint_last_success_timestamp_seconds{job_name=\"demo-1\"}",
+           "weft_slots{device_kind=\"cpu\",state=\"free\"}",
+           "weft_slots{device_kind=\"cpu\",state=\"used\"}",
+           "weft_queue_oldest_wait_seconds{queue=\"default\"} 0",
+           "weft_queue_held_workers{queue=\"default\"}",
+           "weft_job_info{job_name=\"demo-1\",queue=\"default\"} 1",
+           "weft_job_state{job_name=\"demo-1\",state=\"RUNNING\"} 1",
+           "weft_job_planned_steps{job_name=\"demo-1\"}",
+           "weft_job_gradient_norm{job_name=\"demo-1\"} 2.5",
+           "weft_job_learning_rate{job_name=\"demo-1\"} 0.125",
+           "weft_job_last_step_timestamp_seconds{job_name=\"demo-1\"}",
+           "weft_job_skipped_steps_total{job_name=\"demo-1\"} 1",
+           "weft_job_generation{job_name=\"demo-1\"} 1",
+           "weft_job_workers{job_name=\"demo-1\"} 1",
+           "weft_job_recoveries_total{job_name=\"demo-1\",cause=\"host_lost\"} 0",
+           "weft_job_checkpoints_total{job_name=\"demo-1\"} 1",
+           "weft_job_checkpoint_step{job_name=\"demo-1\"} 20",
+           "weft_job_checkpoint_bytes{job_name=\"demo-1\"}",
            "weft_rpc_seconds_count{method=\"weft.v1.JobService/CreateJob\",code=\"OK\"} 1",
        }) {
     EXPECT_THAT(text, HasSubstr(name));
@@ -86,7 +104,7 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
   Finish(*worker, start, v1::MemberExit::OUTCOME_FAILED);
   ASSERT_OK(Cancel(start.job()));
   ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_CANCELLED));
-  EXPECT_THAT(Http("/metrics"), AllOf(Not(HasSubstr("job=\"demo-1\"")),
+  EXPECT_THAT(Http("/metrics"), AllOf(Not(HasSubstr("=\"demo-1\"")),
                                       HasSubstr("weft_recoveries_total{cause=\"rank_failed\"} 1")));
 }
 

@@ -81,7 +81,10 @@ void FakeWorker::SendSteps(const v1::StartMember& start, int64_t first, int64_t 
     v1::StepReport& step = *message.mutable_steps()->add_steps();
     step.set_step(i);
     step.set_loss(5.0 / static_cast<double>(i));
+    step.set_gradient_norm(2.5);
+    step.set_learning_rate(0.125);
     step.set_tokens(64);
+    step.set_skipped(i == 3);
     step.set_seconds(0.5);
     step.mutable_time()->set_compute(0.25);
     step.mutable_time()->set_exchange(0.25);

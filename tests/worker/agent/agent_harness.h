@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/check.h"
+#include "common/metrics/prometheus_metrics.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/worker/agent/fakes/fake_coordinator.h"
 #include "worker/agent/agent.h"
@@ -125,7 +126,7 @@ class AgentHarness : public ::testing::Test {
   }
 
   testing::TempDir home_;
-  NullMetrics metrics_;
+  PrometheusMetrics metrics_;
   FakeCoordinator coordinator_;
 };
 

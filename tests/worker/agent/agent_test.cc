@@ -17,6 +17,7 @@
 namespace weft::worker {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::Each;
 using ::testing::HasSubstr;
@@ -39,6 +40,9 @@ class AgentTest : public AgentHarness {
       }
     }
     return 0;
+  }
+  [[nodiscard]] bool AwaitMetrics(const std::function<bool(const std::string&)>& condition) {
+    return weft::testing::Await([&] { return condition(metrics_.Text()); }, absl::Seconds(30));
   }
 };
 
@@ -76,6 +80,33 @@ TEST_F(AgentTest, RunsAJobAndTellsStepsCheckpointLogAndEnd) {
   EXPECT_EQ(messages[static_cast<size_t>(checkpoint)].checkpoint().checkpoint().generation(), 1);
   ASSERT_TRUE(coordinator_.AwaitLog(JobOf("train-1"), 2));
   EXPECT_THAT(coordinator_.log(JobOf("train-1")), Contains("rank 1 of 2 of generation 1"));
+}
+
+TEST_F(AgentTest, MeasuresItsRanksAndDevicesAndForgetsThemWithTheMember) {
+  const auto agent = StartAgent();
+  ASSERT_TRUE(AwaitConnected());
+  coordinator_.Send(kWorker, StartOrder("hang-1", 1, 1000, 2));
+  EXPECT_TRUE(AwaitMetrics([](const std::string& text) {
+    return absl::StrContains(text, "weft_rank_step{job_name=\"hang-1\",rank=\"0\"} 2\n") &&
+           absl::StrContains(text, "weft_rank_step{job_name=\"hang-1\",rank=\"1\"} 2\n") &&
+           absl::StrContains(text, "weft_worker_ranks 2\n") &&
+           !absl::StrContains(text, "weft_device_memory_used_bytes{device=\"1\",kind=\"cpu\"} 0\n") &&
+           absl::StrContains(text, "weft_device_utilization_ratio{device=\"1\",kind=\"cpu\"}");
+  })) << metrics_.Text();
+  EXPECT_THAT(
+      metrics_.Text(),
+      AllOf(HasSubstr("weft_worker_info{worker=\"a\"} 1\n"),
+            HasSubstr("weft_rank_steps_total{job_name=\"hang-1\",rank=\"1\"} 2\n"),
+            HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"1\",cause="
+                      "\"compute\"} 0.5\n"),
+            HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"0\",cause="
+                      "\"exchange\"} 1\n"),
+            HasSubstr("weft_device_memory_bytes{device=\"0\",kind=\"cpu\"}")));
+  coordinator_.Send(kWorker, StopOrder("hang-1", 1, v1::StopMember::MODE_KILL));
+  ASSERT_TRUE(AwaitExit("hang-1", 1, v1::MemberExit::OUTCOME_KILLED));
+  EXPECT_TRUE(AwaitMetrics(
+      [](const std::string& text) { return !absl::StrContains(text, "job_name=\"hang-1\""); }))
+      << metrics_.Text();
 }
 
 TEST_F(AgentTest, AnExitComesAgainUntilItIsAcknowledgedAlsoOverANewConnection) {

@@ -79,6 +79,11 @@ class FakeRank {
 
   void ReportStep(int64_t step) {
     SendPhase(v1::MemberStatus::PHASE_TRAINING, step);
+    v1::RankToAgent own;
+    own.mutable_rank_step()->set_step(step);
+    own.mutable_rank_step()->mutable_time()->set_compute(0.25);
+    own.mutable_rank_step()->mutable_time()->set_exchange(0.5);
+    Send(own);
     if (assignment_.rank() != 0) return;
     v1::RankToAgent message;
     message.mutable_step()->set_step(step);
