@@ -12,7 +12,7 @@ run_packages=(
   openmpi-bin libopenmpi-dev)
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format-14 clang-tidy-14 clang-14 curl sqlite3 procps
-  binutils python3)
+  binutils python3 python3-yaml prometheus)
 
 packages=("${run_packages[@]}")
 case "${1:-run}" in
