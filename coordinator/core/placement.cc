@@ -11,6 +11,16 @@ int32_t SlotsOn(const Job& job, const Worker& worker) {
   return job.request.slots_per_worker == 0 ? worker.offer.slots : job.request.slots_per_worker;
 }
 
+// From so many failures without a checkpoint between, doubtful workers are left out.
+constexpr int32_t kFailuresUntilAvoided = 2;
+
+// Whether the job's last generation failed because of its member on this worker.
+bool FailedOn(const Job& job, const Worker& worker) {
+  const GangMember* const member = job.FindMember(worker.name);
+  return member != nullptr && (member->outcome == MemberOutcome::kRankFailed ||
+                               member->outcome == MemberOutcome::kHostLost);
+}
+
 // The class that can give most: free workers first, then existing ones, then the first by name.
 std::string BestClass(const Supply& supply, const Reserved& reserved) {
   std::string best;
@@ -50,12 +60,16 @@ Supply SupplyFor(const ClusterState& state, const Job& job) {
     }
     ++offered.existing;
     // A worker that still has a rank of this very job left over cannot take the next generation.
-    if (worker.FreeSlots() >= slots) offered.free.push_back(&worker);
+    if (worker.FreeSlots() < slots) continue;
+    offered.free.push_back(&worker);
+    if (FailedOn(job, worker)) ++offered.doubtful;
   }
   for (auto& [name, offered] : supply) {
-    std::stable_sort(
-        offered.free.begin(), offered.free.end(),
-        [](const Worker* a, const Worker* b) { return a->FreeSlots() < b->FreeSlots(); });
+    std::stable_sort(offered.free.begin(), offered.free.end(),
+                     [&job](const Worker* a, const Worker* b) {
+                       return std::pair(FailedOn(job, *a), a->FreeSlots()) <
+                              std::pair(FailedOn(job, *b), b->FreeSlots());
+                     });
   }
   return supply;
 }
@@ -81,7 +95,12 @@ GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& rese
   if (best == supply.end()) return choice;
   const std::vector<const Worker*>& free = best->second.free;
   const int32_t most = std::min(job.request.max_workers, allowance);
-  const int32_t size = std::min(static_cast<int32_t>(free.size()), most);
+  auto usable = static_cast<int32_t>(free.size());
+  const int32_t trusted = usable - best->second.doubtful;
+  if (job.counters.failures_without_progress >= kFailuresUntilAvoided && trusted >= least) {
+    usable = trusted;
+  }
+  const int32_t size = std::min(usable, most);
   if (size < least) return choice;
   if (gathering && size < most) {
     choice.fit = Fit::kGathering;

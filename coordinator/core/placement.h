@@ -21,7 +21,10 @@ namespace weft::coordinator {
 // Workers of one device class that could take a member of a job.
 struct ClassSupply {
   std::string device_kind;
-  std::vector<const Worker*> free;  // enough free slots now; fewest free slots first, then by name
+  // Enough free slots now; those on which the job's last generation failed come last, then fewest
+  // free slots first, then by name.
+  std::vector<const Worker*> free;
+  int32_t doubtful = 0;             // of `free`, those on which it failed
   int32_t existing = 0;             // connected and not draining, free or not
   int32_t draining = 0;             // connected, would fit, but being drained
 };

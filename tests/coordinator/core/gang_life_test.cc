@@ -118,6 +118,36 @@ TEST_F(GangLife, TheBackOffDoublesAndACheckpointResetsIt) {
   EXPECT_EQ(fail(), absl::Seconds(1));
 }
 
+TEST_F(GangLife, AWorkerOnWhichTheJobFailedIsTakenLast) {
+  const JobId job = cluster_.Submit(CpuJob("job", 2));
+  ASSERT_THAT(cluster_.GangOf(job), ElementsAre("a", "b"));
+  cluster_.BeatGang(job);
+  cluster_.Exit(job, "a", MemberOutcome::kRankFailed);
+  cluster_.Exit(job, "b", MemberOutcome::kStopped);
+  cluster_.Pass(absl::Seconds(1));
+  EXPECT_THAT(cluster_.GangOf(job), ElementsAre("b", "c"));
+}
+
+TEST_F(GangLife, AWorkerOnWhichTheJobFailsAgainIsLeftOutWhileThereAreEnoughOthers) {
+  JobRequest request = CpuJob("job", 1, 3);
+  request.max_retries = 10;
+  const JobId job = cluster_.Submit(request);
+  const auto fail_on = [&](const WorkerName& worker) {
+    cluster_.BeatGang(job);
+    cluster_.Exit(job, worker, MemberOutcome::kRankFailed);
+    cluster_.ExitGang(job, MemberOutcome::kStopped);
+    const absl::Duration wait = *cluster_.Why(job).next_attempt - cluster_.now;
+    cluster_.Pass(wait);
+  };
+  fail_on("b");
+  EXPECT_THAT(cluster_.GangOf(job), ElementsAre("a", "b", "c")) << "once may be bad luck";
+  fail_on("b");
+  EXPECT_THAT(cluster_.GangOf(job), ElementsAre("a", "c"));
+  ASSERT_OK(cluster_.Publish(job, 10));
+  fail_on("a");
+  EXPECT_THAT(cluster_.GangOf(job), ElementsAre("a", "b", "c")) << "a checkpoint forgives";
+}
+
 TEST_F(GangLife, MaxRetriesBoundsTheJobsOwnFailures) {
   JobRequest request = CpuJob("job");
   request.max_retries = 1;
