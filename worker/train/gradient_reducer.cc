@@ -90,7 +90,7 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   Tensor exponents = exponents_.Part(0, {kernels::FixedPointBlocks(bucket.count)});
   WEFT_RETURN_IF_ERROR(LocalExponents(bucket, exponents));
   WEFT_RETURN_IF_ERROR(
-      exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + options_.timeout));
+      exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + timeout_));
 
   const int bits = kernels::FixedPointBits(options_.shards);
   Tensor sum = sum_.Part(0, {bucket.count});
@@ -100,7 +100,7 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
                                               exponents, bits, sum));
   }
   WEFT_RETURN_IF_ERROR(stream_->Synchronize());
-  WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + options_.timeout));
+  WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + timeout_));
   Tensor mean = mean_.Part(bucket.first, {bucket.count});
   WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean));
   return stream_->Synchronize();

@@ -36,7 +36,7 @@ class GradientReducer {
     // Bounds how much is exchanged at once; rounded up to whole fixed-point blocks. 1 MiB of
     // elements: large enough that the cost of a call does not show.
     int64_t bucket_elements = int64_t{1} << 20;
-    // How long one exchange may take; it includes waiting for ranks that are still computing.
+    // See set_timeout.
     absl::Duration timeout = absl::Minutes(5);
   };
 
@@ -52,6 +52,9 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
+  // How long one exchange may take; it includes waiting for ranks that are still computing. Between
+  // steps only.
+  void set_timeout(absl::Duration timeout) { timeout_ = timeout; }
   // Begins a step: all shard gradients become zero.
   absl::Status Begin(kernels::Stream& stream);
   // The flat gradient block of local shard i.
@@ -73,7 +76,7 @@ class GradientReducer {
 
   GradientReducer(Exchange& exchange, ExchangeThread& thread, const Clock& clock,
                   const Options& options)
-      : exchange_(exchange), thread_(thread), clock_(clock), options_(options) {}
+      : exchange_(exchange), thread_(thread), clock_(clock), options_(options), timeout_(options.timeout) {}
   absl::Status Allocate(kernels::Device& device);
   // On the exchange thread, with its own stream and buffers.
   absl::Status ReduceBucket(const Bucket& bucket);
@@ -83,6 +86,7 @@ class GradientReducer {
   ExchangeThread& thread_;
   const Clock& clock_;
   const Options options_;
+  absl::Duration timeout_;
   std::vector<kernels::Tensor> shard_gradients_;
   kernels::Tensor mean_;
   std::vector<Bucket> buckets_;  // last elements first: the order in which they become ready

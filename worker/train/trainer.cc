@@ -214,10 +214,14 @@ absl::StatusOr<double> Trainer::SumOfLosses() {
 }
 
 void Trainer::PostValues() {
-  exchange_thread_.Post([this] {
-    return values_->Share(place_.exchange, *exchange_stream_,
-                          place_.clock.Now() + place_.exchange_timeout);
+  exchange_thread_.Post([this, timeout = exchange_timeout_] {
+    return values_->Share(place_.exchange, *exchange_stream_, place_.clock.Now() + timeout);
   });
+}
+
+void Trainer::set_exchange_timeout(absl::Duration timeout) {
+  exchange_timeout_ = timeout;
+  reducer_->set_timeout(timeout);
 }
 
 absl::StatusOr<std::vector<double>> Trainer::ShareWithRanks(double value) {

@@ -35,7 +35,7 @@ struct RankPlace {
   int ranks = 1;
   TimeLedger& time;
   const Clock& clock;
-  absl::Duration exchange_timeout = absl::Minutes(5);
+  absl::Duration exchange_timeout = absl::Minutes(5);  // at first; see set_exchange_timeout
 };
 
 struct StepResult {
@@ -55,6 +55,8 @@ class Trainer {
                                                          const SampleSource& data,
                                                          const RankPlace& place);
 
+  // How long each exchange may take from now on, waiting for slower ranks included.
+  void set_exchange_timeout(absl::Duration timeout);
   // One optimizer update. `wants_stop` is told to all ranks. An error is final: the ranks no longer
   // agree, and the trainer is of no more use.
   absl::StatusOr<StepResult> RunStep(bool wants_stop);
@@ -101,6 +103,7 @@ class Trainer {
   std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread
   ExchangeThread exchange_thread_;
   std::unique_ptr<GradientReducer> reducer_;
+  absl::Duration exchange_timeout_ = place_.exchange_timeout;
   int64_t step_ = 0;
 };
 

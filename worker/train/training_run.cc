@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "common/file/sha256.h"
 #include "worker/checkpoint/training_checkpoint.h"
+#include "worker/train/exchange_patience.h"
 #include "worker/train/trainer_checkpoint.h"
 
 namespace weft::worker {
@@ -27,7 +28,10 @@ double Abbreviate(absl::string_view sha256) {
 class Run {
  public:
   Run(const TrainConfig& config, const RunContext& context)
-      : config_(config), context_(context), time_(context.clock, TimeCause::kRestore) {}
+      : config_(config),
+        context_(context),
+        time_(context.clock, TimeCause::kRestore),
+        patience_(context.exchange_timeout) {}
 
   absl::StatusOr<RunOutcome> Execute() {
     WEFT_RETURN_IF_ERROR(Start());
@@ -84,19 +88,24 @@ class Run {
 
   // True when the run stops after this step.
   absl::StatusOr<bool> Step() {
+    trainer_->set_exchange_timeout(patience_.next());
     WEFT_ASSIGN_OR_RETURN(const StepResult result,
                           trainer_->RunStep(context_.save_and_stop.load()));
+    trainer_->set_exchange_timeout(patience_.untimed());
     const bool is_last = result.step == config_.steps;
+    const bool evaluates = is_last || IsDue(result.step, config_.evaluation.every_steps);
+    const bool ends = is_last || result.stop_requested;
+    const bool saves = ends || IsDue(result.step, config_.checkpoint.every_steps);
     StepSummary summary{.result = result, .tokens = config_.batch.tokens()};
-    if (is_last || IsDue(result.step, config_.evaluation.every_steps)) {
+    if (evaluates) {
       WEFT_ASSIGN_OR_RETURN(summary.validation_loss, trainer_->Evaluate());
     }
-    if (is_last || result.stop_requested || IsDue(result.step, config_.checkpoint.every_steps)) {
-      const bool ends = is_last || result.stop_requested;
+    if (saves) {
       if (ends) context_.observer.OnPhase(RunPhase::kSaving, result.step);
       WEFT_RETURN_IF_ERROR(Save());
     }
     summary.time = time_.Take();
+    patience_.OnStep(summary.time.Total(), evaluates || saves);
     context_.observer.OnStep(summary);
     return result.stop_requested;
   }
@@ -155,6 +164,7 @@ class Run {
   const TrainConfig& config_;
   const RunContext& context_;
   TimeLedger time_;
+  ExchangePatience patience_;
   std::unique_ptr<Trainer> trainer_;
   int64_t saved_step_ = 0;  // there is nothing to save before the first step
   std::string weights_sha256_;

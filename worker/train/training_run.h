@@ -60,6 +60,8 @@ struct RunContext {
   // Another thread sets it: after the present step all ranks save a checkpoint and end.
   const std::atomic<bool>& save_and_stop;
   std::string spec;  // the job's specification as text, for the checkpoints
+  // How long ranks wait for each other while it is not known how long steps take, and behind
+  // evaluations and checkpoints; otherwise ExchangePatience decides.
   absl::Duration exchange_timeout = absl::Minutes(5);
 };
 

@@ -10,6 +10,7 @@
 #include "kernels/ops/register.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/in_process_exchange.h"
+#include "worker/train/exchange_patience.h"
 #include "worker/train/exchange_thread.h"
 #include "worker/train/shard_plan.h"
 #include "worker/train/shared_values.h"
@@ -37,6 +38,29 @@ TEST(ShardPlanTest, EveryShardBelongsToOneRankAndNoRankIsIdle) {
       EXPECT_EQ(next, shards);
     }
   }
+}
+
+TEST(ExchangePatienceTest, IsTenTimesTheSlowestStepAndNeverLessThanHalfAMinute) {
+  ExchangePatience patience(absl::Minutes(5));
+  EXPECT_EQ(patience.next(), absl::Minutes(5));
+  patience.OnStep(absl::Minutes(3), false);  // the first one: data were opened, a checkpoint read
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(patience.next(), absl::Minutes(5));
+    patience.OnStep(absl::Milliseconds(10), false);
+  }
+  EXPECT_EQ(patience.next(), absl::Seconds(30));
+  patience.OnStep(absl::Seconds(45), false);
+  EXPECT_EQ(patience.next(), absl::Seconds(450)) << "slow steps get more than is usual";
+}
+
+TEST(ExchangePatienceTest, BehindACheckpointOrAnEvaluationNothingIsConcluded) {
+  ExchangePatience patience(absl::Minutes(5));
+  for (int i = 0; i < 4; ++i) patience.OnStep(absl::Seconds(1), false);
+  ASSERT_EQ(patience.next(), absl::Seconds(30));
+  patience.OnStep(absl::Minutes(2), true);  // it saves
+  EXPECT_EQ(patience.next(), absl::Minutes(5));
+  patience.OnStep(absl::Minutes(2), false);  // the others have waited for it
+  EXPECT_EQ(patience.next(), absl::Seconds(30));
 }
 
 TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "absl/time/clock.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/worker/train/gang_fixture.h"
 #include "worker/comm/faulty_exchange.h"
@@ -27,6 +28,28 @@ std::string HashOf(const std::vector<RankRecord>& records) {
   }
   return records[0].outcome->weights_sha256;
 }
+
+// Writes down how long each exchange might have taken, in whole seconds.
+class PatienceRecorder final : public Exchange {
+ public:
+  PatienceRecorder(std::unique_ptr<Exchange> exchange, std::vector<int64_t>* seconds)
+      : exchange_(std::move(exchange)), seconds_(*seconds) {}
+  absl::Status Prepare(const Membership& membership, absl::Time deadline) override {
+    return exchange_->Prepare(membership, deadline);
+  }
+  absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) override {
+    seconds_.push_back(static_cast<int64_t>(std::ceil(absl::ToDoubleSeconds(deadline - absl::Now()))));
+    return exchange_->Reduce(bucket, op, deadline);
+  }
+  absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) override {
+    return exchange_->Broadcast(tensor, root, deadline);
+  }
+  void Abort(const absl::Status& why) override { exchange_->Abort(why); }
+
+ private:
+  std::unique_ptr<Exchange> exchange_;
+  std::vector<int64_t>& seconds_;
+};
 
 std::vector<RankRecord> Train(const TrainConfig& config, GangOptions options) {
   const TempDir folder;
@@ -181,6 +204,27 @@ TEST(TrainingRunTest, ALostRankEndsTheGangAndTheNextGenerationEndsWithTheSameWei
       RunGang(config, {.ranks = 2, .checkpoint_root = folder.path(), .generation = 2});
   EXPECT_EQ(second[0].steps.front().result.step, 4);  // redone from the checkpoint of step 3
   EXPECT_EQ(HashOf(second), hash);
+}
+
+TEST(TrainingRunTest, RanksWaitForEachOtherAsLongAsTheirStepsSuggest) {
+  std::vector<int64_t> seconds;  // on rank 1
+  GangOptions options = {.ranks = 2};
+  options.wrap_exchange = [&seconds](int rank, std::unique_ptr<Exchange> exchange) {
+    if (rank != 1) return exchange;
+    return std::unique_ptr<Exchange>(
+        std::make_unique<PatienceRecorder>(std::move(exchange), &seconds));
+  };
+  HashOf(Train(TinyRun(7), options));  // evaluates after steps 5 and 7
+  // One exchange before the first step, three a step, one an evaluation, one at the end.
+  const std::vector<int64_t> start(1 + 4 * 3, 60);  // the fixture's time for what is not known
+  const std::vector<int64_t> known(3, 30);          // steps of milliseconds
+  const std::vector<int64_t> evaluation(1, 60);
+  const std::vector<int64_t> behind_it(3, 60);
+  std::vector<int64_t> expected = start;
+  for (const auto& part : {known, evaluation, behind_it, known, evaluation, std::vector<int64_t>{60}}) {
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
+  EXPECT_EQ(seconds, expected);
 }
 
 TEST(TrainingRunTest, AStepWithoutAFiniteGradientIsSkippedByAllRanks) {
