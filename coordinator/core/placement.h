@@ -24,9 +24,9 @@ struct ClassSupply {
   // Enough free slots now; those on which the job's last generation failed come last, then fewest
   // free slots first, then by name.
   std::vector<const Worker*> free;
-  int32_t doubtful = 0;             // of `free`, those on which it failed
-  int32_t existing = 0;             // connected and not draining, free or not
-  int32_t draining = 0;             // connected, would fit, but being drained
+  int32_t doubtful = 0;  // of `free`, those on which it failed
+  int32_t existing = 0;  // connected and not draining, free or not
+  int32_t draining = 0;  // connected, would fit, but being drained
 };
 // By device class; classes with nothing at all are left out.
 using Supply = std::map<std::string, ClassSupply>;

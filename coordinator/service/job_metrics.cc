@@ -131,8 +131,7 @@ void JobMetrics::AddTime(const std::string& job, absl::string_view cause, double
   if (seconds >= 0) metrics_.Add(kJobTime, {job, cause}, seconds);
 }
 
-void JobMetrics::OnStep(const Job& job, const v1::StepReport& step, bool repeated,
-                        absl::Time now) {
+void JobMetrics::OnStep(const Job& job, const v1::StepReport& step, bool repeated, absl::Time now) {
   if (!HasSeries(job)) return;
   metrics_.Set(kJobLoss, {job.name}, step.loss());
   metrics_.Set(kJobGradientNorm, {job.name}, step.gradient_norm());

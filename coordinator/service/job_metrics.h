@@ -29,7 +29,7 @@ class JobMetrics {
  private:
   struct Series {
     std::string name;
-    JobState state = JobState::kQueued;              // the one that has a series
+    JobState state = JobState::kQueued;          // the one that has a series
     absl::Time ending = absl::InfiniteFuture();  // first sign that the gang ends; infinite: none
   };
 

@@ -1,6 +1,6 @@
-// Every metric that the coordinator serves, beside weft_rpc_seconds. The `job_name` series exist while
-// a job has been placed and has not finished. (A label `job` would be renamed by Prometheus, which
-// gives every target one of its own.)
+// Every metric that the coordinator serves, beside weft_rpc_seconds. The `job_name` series exist
+// while a job has been placed and has not finished. (A label `job` would be renamed by Prometheus,
+// which gives every target one of its own.)
 #pragma once
 
 #include "common/metrics/metrics_sink.h"
@@ -47,11 +47,10 @@ inline constexpr Metric kOldestWait = {
     .help = "How long the job that waits longest has been QUEUED; 0 when none waits.",
     .kind = MetricKind::kGauge,
     .labels = {"queue"}};
-inline constexpr Metric kHeldWorkers = {
-    .name = "weft_queue_held_workers",
-    .help = "Workers that the queue's jobs hold together.",
-    .kind = MetricKind::kGauge,
-    .labels = {"queue"}};
+inline constexpr Metric kHeldWorkers = {.name = "weft_queue_held_workers",
+                                        .help = "Workers that the queue's jobs hold together.",
+                                        .kind = MetricKind::kGauge,
+                                        .labels = {"queue"}};
 inline constexpr Metric kWorkerLimit = {
     .name = "weft_queue_worker_limit",
     .help = "How many workers the queue's jobs may hold together; absent without a limit.",
@@ -101,46 +100,40 @@ inline constexpr Metric kLoopLag = {
 // --- jobs
 // -------------------------------------------------------------------------------------------
 
-inline constexpr Metric kJobFacts = {
-    .name = "weft_job_info",
-    .help = "Always 1; the labels say where the job belongs.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name", "queue"}};
+inline constexpr Metric kJobFacts = {.name = "weft_job_info",
+                                     .help = "Always 1; the labels say where the job belongs.",
+                                     .kind = MetricKind::kGauge,
+                                     .labels = {"job_name", "queue"}};
 inline constexpr Metric kJobState = {
     .name = "weft_job_state",
     .help = "1 for the state that the job is in; no other state has a series.",
     .kind = MetricKind::kGauge,
     .labels = {"job_name", "state"}};
-inline constexpr Metric kJobLoss = {
-    .name = "weft_job_loss",
-    .help = "Loss of the last step, in nats a token.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
+inline constexpr Metric kJobLoss = {.name = "weft_job_loss",
+                                    .help = "Loss of the last step, in nats a token.",
+                                    .kind = MetricKind::kGauge,
+                                    .labels = {"job_name"}};
 inline constexpr Metric kJobValidationLoss = {
     .name = "weft_job_validation_loss",
     .help = "Loss of the last evaluation, in nats a token.",
     .kind = MetricKind::kGauge,
     .labels = {"job_name"}};
-inline constexpr Metric kJobGradientNorm = {
-    .name = "weft_job_gradient_norm",
-    .help = "Norm of the last gradient, before clipping.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobLearningRate = {
-    .name = "weft_job_learning_rate",
-    .help = "Learning rate of the last step.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobStep = {
-    .name = "weft_job_step",
-    .help = "Last step.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobPlannedSteps = {
-    .name = "weft_job_planned_steps",
-    .help = "Steps that the job has altogether.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
+inline constexpr Metric kJobGradientNorm = {.name = "weft_job_gradient_norm",
+                                            .help = "Norm of the last gradient, before clipping.",
+                                            .kind = MetricKind::kGauge,
+                                            .labels = {"job_name"}};
+inline constexpr Metric kJobLearningRate = {.name = "weft_job_learning_rate",
+                                            .help = "Learning rate of the last step.",
+                                            .kind = MetricKind::kGauge,
+                                            .labels = {"job_name"}};
+inline constexpr Metric kJobStep = {.name = "weft_job_step",
+                                    .help = "Last step.",
+                                    .kind = MetricKind::kGauge,
+                                    .labels = {"job_name"}};
+inline constexpr Metric kJobPlannedSteps = {.name = "weft_job_planned_steps",
+                                            .help = "Steps that the job has altogether.",
+                                            .kind = MetricKind::kGauge,
+                                            .labels = {"job_name"}};
 inline constexpr Metric kJobStepTime = {
     .name = "weft_job_last_step_timestamp_seconds",
     .help = "When the last step was heard of, or a gang began to train.",
@@ -151,17 +144,15 @@ inline constexpr Metric kJobSkippedSteps = {
     .help = "Steps without an update, because the gradient was not finite.",
     .kind = MetricKind::kCounter,
     .labels = {"job_name"}};
-inline constexpr Metric kJobTokens = {
-    .name = "weft_job_tokens_total",
-    .help = "Tokens trained on, repeated steps included.",
-    .kind = MetricKind::kCounter,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobStepSeconds = {
-    .name = "weft_job_step_seconds",
-    .help = "Wall time of a step.",
-    .kind = MetricKind::kHistogram,
-    .labels = {"job_name"},
-    .buckets = kStepBuckets};
+inline constexpr Metric kJobTokens = {.name = "weft_job_tokens_total",
+                                      .help = "Tokens trained on, repeated steps included.",
+                                      .kind = MetricKind::kCounter,
+                                      .labels = {"job_name"}};
+inline constexpr Metric kJobStepSeconds = {.name = "weft_job_step_seconds",
+                                           .help = "Wall time of a step.",
+                                           .kind = MetricKind::kHistogram,
+                                           .labels = {"job_name"},
+                                           .buckets = kStepBuckets};
 inline constexpr Metric kJobTime = {
     .name = "weft_job_time_seconds_total",
     .help =
@@ -169,16 +160,14 @@ inline constexpr Metric kJobTime = {
         "(steps that a failure made it repeat), wait (for workers).",
     .kind = MetricKind::kCounter,
     .labels = {"job_name", "cause"}};
-inline constexpr Metric kJobGeneration = {
-    .name = "weft_job_generation",
-    .help = "How many gangs were formed for the job.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobWorkers = {
-    .name = "weft_job_workers",
-    .help = "Workers that the job holds.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
+inline constexpr Metric kJobGeneration = {.name = "weft_job_generation",
+                                          .help = "How many gangs were formed for the job.",
+                                          .kind = MetricKind::kGauge,
+                                          .labels = {"job_name"}};
+inline constexpr Metric kJobWorkers = {.name = "weft_job_workers",
+                                       .help = "Workers that the job holds.",
+                                       .kind = MetricKind::kGauge,
+                                       .labels = {"job_name"}};
 inline constexpr Metric kJobRecoveries = {
     .name = "weft_job_recoveries_total",
     .help = "Gangs that ended before the job did, by cause, since the coordinator started.",
@@ -194,16 +183,14 @@ inline constexpr Metric kJobCheckpoints = {
     .help = "Checkpoints that became durable since the coordinator started.",
     .kind = MetricKind::kCounter,
     .labels = {"job_name"}};
-inline constexpr Metric kJobCheckpointStep = {
-    .name = "weft_job_checkpoint_step",
-    .help = "Step of the newest checkpoint.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
-inline constexpr Metric kJobCheckpointBytes = {
-    .name = "weft_job_checkpoint_bytes",
-    .help = "Size of the newest checkpoint.",
-    .kind = MetricKind::kGauge,
-    .labels = {"job_name"}};
+inline constexpr Metric kJobCheckpointStep = {.name = "weft_job_checkpoint_step",
+                                              .help = "Step of the newest checkpoint.",
+                                              .kind = MetricKind::kGauge,
+                                              .labels = {"job_name"}};
+inline constexpr Metric kJobCheckpointBytes = {.name = "weft_job_checkpoint_bytes",
+                                               .help = "Size of the newest checkpoint.",
+                                               .kind = MetricKind::kGauge,
+                                               .labels = {"job_name"}};
 inline constexpr Metric kCheckpointTime = {
     .name = "weft_checkpoint_last_success_timestamp_seconds",
     .help = "When the job's newest checkpoint became durable.",

@@ -75,6 +75,7 @@ Agent::Agent(AgentOptions options, MetricsSink& metrics)
       metrics_(metrics),
       process_metrics_(metrics),
       rank_metrics_(metrics, options_.devices),
+      gpu_metrics_(metrics, options_.devices),
       core_(options_.policy),
       steps_(kKeptSteps) {}
 
@@ -88,7 +89,10 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(AgentOptions options, Metric
     self->link_->Open();
     self->Measure();
   });
-  self->disk_loop_->Post([self] { self->SweepSpool(); });
+  self->disk_loop_->Post([self] {
+    self->SweepSpool();
+    self->MeasureGpus();
+  });
   return agent;
 }
 
@@ -444,6 +448,13 @@ void Agent::SweepSpool() {
         [this, running = std::move(running)] { spool_->Sweep(running, absl::Now() - kKeepLogs); });
   });
   disk_loop_->RunAt(disk_loop_->clock().Now() + kSweepInterval, [this] { SweepSpool(); });
+}
+
+// Not on the loop: a driver that hangs must not silence the agent.
+void Agent::MeasureGpus() {
+  if (!gpu_metrics_.has_gpus()) return;
+  gpu_metrics_.Measure();
+  disk_loop_->RunAt(disk_loop_->clock().Now() + kMeasureInterval, [this] { MeasureGpus(); });
 }
 
 void Agent::Measure() {

@@ -24,6 +24,7 @@
 #include "common/process/process_supervisor.h"
 #include "common/time/real_event_loop.h"
 #include "worker/agent/agent_core.h"
+#include "worker/agent/gpu_metrics.h"
 #include "worker/agent/link_keeper.h"
 #include "worker/agent/log_shipper.h"
 #include "worker/agent/log_spool.h"
@@ -109,6 +110,7 @@ class Agent {
   void OnStep(const MemberKey& key, const v1::StepReport& step);
   void SweepSpool();
   void Measure();
+  void MeasureGpus();
   void End(absl::Status result);
   void EndWhenLogsAreSent(absl::Time deadline);
 
@@ -116,6 +118,7 @@ class Agent {
   MetricsSink& metrics_;
   ProcessMetrics process_metrics_;  // the loop's
   RankMetrics rank_metrics_;        // the loop's
+  GpuMetrics gpu_metrics_;          // the disk loop's
   std::string peer_address_;
   absl::StatusOr<RelayPrograms> relay_programs_ = absl::UnavailableError("not looked for");
 

@@ -52,8 +52,9 @@ inline constexpr Metric kDeviceMemory = {.name = "weft_device_memory_bytes",
                                          .labels = {"device", "kind"}};
 inline constexpr Metric kDeviceUtilization = {
     .name = "weft_device_utilization_ratio",
-    .help = "Share of the last second in which a device computed, 0 to 1; of a CPU device, the "
-            "mean over its threads.",
+    .help =
+        "Share of the last second in which a device computed, 0 to 1; of a CPU device, the "
+        "mean over its threads.",
     .labels = {"device", "kind"}};
 
 // --- ranks
@@ -67,8 +68,9 @@ inline constexpr Metric kRankSteps = {.name = "weft_rank_steps_total",
                                       .labels = {"job_name", "rank"}};
 inline constexpr Metric kRankTime = {
     .name = "weft_rank_time_seconds_total",
-    .help = "Where a rank's time goes: compute, exchange (mostly waiting for slower ranks), data, "
-            "checkpoint, evaluation, restore.",
+    .help =
+        "Where a rank's time goes: compute, exchange (mostly waiting for slower ranks), data, "
+        "checkpoint, evaluation, restore.",
     .kind = MetricKind::kCounter,
     .labels = {"job_name", "rank", "cause"}};
 

@@ -23,7 +23,7 @@ class RankMetrics {
   void OnStep(const MemberKey& key, int rank, const v1::RankStep& step);
   // The member is over, and its ranks say nothing any more.
   void End(const MemberKey& key);
-  // About once a second: what the devices do. Those of other kinds than CPU measure themselves.
+  // About once a second: what CPU devices do; GPUs: GpuMetrics.
   void Measure(const std::vector<MemberProcesses::RankProcess>& running, absl::Time now);
 
  private:

@@ -1,6 +1,6 @@
-// ExchangePatience: how long a rank waits in an exchange before it gives the others up. Learnt from the
-// steps of this generation, so that a rank or a relay that hangs in a job of quick steps is noticed
-// in half a minute.
+// ExchangePatience: how long a rank waits in an exchange before it gives the others up. Learnt from
+// the steps of this generation, so that a rank or a relay that hangs in a job of quick steps is
+// noticed in half a minute.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,8 @@ namespace weft::worker {
 // Used by one thread.
 class ExchangePatience {
  public:
-  // `untimed`: while nothing is known: before steps were seen, and wherever ranks do different work.
+  // `untimed`: while nothing is known: before steps were seen, and wherever ranks do different
+  // work.
   explicit ExchangePatience(absl::Duration untimed) : untimed_(untimed) {}
 
   // A step took `time` on this rank, its waiting for others included. `apart`: behind it some ranks

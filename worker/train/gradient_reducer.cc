@@ -89,8 +89,7 @@ absl::Status GradientReducer::LocalExponents(const Bucket& bucket, Tensor& expon
 absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   Tensor exponents = exponents_.Part(0, {kernels::FixedPointBlocks(bucket.count)});
   WEFT_RETURN_IF_ERROR(LocalExponents(bucket, exponents));
-  WEFT_RETURN_IF_ERROR(
-      exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + timeout_));
+  WEFT_RETURN_IF_ERROR(exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + timeout_));
 
   const int bits = kernels::FixedPointBits(options_.shards);
   Tensor sum = sum_.Part(0, {bucket.count});

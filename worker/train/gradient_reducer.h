@@ -76,7 +76,11 @@ class GradientReducer {
 
   GradientReducer(Exchange& exchange, ExchangeThread& thread, const Clock& clock,
                   const Options& options)
-      : exchange_(exchange), thread_(thread), clock_(clock), options_(options), timeout_(options.timeout) {}
+      : exchange_(exchange),
+        thread_(thread),
+        clock_(clock),
+        options_(options),
+        timeout_(options.timeout) {}
   absl::Status Allocate(kernels::Device& device);
   // On the exchange thread, with its own stream and buffers.
   absl::Status ReduceBucket(const Bucket& bucket);

@@ -90,23 +90,23 @@ TEST_F(AgentTest, MeasuresItsRanksAndDevicesAndForgetsThemWithTheMember) {
     return absl::StrContains(text, "weft_rank_step{job_name=\"hang-1\",rank=\"0\"} 2\n") &&
            absl::StrContains(text, "weft_rank_step{job_name=\"hang-1\",rank=\"1\"} 2\n") &&
            absl::StrContains(text, "weft_worker_ranks 2\n") &&
-           !absl::StrContains(text, "weft_device_memory_used_bytes{device=\"1\",kind=\"cpu\"} 0\n") &&
+           !absl::StrContains(text,
+                              "weft_device_memory_used_bytes{device=\"1\",kind=\"cpu\"} 0\n") &&
            absl::StrContains(text, "weft_device_utilization_ratio{device=\"1\",kind=\"cpu\"}");
   })) << metrics_.Text();
-  EXPECT_THAT(
-      metrics_.Text(),
-      AllOf(HasSubstr("weft_worker_info{worker=\"a\"} 1\n"),
-            HasSubstr("weft_rank_steps_total{job_name=\"hang-1\",rank=\"1\"} 2\n"),
-            HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"1\",cause="
-                      "\"compute\"} 0.5\n"),
-            HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"0\",cause="
-                      "\"exchange\"} 1\n"),
-            HasSubstr("weft_device_memory_bytes{device=\"0\",kind=\"cpu\"}")));
+  EXPECT_THAT(metrics_.Text(),
+              AllOf(HasSubstr("weft_worker_info{worker=\"a\"} 1\n"),
+                    HasSubstr("weft_rank_steps_total{job_name=\"hang-1\",rank=\"1\"} 2\n"),
+                    HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"1\",cause="
+                              "\"compute\"} 0.5\n"),
+                    HasSubstr("weft_rank_time_seconds_total{job_name=\"hang-1\",rank=\"0\",cause="
+                              "\"exchange\"} 1\n"),
+                    HasSubstr("weft_device_memory_bytes{device=\"0\",kind=\"cpu\"}")));
   coordinator_.Send(kWorker, StopOrder("hang-1", 1, v1::StopMember::MODE_KILL));
   ASSERT_TRUE(AwaitExit("hang-1", 1, v1::MemberExit::OUTCOME_KILLED));
-  EXPECT_TRUE(AwaitMetrics(
-      [](const std::string& text) { return !absl::StrContains(text, "job_name=\"hang-1\""); }))
-      << metrics_.Text();
+  EXPECT_TRUE(AwaitMetrics([](const std::string& text) {
+    return !absl::StrContains(text, "job_name=\"hang-1\"");
+  })) << metrics_.Text();
 }
 
 TEST_F(AgentTest, AnExitComesAgainUntilItIsAcknowledgedAlsoOverANewConnection) {

@@ -38,7 +38,8 @@ class PatienceRecorder final : public Exchange {
     return exchange_->Prepare(membership, deadline);
   }
   absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) override {
-    seconds_.push_back(static_cast<int64_t>(std::ceil(absl::ToDoubleSeconds(deadline - absl::Now()))));
+    seconds_.push_back(
+        static_cast<int64_t>(std::ceil(absl::ToDoubleSeconds(deadline - absl::Now()))));
     return exchange_->Reduce(bucket, op, deadline);
   }
   absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) override {
@@ -221,7 +222,8 @@ TEST(TrainingRunTest, RanksWaitForEachOtherAsLongAsTheirStepsSuggest) {
   const std::vector<int64_t> evaluation(1, 60);
   const std::vector<int64_t> behind_it(3, 60);
   std::vector<int64_t> expected = start;
-  for (const auto& part : {known, evaluation, behind_it, known, evaluation, std::vector<int64_t>{60}}) {
+  for (const auto& part :
+       {known, evaluation, behind_it, known, evaluation, std::vector<int64_t>{60}}) {
     expected.insert(expected.end(), part.begin(), part.end());
   }
   EXPECT_EQ(seconds, expected);
