@@ -106,8 +106,8 @@ class LiveCluster:
             "data": {"text": {"paths": [str(self.folder / "text")]}},
             "training": {"steps": 10_000_000, "batch_size": 8, "shards": 8, "sequence_length": 32, "seed": 7},
             "resources": {"min_workers": workers, "max_workers": workers},
-            "checkpoint": {"every_steps": 50},
-            "evaluation": {"every_steps": 50, "sequences": 4},
+            "checkpoint": {"every_steps": 20},
+            "evaluation": {"every_steps": 20, "sequences": 4},
             "retry": {"max_retries": 20, "initial_backoff": "0.05s", "max_backoff": "0.1s"},
         }
         for section, values in sections.items():

@@ -77,7 +77,7 @@ class Scenario:
         self.prometheus = Prometheus(self.cluster, [self.cluster.coordinator_metrics, *workers], rules)
         self.say("coordinator, three workers and Prometheus serve")
 
-    def expect(self, *alerts, seconds=30):
+    def expect(self, *alerts, seconds=60):
         for alert in alerts:
             try:
                 wait_for(f"{alert} to fire", lambda alert=alert: alert in self.prometheus.firing(), seconds)
@@ -86,7 +86,7 @@ class Scenario:
             except TimeoutError as error:
                 self.problems.add(str(error))
 
-    def await_job(self, what, condition, seconds=60):
+    def await_job(self, what, condition, seconds=120):
         return wait_for(what, lambda: condition(self.cluster.job(self.pair)), seconds)
 
     def submit(self):
@@ -97,7 +97,7 @@ class Scenario:
         self.wild = cluster.submit("wild", 1, training={"learning_rate": {"peak": 1e30}})
         cluster.submit("big", 8, queue="batch")
         assert cluster.weft("get", "jobs", "nobody-9").returncode == 3, "NOT_FOUND is seen as an error of an RPC"
-        self.await_job("the first checkpoints", lambda job: int(job.get("checkpoint_step", 0)) >= 100)
+        self.await_job("the first checkpoints", lambda job: int(job.get("checkpoint_step", 0)) >= 20)
         self.expect("WeftQueueWaitsLong", "WeftUpdatesSkipped")
         cluster.weft("cancel", self.wild)
 
