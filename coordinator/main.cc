@@ -110,6 +110,7 @@ absl::Status Serve(const CoordinatorConfig& config) {
   options.policy = config.policy;
   options.log_bytes_per_job = config.log_megabytes_per_job << 20;
   options.steps_kept_per_job = config.steps_kept_per_job;
+  options.hang_timeout = config.hang_timeout;
   options.stepped_down = [&stepped_down](const absl::Status& why) {
     stepped_down = why;
     kill(getpid(), SIGTERM);

@@ -71,7 +71,9 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   // The handlers only read.
   mg_set_request_handler(server->context_, "/metrics$", AnswerMetrics,
                          const_cast<PrometheusMetrics*>(&server->metrics_));
-  mg_set_request_handler(server->context_, "/healthz$", AnswerProbe,
+  mg_set_request_handler(server->context_, "/startupz$", AnswerProbe,
+                         const_cast<Probe*>(&server->options_.started));
+  mg_set_request_handler(server->context_, "/livez$", AnswerProbe,
                          const_cast<Probe*>(&server->options_.live));
   mg_set_request_handler(server->context_, "/readyz$", AnswerProbe,
                          const_cast<Probe*>(&server->options_.ready));

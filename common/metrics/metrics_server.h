@@ -1,7 +1,8 @@
 // HTTP for machines that watch a process:
-//   /metrics  Prometheus text
-//   /healthz  200 while the process works at all; 503 means: restart it
-//   /readyz   200 while it can serve; 503 says why in the body
+//   /metrics   Prometheus text
+//   /startupz  200 once it has started; 503 says what it is doing still
+//   /livez     200 while the process works at all; 503 means: restart it
+//   /readyz    200 while it can serve; 503 says why in the body
 #pragma once
 
 #include <functional>
@@ -23,8 +24,9 @@ class MetricsServer {
 
   struct Options {
     std::string listen = "127.0.0.1:0";  // host:port; port 0: any free one
-    Probe live;                          // empty: always
-    Probe ready;                         // empty: always
+    Probe started;                       // each of the three, when empty: always
+    Probe live;
+    Probe ready;
   };
 
   // `metrics` must outlive the server. kUnavailable when the port is in use, kInvalidArgument for

@@ -1,10 +1,14 @@
 #include "common/time/real_event_loop.h"
 
+#include <pthread.h>
+
+#include <algorithm>
+
 #include "common/base/check.h"
 
 namespace weft {
 
-RealEventLoop::RealEventLoop() : thread_([this] { Run(); }) {}
+RealEventLoop::RealEventLoop(const char* name) : thread_([this, name] { Run(name); }) {}
 
 RealEventLoop::~RealEventLoop() { Stop(); }
 
@@ -53,20 +57,32 @@ absl::Duration RealEventLoop::Lag() const {
   return tasks_.empty() ? absl::ZeroDuration() : clock_.Now() - tasks_.front().posted;
 }
 
+absl::Duration RealEventLoop::Stuck() const {
+  const absl::MutexLock lock(&mutex_);
+  absl::Time since = busy_since_;
+  if (!tasks_.empty()) since = std::min(since, tasks_.front().posted);
+  // A timer that is due and does not fire tells of a loop that does not even wake up.
+  if (!timers_.empty()) since = std::min(since, timers_.begin()->first.first);
+  return std::max(absl::ZeroDuration(), clock_.Now() - since);
+}
+
 bool RealEventLoop::HasWork() const { return !tasks_.empty() || stopping_; }
 
 bool RealEventLoop::Next(Task& task) {
   const absl::MutexLock lock(&mutex_);
+  busy_since_ = absl::InfiniteFuture();
   while (true) {
     // A due timer goes first: a flood of posts must not starve the heartbeat's time-outs.
     if (!timers_.empty() && timers_.begin()->first.first <= clock_.Now() && !stopping_) {
       task = Task{std::move(timers_.begin()->second), clock_.Now()};
       timers_.erase(timers_.begin());
+      busy_since_ = task.posted;
       return true;
     }
     if (!tasks_.empty()) {
       task = std::move(tasks_.front());
       tasks_.pop_front();
+      busy_since_ = clock_.Now();
       return true;
     }
     if (stopping_) return false;
@@ -75,7 +91,8 @@ bool RealEventLoop::Next(Task& task) {
   }
 }
 
-void RealEventLoop::Run() {
+void RealEventLoop::Run(const char* name) {
+  pthread_setname_np(pthread_self(), name);
   loop_thread_.store(std::this_thread::get_id());
   Task task;
   while (Next(task)) {

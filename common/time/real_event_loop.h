@@ -15,7 +15,8 @@ namespace weft {
 // An EventLoop on a thread of its own, started by the constructor.
 class RealEventLoop final : public EventLoop {
  public:
-  RealEventLoop();
+  // `name` is the thread's, as the system shows it: at most 15 characters.
+  explicit RealEventLoop(const char* name = "loop");
   // Stops and joins. Must not run on the loop thread.
   ~RealEventLoop() override;
 
@@ -28,8 +29,11 @@ class RealEventLoop final : public EventLoop {
   // Runs what was posted before this call, then ends the thread. Later posts are dropped.
   // Idempotent.
   void Stop();
-  // How long the oldest posted task has been waiting: the lag that health checks watch. Any thread.
+  // How long the oldest posted task has been waiting: the lag that metrics show. Any thread.
   [[nodiscard]] absl::Duration Lag() const;
+  // How long the present task has been running, or the oldest one has been waiting: what health
+  // checks watch, for a task that never ends holds up nobody while nothing is posted. Any thread.
+  [[nodiscard]] absl::Duration Stuck() const;
 
  private:
   struct Task {
@@ -37,7 +41,7 @@ class RealEventLoop final : public EventLoop {
     absl::Time posted;
   };
 
-  void Run();
+  void Run(const char* name);
   // The next task to run, or nothing when the loop must end.
   bool Next(Task& task);
   [[nodiscard]] bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -49,6 +53,7 @@ class RealEventLoop final : public EventLoop {
   std::map<std::pair<absl::Time, TimerId>, absl::AnyInvocable<void()>> timers_
       ABSL_GUARDED_BY(mutex_);
   TimerId last_timer_ ABSL_GUARDED_BY(mutex_);
+  absl::Time busy_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // infinite: idle
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<std::thread::id> loop_thread_;  // set by the thread itself
   std::thread thread_;

@@ -33,7 +33,7 @@ std::vector<Setting> SettingsOf(CoordinatorConfig& config) {
        &config.state_dir},
       {"listen", "Address of the gRPC services, host:port; port 0 means any free one",
        &config.listen},
-      {"metrics_listen", "Address of /metrics, /healthz and /readyz, host:port",
+      {"metrics_listen", "Address of /metrics, /startupz, /livez and /readyz, host:port",
        &config.metrics_listen},
       {"checkpoint_root",
        "Folder of all checkpoints, as the workers see it; default: in the state folder",
@@ -41,6 +41,8 @@ std::vector<Setting> SettingsOf(CoordinatorConfig& config) {
       {"log_level", "debug, info, warning or error", &config.log_level},
       {"log_megabytes_per_job", "Logs that are kept of a job", &config.log_megabytes_per_job},
       {"steps_kept_per_job", "Points that are kept of a job's history", &config.steps_kept_per_job},
+      {"hang_timeout", "How long the event loop may be stuck before /livez asks for a restart",
+       &config.hang_timeout},
       {"heartbeat_interval", "How often workers are asked to send a heartbeat",
        &policy.heartbeat_interval},
       {"heartbeat_timeout", "Silence after which a connected worker is lost",
@@ -126,6 +128,9 @@ void CheckValues(const CoordinatorConfig& config, std::vector<std::string>& prob
   }
   if (config.steps_kept_per_job < 100 || config.steps_kept_per_job > 10000000) {
     problems.emplace_back("steps_kept_per_job: allowed: 100 to 10000000");
+  }
+  if (config.hang_timeout <= absl::ZeroDuration()) {
+    problems.emplace_back("hang_timeout: must be positive");
   }
   if (const absl::Status status = config.policy.Validate(); !status.ok()) {
     problems.emplace_back(status.message());

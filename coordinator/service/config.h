@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "coordinator/core/policy.h"
 
 namespace weft::coordinator {
@@ -22,6 +23,7 @@ struct CoordinatorConfig {
   std::string log_level = "info";
   int64_t log_megabytes_per_job = 64;
   int64_t steps_kept_per_job = 20000;
+  absl::Duration hang_timeout = absl::Minutes(1);
   Policy policy;
 };
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <utility>
@@ -26,9 +27,10 @@ namespace {
 
 // How long calls may take to end by themselves when the server stops.
 constexpr absl::Duration kStopGrace = absl::Seconds(2);
-// A loop that is behind by this much cannot serve, and by that much will not recover.
-constexpr absl::Duration kLagNotReady = absl::Seconds(5);
-constexpr absl::Duration kLagDead = absl::Seconds(60);
+// A loop that is stuck for this long cannot serve; it may recover.
+constexpr absl::Duration kStuckNotReady = absl::Seconds(5);
+// How often gRPC's health service is told whether this one is ready.
+constexpr absl::Duration kHealthInterval = absl::Milliseconds(500);
 
 std::string NewIncarnation() {
   return absl::StrCat(absl::ToUnixMicros(absl::Now()), "-", getpid());
@@ -50,13 +52,19 @@ class CoordinatorServer::Parts {
  private:
   absl::Status OpenArchive();
   void StartDriver(StoredCluster loaded);
+  absl::Status StartHttp();
   absl::Status Serve();
   // Runs on the loop and waits.
   void RunOnLoop(absl::AnyInvocable<void()> task);
+  // The probes: any thread.
+  [[nodiscard]] absl::Status Started() const;
+  [[nodiscard]] absl::Status Live() const;
   [[nodiscard]] absl::Status Ready() const;
+  void TellHealth();  // on the health loop
 
   const Options options_;
   PrometheusMetrics metrics_;
+  std::atomic<bool> started_ = false;  // once it has served
   std::atomic<bool> serving_ = false;
   bool stopped_ = false;
 
@@ -70,9 +78,9 @@ class CoordinatorServer::Parts {
   std::unique_ptr<JobBoard> board_;
   std::unique_ptr<Driver> driver_;
   std::unique_ptr<ServiceContext> context_;
-  RealEventLoop loop_;
-  RealEventLoop store_loop_;
-  RealEventLoop archive_loop_;
+  RealEventLoop loop_{"loop"};
+  RealEventLoop store_loop_{"store"};
+  RealEventLoop archive_loop_{"archive"};
 
   std::unique_ptr<JobService> job_service_;
   std::unique_ptr<WorkerService> worker_service_;
@@ -81,9 +89,12 @@ class CoordinatorServer::Parts {
   std::unique_ptr<WorkerLinkService> link_service_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<MetricsServer> http_;
+  RealEventLoop health_loop_{"health"};  // apart, since it tells of the others
 };
 
 absl::Status CoordinatorServer::Parts::Start() {
+  // First: a large store takes a while, and whoever asks meanwhile is told so.
+  WEFT_RETURN_IF_ERROR(StartHttp());
   WEFT_ASSIGN_OR_RETURN(StoredCluster loaded, store_->Load());
   WEFT_RETURN_IF_ERROR(OpenArchive());
   metrics_.Set(kBuildFacts, {"weft-coordinator", options_.version}, 1);
@@ -130,15 +141,17 @@ void CoordinatorServer::Parts::StartDriver(StoredCluster loaded) {
   });
 }
 
-absl::Status CoordinatorServer::Parts::Serve() {
+absl::Status CoordinatorServer::Parts::StartHttp() {
   MetricsServer::Options http;
   http.listen = options_.metrics_listen;
+  http.started = [this] { return Started(); };
+  http.live = [this] { return Live(); };
   http.ready = [this] { return Ready(); };
-  http.live = [this] {
-    return loop_.Lag() < kLagDead ? absl::OkStatus()
-                                  : absl::UnavailableError("the event loop hangs");
-  };
   WEFT_ASSIGN_OR_RETURN(http_, MetricsServer::Start(metrics_, std::move(http)));
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::Parts::Serve() {
   job_service_ = std::make_unique<JobService>(*context_);
   worker_service_ = std::make_unique<WorkerService>(*context_);
   queue_service_ = std::make_unique<QueueService>(*context_);
@@ -157,13 +170,33 @@ absl::Status CoordinatorServer::Parts::Serve() {
                                checkpoint_service_.get(), link_service_.get()}));
   grpc_->SetServing(true);
   serving_ = true;
+  started_ = true;
+  health_loop_.Post([this] { TellHealth(); });
   return absl::OkStatus();
 }
 
+absl::Status CoordinatorServer::Parts::Started() const {
+  return started_ ? absl::OkStatus() : absl::UnavailableError("loading the state");
+}
+
+absl::Status CoordinatorServer::Parts::Live() const {
+  const absl::Duration stuck = loop_.Stuck();
+  if (stuck < options_.hang_timeout) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("the event loop has been stuck for ", absl::FormatDuration(stuck)));
+}
+
 absl::Status CoordinatorServer::Parts::Ready() const {
-  if (!serving_) return absl::UnavailableError("not serving");
-  if (loop_.Lag() > kLagNotReady) return absl::UnavailableError("the event loop is behind");
+  if (!serving_) return absl::UnavailableError(started_ ? "stopping" : "loading the state");
+  if (loop_.Stuck() > std::min(kStuckNotReady, options_.hang_timeout)) {
+    return absl::UnavailableError("the event loop is behind");
+  }
   return absl::OkStatus();
+}
+
+void CoordinatorServer::Parts::TellHealth() {
+  grpc_->SetServing(Ready().ok());
+  health_loop_.RunAt(health_loop_.clock().Now() + kHealthInterval, [this] { TellHealth(); });
 }
 
 void CoordinatorServer::Parts::RunOnLoop(absl::AnyInvocable<void()> task) {
@@ -178,6 +211,7 @@ void CoordinatorServer::Parts::RunOnLoop(absl::AnyInvocable<void()> task) {
 void CoordinatorServer::Parts::Stop() {
   if (std::exchange(stopped_, true)) return;
   serving_ = false;
+  health_loop_.Stop();
   if (grpc_ != nullptr) {
     grpc_->SetServing(false);
     RunOnLoop([this] { streams_.EndAll(absl::UnavailableError("the coordinator is stopping")); });

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "coordinator/core/policy.h"
 #include "coordinator/store/job_store.h"
 
@@ -24,13 +25,14 @@ class CoordinatorServer {
     Policy policy;
     int64_t log_bytes_per_job = int64_t{64} << 20;
     int64_t steps_kept_per_job = 20000;
+    absl::Duration hang_timeout = absl::Minutes(1);  // a loop stuck for longer is not alive
     // Another coordinator has taken over, or the store is broken: the process should end. From the
     // loop.
     std::function<void(const absl::Status&)> stepped_down;
   };
 
-  // Loads the store and serves. Errors say what is wrong: kDataLoss (a damaged file), kUnavailable
-  // (a port in use), kInvalidArgument (an address that is none).
+  // Answers probes, then loads the store and serves. Errors say what is wrong: kDataLoss (a damaged
+  // file), kUnavailable (a port in use), kInvalidArgument (an address that is none).
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(Options options,
                                                                   std::unique_ptr<JobStore> store);
   // Stops, if that has not been done.

@@ -28,7 +28,6 @@ constexpr absl::Duration kMeasureInterval = absl::Seconds(1);
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 constexpr absl::Duration kKeepLogs = absl::Hours(24);
 constexpr absl::Duration kLogFarewell = absl::Seconds(2);
-constexpr absl::Duration kLongestLag = absl::Seconds(10);
 // A unix socket's address holds 107 bytes.
 constexpr size_t kMaxSocketPath = 107;
 
@@ -124,8 +123,8 @@ absl::Status Agent::MakeParts() {
 
   WEFT_ASSIGN_OR_RETURN(spool_, LogSpool::Open(absl::StrCat(state, "/logs"), options_.spool));
   output_ = std::make_unique<OutputLog>(*spool_);
-  loop_ = std::make_unique<RealEventLoop>();
-  disk_loop_ = std::make_unique<RealEventLoop>();
+  loop_ = std::make_unique<RealEventLoop>("loop");
+  disk_loop_ = std::make_unique<RealEventLoop>("disk");
   link_ = std::make_unique<LinkKeeper>(*loop_, LinkCallbacks());
   WEFT_ASSIGN_OR_RETURN(supervisor_, ProcessSupervisor::Create());
   RelayDaemons::Options daemons{options_.listen, ShellSocketPath(state), environment};
@@ -209,10 +208,10 @@ absl::Status Agent::Wait() {
 }
 
 absl::Status Agent::Live() const {
-  const absl::Duration lag = loop_->Lag();
-  if (lag < kLongestLag) return absl::OkStatus();
+  const absl::Duration stuck = loop_->Stuck();
+  if (stuck < options_.hang_timeout) return absl::OkStatus();
   return absl::UnavailableError(
-      absl::StrCat("the agent's loop has been stuck for ", absl::FormatDuration(lag)));
+      absl::StrCat("the agent's loop has been stuck for ", absl::FormatDuration(stuck)));
 }
 
 absl::Status Agent::Ready() const {

@@ -45,14 +45,15 @@ struct AgentOptions {
   std::string incarnation;  // new with every start of the process
   // Where the coordinator is now, asked before each attempt to connect: host:port.
   std::function<absl::StatusOr<std::string>()> coordinator;
-  std::string state_directory;           // absolute; the caller holds its lock
-  std::vector<v1::Device> devices;       // at least one
-  std::string listen = "127.0.0.1:0";    // of the PeerService
-  std::string advertise;                 // where peers reach it; empty: where it listens
-  std::string interfaces;                // RelayLauncherOptions::interfaces
-  std::string data_root;                 // absolute
-  std::string program_directory;         // of weft-rank, weft-relay, weft-rsh
-  std::vector<std::string> environment;  // of all children, NAME=value
+  std::string state_directory;                      // absolute; the caller holds its lock
+  std::vector<v1::Device> devices;                  // at least one
+  std::string listen = "127.0.0.1:0";               // of the PeerService
+  std::string advertise;                            // where peers reach it; empty: where it listens
+  std::string interfaces;                           // RelayLauncherOptions::interfaces
+  std::string data_root;                            // absolute
+  std::string program_directory;                    // of weft-rank, weft-relay, weft-rsh
+  std::vector<std::string> environment;             // of all children, NAME=value
+  absl::Duration hang_timeout = absl::Seconds(10);  // a loop stuck for longer is not alive
   int protocol_version = kProtocolVersion;
   AgentPolicy policy;
   SpoolLimits spool;

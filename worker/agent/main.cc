@@ -96,6 +96,7 @@ absl::StatusOr<AgentOptions> MakeAgentOptions(const WorkerOptions& options) {
     return ReadCoordinatorFile(options.coordinator_file);
   };
   made.state_directory = options.state_directory;
+  made.hang_timeout = options.hang_timeout;
   made.program_directory = ProgramDirectory();
   WEFT_ASSIGN_OR_RETURN(made.devices, FindDevices(options));
   made.listen = options.listen;

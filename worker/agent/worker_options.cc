@@ -27,7 +27,13 @@ std::string HostName() {
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
-void AddOptions(CLI::App& app, WorkerOptions& options, std::string& grace) {
+// Options whose texts are parsed after all of them were read.
+struct DurationTexts {
+  std::string grace = "30s";
+  std::string hang_timeout = "10s";
+};
+
+void AddOptions(CLI::App& app, WorkerOptions& options, DurationTexts& durations) {
   app.set_config("--config", "", "A file of options: a line `name = value` for each");
   app.allow_config_extras(CLI::config_extras_mode::error);
   const auto add = [&app](const std::string& name, auto& value, const std::string& help) {
@@ -45,7 +51,8 @@ void AddOptions(CLI::App& app, WorkerOptions& options, std::string& grace) {
   add("listen", options.listen, "Where other workers reach this one, host:port; port 0: any");
   add("advertise", options.advertise,
       "The address that other workers are told, host:port; default: where this one listens");
-  add("metrics-listen", options.metrics_listen, "Where /metrics is served, host:port");
+  add("metrics-listen", options.metrics_listen,
+      "Where /metrics, /startupz, /livez and /readyz are served, host:port");
   add("data-root", options.data_root, "Where the relative data paths of jobs start");
   add("interfaces", options.interfaces,
       "Network interfaces or networks for gradients, comma separated; default: all but loopback");
@@ -53,13 +60,15 @@ void AddOptions(CLI::App& app, WorkerOptions& options, std::string& grace) {
   add("device", options.device,
       "What to offer: cpu, gpu, or auto: GPUs where there are any, else cores");
   add("devices", options.devices, "Devices that the cores are offered as: one rank runs on each");
-  add("grace", grace, "How long checkpoints may take after SIGTERM, like 30s");
+  add("grace", durations.grace, "How long checkpoints may take after SIGTERM, like 30s");
+  add("hang-timeout", durations.hang_timeout,
+      "How long the agent's loop may be stuck before /livez asks for a restart");
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
       ->envname("WEFT_LOG_LEVEL")
       ->capture_default_str();
 }
 
-std::vector<std::string> Problems(WorkerOptions& options, const std::string& grace) {
+std::vector<std::string> Problems(WorkerOptions& options, const DurationTexts& durations) {
   std::vector<std::string> problems;
   const auto complain = [&problems](absl::string_view flag, const absl::Status& status) {
     if (!status.ok()) problems.push_back(absl::StrCat("--", flag, ": ", status.message()));
@@ -83,9 +92,12 @@ std::vector<std::string> Problems(WorkerOptions& options, const std::string& gra
         absl::StrCat("--device: \"", options.device, "\" is none of auto, cpu, gpu"));
   }
   if (options.devices < 1) problems.emplace_back("--devices: at least 1");
-  if (!absl::ParseDuration(grace, &options.grace) || options.grace < absl::ZeroDuration()) {
-    problems.push_back(absl::StrCat("--grace: \"", grace, "\" is no duration like 30s or 2m"));
-  }
+  const auto parse = [&problems](const char* flag, const std::string& text, absl::Duration& value) {
+    if (absl::ParseDuration(text, &value) && value >= absl::ZeroDuration()) return;
+    problems.push_back(absl::StrCat(flag, ": \"", text, "\" is no duration like 30s or 2m"));
+  };
+  parse("--grace", durations.grace, options.grace);
+  parse("--hang-timeout", durations.hang_timeout, options.hang_timeout);
   std::error_code error;
   for (std::string* path : {&options.state_directory, &options.data_root}) {
     *path = std::filesystem::absolute(*path, error).lexically_normal().string();
@@ -97,18 +109,18 @@ std::vector<std::string> Problems(WorkerOptions& options, const std::string& gra
 
 ParsedOptions ParseWorkerOptions(const std::string& version, int argc, const char* const* argv) {
   ParsedOptions parsed;
-  std::string grace = "30s";
+  DurationTexts durations;
   CLI::App app(
       "The agent of one host: offers its devices to a coordinator and runs ranks on them.");
   app.set_version_flag("--version", absl::StrCat("weft-worker ", version));
-  AddOptions(app, parsed.options, grace);
+  AddOptions(app, parsed.options, durations);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     parsed.exit_code = app.exit(error) == 0 ? kExitOk : kExitUsage;
     return parsed;
   }
-  const std::vector<std::string> problems = Problems(parsed.options, grace);
+  const std::vector<std::string> problems = Problems(parsed.options, durations);
   if (!problems.empty()) {
     std::cerr << "weft-worker: " << absl::StrJoin(problems, "\nweft-worker: ") << "\n";
     parsed.exit_code = kExitUsage;

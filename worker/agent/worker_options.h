@@ -26,6 +26,7 @@ struct WorkerOptions {
   std::string device = "auto";  // auto, cpu, gpu
   int devices = 1;
   absl::Duration grace = absl::Seconds(30);
+  absl::Duration hang_timeout = absl::Seconds(10);
 };
 
 // Reads the command line; prints help, the version or what is wrong, all of it at once. The value

@@ -35,7 +35,8 @@ TEST(MetricsServerTest, ProbesAnswerForTheProcess) {
     return ready.load() ? absl::OkStatus() : absl::UnavailableError("still loading");
   };
   ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, options));
-  EXPECT_THAT(HttpGet(server->port(), "/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(HttpGet(server->port(), "/startupz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(HttpGet(server->port(), "/livez"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(HttpGet(server->port(), "/readyz"),
               AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("still loading")));
   ready = true;

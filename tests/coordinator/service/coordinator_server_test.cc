@@ -5,11 +5,15 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
+#include "common/metrics/metrics_server.h"
 #include "coordinator/service/announcement.h"
+#include "coordinator/store/memory_job_store.h"
 #include "tests/common/metrics/http_get.h"
 #include "tests/coordinator/service/service_fixture.h"
 
@@ -109,7 +113,8 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
 }
 
 TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {
-  EXPECT_THAT(Http("/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Http("/startupz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Http("/livez"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(Http("/readyz"), StartsWith("HTTP/1.1 200"));
 }
 
@@ -174,6 +179,56 @@ TEST_F(CoordinatorServerTest, ADamagedDatabaseIsNamedAndLeftAsItIs) {
 TEST_F(CoordinatorServerTest, StoppingTwiceIsStoppingOnce) {
   server_->Stop();
   server_->Stop();
+}
+
+// A store that takes as long to load as the test wants.
+class SlowStore final : public JobStore {
+ public:
+  absl::StatusOr<StoredCluster> Load() override {
+    loading.Notify();
+    may_end.WaitForNotification();
+    return store_.Load();
+  }
+  absl::StatusOr<StoreVersion> Commit(StoreVersion expected,
+                                      absl::Span<const Fact> facts) override {
+    return store_.Commit(expected, facts);
+  }
+  absl::Notification loading;
+  absl::Notification may_end;
+
+ private:
+  MemoryJobStore store_;
+};
+
+TEST(StartingCoordinatorTest, IsAliveButNeitherStartedNorReadyUntilItsStateIsLoaded) {
+  const weft::testing::TempDir directory;
+  auto store = std::make_unique<SlowStore>();
+  SlowStore& slow = *store;
+  CoordinatorServer::Options options;
+  options.state_directory = directory.path().string();
+  {  // a port that was free a moment ago: the server names its own only when it has started
+    PrometheusMetrics metrics;
+    ASSERT_OK_AND_ASSIGN(const auto other, MetricsServer::Start(metrics, {}));
+    options.metrics_listen = other->address();
+  }
+  const int port = PortOf(options.metrics_listen);
+  std::unique_ptr<CoordinatorServer> server;
+  std::thread starts([&] {
+    auto started = CoordinatorServer::Start(options, std::move(store));
+    if (started.ok()) server = *std::move(started);
+  });
+  slow.loading.WaitForNotification();
+  EXPECT_THAT(HttpGet(port, "/livez"), StartsWith("HTTP/1.1 200"));
+  for (const char* path : {"/startupz", "/readyz"}) {
+    EXPECT_THAT(HttpGet(port, path),
+                AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("loading the state")));
+  }
+  slow.may_end.Notify();
+  starts.join();
+  ASSERT_NE(server, nullptr);
+  for (const char* path : {"/startupz", "/livez", "/readyz"}) {
+    EXPECT_THAT(HttpGet(port, path), StartsWith("HTTP/1.1 200"));
+  }
 }
 
 TEST(AnnouncementTest, TheFileIsThereWhileTheObjectIs) {
