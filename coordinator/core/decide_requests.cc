@@ -120,8 +120,17 @@ void Decision::Handle(const JobDeleteRequested& event) {
 
 void Decision::Handle(const DrainRequested& event) {
   const Worker* worker = RequireWorker(event.worker);
-  if (worker == nullptr || worker->draining) return;
-  Record(WorkerDrainSet{event.worker, true, event.reason, now_});
+  if (worker == nullptr) return;
+  // Drained for good outlasts drained until its restart, whatever the order of the two.
+  if (worker->draining && (event.until_restart || worker->drained_incarnation.empty())) return;
+  if (event.until_restart && worker->incarnation.empty()) {
+    return Refuse(absl::FailedPreconditionError(absl::StrCat(
+        "worker ", event.worker,
+        " has not joined since the coordinator started: which process is to be drained until its "
+        "restart is not known yet")));
+  }
+  Record(WorkerDrainSet{event.worker, true, event.reason, now_,
+                        event.until_restart ? worker->incarnation : Incarnation()});
   const std::map<JobId, Placement> placed = worker->placed;
   for (const auto& [id, placement] : placed) {
     const Job* job = state_.FindJob(id);
@@ -135,7 +144,7 @@ void Decision::Handle(const DrainRequested& event) {
 void Decision::Handle(const UndrainRequested& event) {
   const Worker* worker = RequireWorker(event.worker);
   if (worker == nullptr || !worker->draining) return;
-  Record(WorkerDrainSet{event.worker, false, "", now_});
+  Record(WorkerDrainSet{event.worker, false, "", now_, ""});
 }
 
 void Decision::Handle(const QueueCreateRequested& event) {

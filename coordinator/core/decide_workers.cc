@@ -69,6 +69,10 @@ void Decision::Handle(const WorkerJoined& event) {
   if (known == nullptr || known->offer != event.offer) {
     Record(WorkerRegistered{event.worker, event.offer, now_});
   }
+  if (known != nullptr && !known->drained_incarnation.empty() &&
+      known->drained_incarnation != event.incarnation) {
+    Record(WorkerDrainSet{event.worker, false, "", now_, ""});
+  }
   Record(WorkerConnected{event.worker, event.incarnation, now_});
   Record(WorkerReported{event.worker, 0, event.running, now_, now_ + policy_.heartbeat_timeout});
   Compare(event.worker);
@@ -168,9 +172,11 @@ void Decision::Handle(const CheckpointPublished& event) {
 void Decision::LoseWorker(const WorkerName& name, std::string why) {
   const Worker& worker = *state_.FindWorker(name);
   const std::map<JobId, Placement> placed = worker.placed;
-  // A drained worker stays listed: whoever drained it does not want it back undrained.
-  const absl::Time forget_at =
-      worker.draining ? absl::InfiniteFuture() : now_ + policy_.forget_lost_worker;
+  // A worker that is drained for good stays listed: whoever drained it does not want it back
+  // undrained.
+  const absl::Time forget_at = worker.draining && worker.drained_incarnation.empty()
+                                   ? absl::InfiniteFuture()
+                                   : now_ + policy_.forget_lost_worker;
   const std::string text = absl::StrCat("worker ", name, " was lost: ", why);
   Record(WorkerLost{name, std::move(why), now_, forget_at});
   for (const auto& [id, placement] : placed) {

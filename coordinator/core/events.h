@@ -35,6 +35,7 @@ struct JobDeleteRequested {
 struct DrainRequested {
   WorkerName worker;
   std::string reason;
+  bool until_restart = false;
 };
 struct UndrainRequested {
   WorkerName worker;

@@ -96,6 +96,7 @@ struct WorkerDrainSet {
   bool draining = true;
   std::string reason;
   absl::Time at;
+  Incarnation incarnation;  // not empty: the drain ends when another one joins
 };
 struct WorkerForgotten {
   WorkerName worker;

@@ -190,6 +190,7 @@ class Applier {
     if (worker == nullptr) return;
     worker->draining = fact.draining;
     worker->drain_reason = fact.reason;
+    worker->drained_incarnation = fact.incarnation;
   }
 
   void operator()(const WorkerForgotten& fact) {
@@ -410,6 +411,7 @@ ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
     worker.offer = std::move(stored.offer);
     worker.draining = stored.draining;
     worker.drain_reason = std::move(stored.drain_reason);
+    worker.drained_incarnation = std::move(stored.drained_incarnation);
     worker.registered = stored.registered;
   }
   for (Job& job : jobs) Applier(state).Restore(std::move(job));

@@ -41,6 +41,7 @@ struct Worker {
   WorkerOffer offer;
   bool draining = false;  // takes nothing new; drained once it holds nothing
   std::string drain_reason;
+  Incarnation drained_incarnation;  // not empty: the drain ends when another one joins
   absl::Time registered = absl::InfinitePast();
 
   // Learnt anew after every restart of the coordinator:
@@ -112,7 +113,7 @@ struct ClusterState {
 void Apply(ClusterState& state, const Fact& fact);
 
 // A state from its durable parts: what stored facts would have built, if applied one by one. Of
-// each worker only name, offer, draining, drain_reason and registered are used.
+// each worker only name, offer, the drain and registered are used.
 [[nodiscard]] ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
                                         std::vector<QueueSettings> queues, JobId last_job);
 

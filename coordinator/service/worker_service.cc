@@ -72,7 +72,8 @@ grpc::ServerUnaryReactor* WorkerService::DrainWorker(grpc::CallbackServerContext
       return reply.Finish(InvalidField(
           "reason", absl::StrCat("at most ", kMaxReasonBytes, " characters are allowed")));
     }
-    Change(DrainRequested{*name, request->reason()}, *name, std::move(reply), response);
+    Change(DrainRequested{*name, request->reason(), request->until_restart()}, *name,
+           std::move(reply), response);
   });
 }
 

@@ -108,6 +108,7 @@ void Fields(V& v, Worker& w) {  // what RestoreState takes
   v("offer", w.offer);
   v("draining", w.draining);
   v("drain_reason", w.drain_reason);
+  v("drained_incarnation", w.drained_incarnation);
   v("registered", w.registered);
 }
 template <class V>
@@ -197,6 +198,7 @@ void Fields(V& v, WorkerDrainSet& f) {
   v("draining", f.draining);
   v("reason", f.reason);
   v("at", f.at);
+  v("incarnation", f.incarnation);
 }
 template <class V>
 void Fields(V& v, WorkerForgotten& f) {

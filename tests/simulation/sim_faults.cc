@@ -56,7 +56,10 @@ void SimWorld::FaultAtClients() {
   }
   const WorkerName worker =
       std::next(hosts_.begin(), random_.Below(static_cast<int64_t>(hosts_.size())))->first;
-  if (strikes("drain", 2)) Request(coordinator::DrainRequested{worker, "chance"}, nullptr);
+  if (strikes("drain", 2)) {
+    const bool until_restart = random_.Below(2) == 0;
+    Request(coordinator::DrainRequested{worker, "chance", until_restart}, nullptr);
+  }
   if (strikes("drain", 2)) Request(coordinator::UndrainRequested{worker}, nullptr);
 }
 

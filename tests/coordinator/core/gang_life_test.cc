@@ -363,6 +363,32 @@ TEST_F(GangLife, ADrainedWorkersJobSavesAndMovesAndTheWorkerTakesNothingNew) {
   EXPECT_EQ(cluster_.StateOf(all), JobState::kStarting);
 }
 
+TEST_F(GangLife, ADrainUntilTheRestartEndsWithTheNextIncarnation) {
+  ASSERT_OK(cluster_.On(DrainRequested{"a", "new kernel", true}).reply);
+  ASSERT_OK(cluster_.On(DrainRequested{"b", "broken", true}).reply);
+  ASSERT_OK(cluster_.On(DrainRequested{"b", "broken"}).reply);  // for good, now
+  cluster_.Join("a", CpuWorker(), "first");
+  EXPECT_TRUE(cluster_.state.FindWorker("a")->draining) << "only its connection was new";
+  for (const char* worker : {"a", "b"}) {
+    cluster_.On(WorkerLeft{worker, "first"});
+    cluster_.Join(worker, CpuWorker(), "second");
+  }
+  EXPECT_FALSE(cluster_.state.FindWorker("a")->draining);
+  EXPECT_TRUE(cluster_.state.FindWorker("b")->draining);
+  ASSERT_OK(cluster_.On(DrainRequested{"b", "reboot", true}).reply);  // changes nothing
+  cluster_.On(WorkerLeft{"b", "second"});
+  cluster_.Join("b", CpuWorker(), "third");
+  EXPECT_TRUE(cluster_.state.FindWorker("b")->draining);
+}
+
+TEST_F(GangLife, ADrainUntilTheRestartNeedsAnAgentThatIsKnown) {
+  // As after a restart of the coordinator.
+  cluster_.state = RestoreState({}, {*cluster_.state.FindWorker("a")}, {}, JobId());
+  EXPECT_THAT(cluster_.On(DrainRequested{"a", "", true}).reply,
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_OK(cluster_.On(DrainRequested{"a", "", false}).reply);
+}
+
 TEST_F(GangLife, AHostKillerRunsOutOfRetriesToo) {
   JobRequest request = CpuJob("killer");
   request.max_retries = 0;
@@ -417,6 +443,7 @@ TEST_F(GangLife, SilenceWhileTheCoordinatorWasStoppedCondemnsNobody) {
 }
 
 TEST_F(GangLife, ALostWorkerIsForgottenAfterAWhileUnlessItIsDrained) {
+  cluster_.On(DrainRequested{"a", "reboot", true});  // which does not count
   cluster_.On(DrainRequested{"b", "broken"});
   cluster_.Pass(absl::Hours(2));
   EXPECT_EQ(cluster_.state.FindWorker("a"), nullptr);

@@ -86,6 +86,7 @@ TYPED_TEST(JobStoreContract, LoadGivesWhatTheFactsBuild) {
       EXPECT_EQ(read->offer, worker.offer);
       EXPECT_EQ(read->draining, worker.draining);
       EXPECT_EQ(read->drain_reason, worker.drain_reason);
+      EXPECT_EQ(read->drained_incarnation, worker.drained_incarnation);
       EXPECT_EQ(read->placed.size(), worker.placed.size());
     }
   }

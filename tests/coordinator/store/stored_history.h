@@ -36,7 +36,7 @@ inline std::vector<std::vector<Fact>> StoredHistory() {
   cluster.ExitGang(long_job, MemberOutcome::kStopped);
   cluster.On(JobResumeRequested{long_job});
   const JobId brief = cluster.Submit(CpuJob("brief"));
-  cluster.On(DrainRequested{"c", "new memory"});
+  cluster.On(DrainRequested{"c", "new memory", true});
   cluster.On(JobCancelRequested{brief});
   cluster.ExitGang(brief, MemberOutcome::kStopped);
   const JobId deleted = cluster.Submit(CpuJob("deleted", 99));
