@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Weft needs and that are not there yet.
 #   deploy/install_packages.sh run     what building and running needs
-#   deploy/install_packages.sh test    that, and what the tests and the linters need
+#   deploy/install_packages.sh test    that, and what the tests and the linters need; and build/python from PyPI
+#   deploy/install_packages.sh images  that, and what the test of the images needs
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 run_packages=(
   g++ cmake ninja-build pkg-config ccache mold ca-certificates
@@ -12,20 +14,29 @@ run_packages=(
   openmpi-bin libopenmpi-dev)
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format-14 clang-tidy-14 clang-14 curl sqlite3 procps
-  binutils python3 python3-yaml prometheus)
+  binutils python3 python3-venv python3-yaml prometheus)
+images_packages=(buildah debootstrap)
 
 packages=("${run_packages[@]}")
 case "${1:-run}" in
   run) ;;
   test) packages+=("${test_packages[@]}") ;;
-  *) echo "usage: $0 [run|test]" >&2; exit 2 ;;
+  images) packages+=("${test_packages[@]}" "${images_packages[@]}") ;;
+  *) echo "usage: $0 [run|test|images]" >&2; exit 2 ;;
 esac
 
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+python_environment() { # of the tests, from PyPI
+  [ "${1:-run}" = run ] || deploy/python_venv.sh
+}
+
+if [ ${#missing[@]} -eq 0 ]; then
+  python_environment "$@"
+  exit 0
+fi
 
 if [ "$(id -u)" != 0 ]; then
   echo "these Debian packages are missing; install them as root and try again:" >&2
@@ -41,3 +52,4 @@ if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${m
   echo "could not install: ${missing[*]}" >&2
   exit 1
 fi
+python_environment "$@"
