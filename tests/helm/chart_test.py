@@ -1,0 +1,322 @@
+"""What the chart renders is right by Helm, by Kubernetes' schemas, and by itself."""
+
+import json
+import re
+import subprocess
+import sys
+import unittest
+
+import helm_python
+import kubernetes_validate
+import yaml
+
+from chart import CHART, MATRIX, NAMESPACE, ROOT, objects, of_kind, pods, render
+
+KUBERNETES = ["1.25", "1.28", "1.31", "1.34", "1.37"]
+# Kinds of operators, whose schemas Kubernetes does not have.
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
+
+
+def matches(selector, labels):
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+class Rendered(unittest.TestCase):
+    def each(self):
+        for name, values in MATRIX.items():
+            with self.subTest(values=name):
+                yield values, objects(values)
+
+    def test_lint_finds_nothing(self):
+        for name, values in MATRIX.items():
+            for version in KUBERNETES:
+                report = helm_python.lint(CHART, values, strict=True, kube_version=f"v{version}.0")
+                told = [m for m in report["messages"] if m["severity"] > 1]
+                self.assertEqual((told, report["errors"]), ([], []), f"{name} on Kubernetes {version}")
+
+    def test_every_object_is_valid_for_every_kubernetes(self):
+        for _, found in self.each():
+            for thing in found:
+                if thing["kind"] in FOREIGN:
+                    continue
+                for version in KUBERNETES:
+                    kubernetes_validate.validate(thing, version, strict=True)
+
+    def test_a_misspelt_field_would_be_noticed(self):
+        thing = of_kind(objects({}), "StatefulSet")[0]
+        thing["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
+        with self.assertRaises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(thing, KUBERNETES[-1], strict=True)
+
+    def test_names_are_unique_and_labels_complete(self):
+        for values, found in self.each():
+            names = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in found]
+            self.assertEqual(len(names), len(set(names)))
+            for thing in found:
+                labels = thing["metadata"]["labels"]
+                for label in ["name", "instance", "version", "component", "part-of", "managed-by"]:
+                    self.assertIn(f"app.kubernetes.io/{label}", labels, thing["metadata"]["name"])
+                self.assertIn("helm.sh/chart", labels)
+                for key, value in values.get("commonLabels", {}).items():
+                    self.assertEqual(labels[key], value)
+                for key, value in values.get("commonAnnotations", {}).items():
+                    self.assertEqual(thing["metadata"]["annotations"][key], value)
+
+    def test_selectors_find_the_pods_that_they_mean(self):
+        for _, found in self.each():
+            all_pods = pods(found)
+            for workload, labels, _ in all_pods:
+                if workload["kind"] == "Pod":
+                    continue
+                selector = workload["spec"]["selector"]["matchLabels"]
+                owners = [o["metadata"]["name"] for o, other, _ in all_pods if matches(selector, other)]
+                self.assertEqual(owners, [workload["metadata"]["name"]])
+            for budget in of_kind(found, "PodDisruptionBudget"):
+                selector = budget["spec"]["selector"]["matchLabels"]
+                owners = [o["metadata"]["name"] for o, labels, _ in all_pods if matches(selector, labels)]
+                self.assertEqual(owners, [budget["metadata"]["name"]])
+            for policy in of_kind(found, "NetworkPolicy") + of_kind(found, "Service"):
+                selector = policy["spec"].get("podSelector", {}).get("matchLabels") or policy["spec"]["selector"]
+                has_workers = any(labels["app.kubernetes.io/component"] == "worker" for _, labels, _ in all_pods)
+                if has_workers or selector["app.kubernetes.io/component"] != "worker":
+                    self.assertTrue(any(matches(selector, labels) for _, labels, _ in all_pods), policy["metadata"])
+
+    def test_pods_are_complete(self):
+        for _, found in self.each():
+            claims = {o["metadata"]["name"] for o in of_kind(found, "PersistentVolumeClaim")}
+            maps = {o["metadata"]["name"] for o in of_kind(found, "ConfigMap")}
+            services = {o["metadata"]["name"] for o in of_kind(found, "Service")}
+            for workload, _, spec in pods(found):
+                templates = workload["spec"].get("volumeClaimTemplates", [])
+                volumes = [v["name"] for v in spec["volumes"]] + [t["metadata"]["name"] for t in templates]
+                self.assertEqual(len(volumes), len(set(volumes)))
+                if workload["kind"] == "StatefulSet":
+                    self.assertIn(workload["spec"]["serviceName"], services)
+                for volume in spec["volumes"]:
+                    if "configMap" in volume:
+                        self.assertIn(volume["configMap"]["name"], maps)
+                    claim = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+                    if claim.startswith("demo-"):
+                        self.assertIn(claim, claims)
+                for container in spec["containers"]:
+                    mounts = container["volumeMounts"]
+                    self.assertEqual({m["name"] for m in mounts} - set(volumes), set())
+                    self.assertEqual(len({m["mountPath"] for m in mounts}), len(mounts))
+                    ports = {p["name"] for p in container.get("ports", [])}
+                    for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
+                        if workload["kind"] == "StatefulSet":
+                            self.assertIn(container[probe]["httpGet"]["port"], ports)
+
+    def test_pods_have_no_rights(self):
+        for _, found in self.each():
+            self.assertEqual([o for o in found if o["kind"].startswith(("Role", "ClusterRole"))], [])
+            for account in of_kind(found, "ServiceAccount"):
+                self.assertIs(account["automountServiceAccountToken"], False)
+            for workload, _, spec in pods(found):
+                name = workload["metadata"]["name"]
+                self.assertIs(spec["automountServiceAccountToken"], False, name)
+                security = spec["securityContext"]
+                self.assertIs(security["runAsNonRoot"], True, name)
+                self.assertGreaterEqual(security["runAsUser"], 10000, name)
+                self.assertEqual(security["seccompProfile"], {"type": "RuntimeDefault"}, name)
+                for container in spec["containers"]:
+                    self.assertEqual(container["securityContext"],
+                                     {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                                      "capabilities": {"drop": ["ALL"]}}, name)
+
+    def test_a_worker_may_save_before_its_pod_is_killed(self):
+        for values, found in self.each():
+            config = yaml.safe_load(of_kind(found, "ConfigMap")[0]["data"]["coordinator.yaml"])
+            for workload, labels, spec in pods(found):
+                if labels["app.kubernetes.io/component"] != "worker":
+                    continue
+                arguments = spec["containers"][0]["args"]
+                save = int(next(a for a in arguments if a.startswith("--grace=")).removeprefix("--grace=").rstrip("s"))
+                hook = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+                self.assertIn(f"weft drain \"$POD_NAME\" --until-restart --wait --limit={save}s", hook)
+                self.assertGreaterEqual(spec["terminationGracePeriodSeconds"], save + 60)
+                self.assertGreaterEqual(int(config["save_timeout"].rstrip("s")), save)
+
+    def test_images_come_from_the_mirror_and_by_digest(self):
+        found = objects(MATRIX["everything"])
+        self.assertTrue(pods(found))
+        for workload, _, spec in pods(found):
+            self.assertEqual(spec["imagePullSecrets"], [{"name": "mirror"}])
+            for container in spec["containers"]:
+                self.assertRegex(container["image"], r"^mirror\.example:5000/weft/[a-z-]+@sha256:[0-9]{64}$")
+        plain = of_kind(objects({}), "StatefulSet", "demo-weft-coordinator")[0]
+        self.assertEqual(plain["spec"]["template"]["spec"]["containers"][0]["image"], "weft/coordinator:0.1.0")
+
+    def test_pools_ask_for_their_devices(self):
+        found = objects(MATRIX["pools"])
+        spec = {name: of_kind(found, "StatefulSet", f"demo-weft-{name}")[0]["spec"]["template"]["spec"]
+                for name in ["cpu", "h100", "own", "v5e"]}
+        resources = {name: pod["containers"][0]["resources"] for name, pod in spec.items()}
+        self.assertNotIn("nvidia.com/gpu", resources["cpu"]["limits"])
+        for kind in ["requests", "limits"]:
+            self.assertEqual(resources["h100"][kind]["nvidia.com/gpu"], 8)
+            self.assertEqual(resources["own"][kind]["nvidia.com/gpu"], 1)
+            self.assertEqual(resources["v5e"][kind]["google.com/tpu"], 4)
+        self.assertEqual(resources["h100"]["limits"]["cpu"], "64")
+        self.assertEqual(spec["v5e"]["nodeSelector"],
+                         {"cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+                          "cloud.google.com/gke-tpu-topology": "4x4"})
+        self.assertIn({"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}, spec["v5e"]["tolerations"])
+        self.assertEqual([t["key"] for t in spec["h100"]["tolerations"]], ["team", "nvidia.com/gpu"])
+        self.assertNotIn("tolerations", spec["cpu"])
+        self.assertEqual(spec["h100"]["priorityClassName"], "training")
+        self.assertEqual(spec["h100"]["containers"][0]["image"], "weft/worker-cuda:0.1.0")
+        self.assertTrue(spec["own"]["containers"][0]["image"].startswith("registry.example/own:1@"))
+        shared = {v["name"]: v for v in spec["h100"]["volumes"]}["shared-memory"]
+        self.assertEqual(shared["emptyDir"], {"medium": "Memory", "sizeLimit": "16Gi"})
+
+    def test_a_new_configuration_is_a_new_pod(self):
+        def annotations(values):
+            return of_kind(objects(values), "StatefulSet", "demo-weft-coordinator")[0]["spec"]["template"]["metadata"]["annotations"]
+        self.assertNotEqual(annotations({}), annotations({"coordinator": {"config": {"log_level": "debug"}}}))
+
+    def test_rules_and_dashboards_are_taken_in_as_they_are(self):
+        found = objects(MATRIX["everything"])
+        rules = {path.stem: yaml.safe_load(path.read_text()) for path in (CHART / "rules").glob("*.yaml")}
+        self.assertEqual(len(of_kind(found, "PrometheusRule")), len(rules))
+        for stem, rule in rules.items():
+            made = of_kind(found, "PrometheusRule", f"weft-{stem.replace('_', '-')}")[0]
+            self.assertEqual(made["spec"], rule)
+            self.assertEqual(made["metadata"]["labels"]["release"], "prometheus")
+        dashboards = {path.name: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")}
+        made = [o for o in of_kind(found, "ConfigMap") if o["metadata"]["labels"].get("grafana_dashboard") == "1"]
+        self.assertEqual(len(made), len(dashboards))
+        for config_map in made:
+            self.assertEqual(config_map["metadata"]["namespace"], "monitoring")
+            self.assertEqual(config_map["metadata"]["annotations"]["grafana_folder"], "Weft")
+            for name, text in config_map["data"].items():
+                self.assertEqual(json.loads(text), dashboards[name])
+
+    def test_monitors_find_the_metrics_ports(self):
+        found = objects(MATRIX["everything"])
+        monitor = of_kind(found, "ServiceMonitor")[0]
+        services = [s for s in of_kind(found, "Service")
+                    if matches(monitor["spec"]["selector"]["matchLabels"], s["metadata"]["labels"])
+                    and any(p["name"] == monitor["spec"]["endpoints"][0]["port"] for p in s["spec"]["ports"])]
+        self.assertEqual([s["metadata"]["name"] for s in services], ["weft-coordinator"])
+        monitor = of_kind(found, "PodMonitor")[0]
+        watched = [labels for _, labels, spec in pods(found)
+                   if matches(monitor["spec"]["selector"]["matchLabels"], labels)]
+        self.assertTrue(watched)
+
+    def test_networks_are_closed_but_for_what_is_needed(self):
+        policies = {o["metadata"]["name"]: o["spec"] for o in of_kind(objects({}), "NetworkPolicy")}
+        self.assertEqual(set(policies), {"demo-weft-coordinator", "demo-weft-workers", "demo-weft-test"})
+        for spec in policies.values():
+            self.assertEqual(spec["policyTypes"], ["Ingress", "Egress"])
+        ports = lambda rules: [[p["port"] for p in rule.get("ports", [])] for rule in rules]
+        self.assertEqual(ports(policies["demo-weft-coordinator"]["egress"]), [[53, 53]])
+        self.assertEqual(ports(policies["demo-weft-coordinator"]["ingress"]), [["grpc"], ["metrics"]])
+        self.assertEqual(ports(policies["demo-weft-workers"]["egress"]), [[53, 53], [], ["grpc"]])
+        self.assertNotIn("ingress", policies["demo-weft-test"])
+
+    def test_the_notes_say_what_is_so(self):
+        notes = render(MATRIX["pools"])["weft/templates/NOTES.txt"]
+        self.assertIn("h100: 2 of device gpu", notes)
+        self.assertIn("its TPU chips are reserved, but not used yet", notes)
+        self.assertIn(f"helm test demo -n {NAMESPACE}", notes)
+        self.assertIn("none: jobs will wait", render(MATRIX["bare"])["weft/templates/NOTES.txt"])
+
+
+class Refused(unittest.TestCase):
+    def refuses(self, values, *texts, name="demo"):
+        with self.assertRaises(helm_python.HelmError) as raised:
+            objects(values, name)
+        for text in texts:
+            self.assertIn(text, str(raised.exception))
+
+    def test_keys_that_do_not_exist(self):
+        for values, where in [
+            ({"corodinator": {}}, "corodinator"),
+            ({"coordinator": {"replcas": 1}}, "replcas"),
+            ({"coordinator": {"config": {"heartbeat_timout": "5s"}}}, "heartbeat_timout"),
+            ({"workerPools": [{"name": "a", "device": "cpu", "replicas": 1, "gpu": 8}]}, "gpu"),
+            ({"tls": {"enabled": True}}, "tls"),
+            ({"metrics": {"serviceMonitor": {"enabled": True, "labels": {}}}}, "labels"),
+        ]:
+            with self.subTest(where):
+                self.refuses(values, where)
+
+    def test_values_that_are_none(self):
+        pool = {"name": "a", "device": "cpu", "replicas": 1}
+        for values, where in [
+            ({"coordinator": {"replicas": 2}}, "replicas"),
+            ({"coordinator": {"config": {"heartbeat_timeout": "5"}}}, "heartbeat_timeout"),
+            ({"image": {"digests": {"coordinator": "latest"}}}, "digests"),
+            ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+            ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
+            ({"workerPools": [{**pool, "device": "abacus"}]}, "device"),
+            ({"workerPools": [{**pool, "name": "A_b"}]}, "name"),
+            ({"workerPools": [{"name": "a", "device": "cpu"}]}, "replicas"),
+            ({"workerPools": [{**pool, "saveTime": 0}]}, "saveTime"),
+            ({"workerPools": [{**pool, "device": "tpu"}]}, "tpu"),
+            ({"workerPools": [{**pool, "gpus": 2}]}, "gpus"),
+            ({"workerPools": [{**pool, "device": "tpu", "tpu": {"accelerator": "v5e", "topology": "big", "chipsPerHost": 4}}]}, "topology"),
+            ({"storage": {"checkpoints": {"size": "much"}}}, "size"),
+            ({"storage": {"checkpoints": {"accessMode": "ReadWriteNever"}}}, "accessMode"),
+        ]:
+            with self.subTest(where):
+                self.refuses(values, where)
+
+    def test_values_that_do_not_fit_together(self):
+        pool = {"name": "a", "device": "cpu", "replicas": 1}
+        self.refuses({"workerPools": [pool, pool]}, "two pools named \"a\"")
+        self.refuses({"workerPools": [{**pool, "name": "a-long-pool-of-cpus"}]}, "at most 35 characters", name="a-long-release-name")
+
+
+class Documented(unittest.TestCase):
+    def test_the_schema_knows_the_keys_that_are_documented_and_no_others(self):
+        sys.path.insert(0, str(ROOT / "helm"))
+        import generate_readme  # noqa: E402
+        documented = {row[0] for row in generate_readme.documented_values((CHART / "values.yaml").read_text())}
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        known = set()
+
+        def walk(node, path):
+            for name, value in node.get("properties", {}).items():
+                here = f"{path}.{name}" if path else name
+                if here in documented or "properties" not in value:
+                    known.add(here)
+                else:
+                    walk(value, here)
+        walk(schema, "")
+        self.assertEqual(documented, known)
+
+    def test_every_documented_key_is_a_value(self):
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        sys.path.insert(0, str(ROOT / "helm"))
+        import generate_readme  # noqa: E402
+        for path, _, _ in generate_readme.documented_values((CHART / "values.yaml").read_text()):
+            node = values
+            for part in path.split("."):
+                self.assertIn(part, node, path)
+                node = node[part]
+
+    def test_every_alert_is_explained(self):
+        told = re.findall(r"^### (Weft\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.M)
+        rules = [rule for path in (CHART / "rules").glob("*.yaml")
+                 for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"] if "alert" in rule]
+        if rules:
+            self.assertEqual(sorted(rule["alert"] for rule in rules), sorted(told))
+        for rule in rules:
+            self.assertEqual(rule["annotations"]["runbook_url"].split("#")[-1], rule["alert"].lower())
+
+    def test_the_features_are_tested_where_the_page_says(self):
+        page = (ROOT / "docs" / "operations.md").read_text()
+        names = re.findall(r"`(test_\w+)`", page)
+        sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*/*_test.py"))
+        for name in names:
+            self.assertIn(f"def {name}(", sources)
+        self.assertGreater(len(names), 15)
+
+    def test_the_readme_is_up_to_date(self):
+        subprocess.run([ROOT / "helm" / "generate_readme.py", "--check"], check=True)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,119 @@
+"""What the chart tells the programs, told to the real programs: flags, configuration, hooks, the job of helm test."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import yaml
+
+from chart import CHART, MATRIX, objects, of_kind, pods
+from programs import Cluster, await_that, programs, run
+
+
+def flags_of(program):
+    return set(re.findall(r"--[a-z][a-z-]*", run(program, "--help").stdout))
+
+
+def container_of(found, component):
+    for _, labels, spec in pods(found):
+        if labels["app.kubernetes.io/component"] == component:
+            return spec["containers"][0]
+    raise AssertionError(f"no {component}")
+
+
+class Settings(unittest.TestCase):
+    def test_the_schema_has_the_coordinators_settings(self):
+        printed = yaml.safe_load(run("weft-coordinator", "--state-dir=/s", "--print-config").stdout)
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        known = set(schema["properties"]["coordinator"]["properties"]["config"]["properties"])
+        chart_sets = set(yaml.safe_load(of_kind(objects({}), "ConfigMap")[0]["data"]["coordinator.yaml"]))
+        self.assertEqual(known | chart_sets, set(printed))
+
+    def test_the_coordinator_takes_the_configuration(self):
+        for name, values in MATRIX.items():
+            with self.subTest(name), tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                text = of_kind(objects(values), "ConfigMap")[0]["data"]["coordinator.yaml"]
+                file.write(text)
+                file.flush()
+                result = run("weft-coordinator", f"--config={file.name}", "--print-config")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                printed = yaml.safe_load(result.stdout)
+                for setting, value in values.get("coordinator", {}).get("config", {}).items():
+                    self.assertEqual(printed[setting], value)
+
+    def test_every_flag_exists(self):
+        known = {"coordinator": flags_of("weft-coordinator"), "worker": flags_of("weft-worker")}
+        for name, values in MATRIX.items():
+            for _, labels, spec in pods(objects(values)):
+                component = labels["app.kubernetes.io/component"]
+                for argument in spec["containers"][0]["args"] if component in known else []:
+                    with self.subTest(values=name, argument=argument):
+                        self.assertIn(argument.split("=")[0], known[component])
+
+
+class Hooks(unittest.TestCase):
+    """A coordinator and a worker with the arguments of their pods, but for folders and ports."""
+
+    POD = "demo-weft-cpu-0"
+
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        self.found = objects({"workerPools": [{"name": "cpu", "device": "cpu", "replicas": 1, "saveTime": 20}]})
+        self.cluster = Cluster(self.folder)
+        self.addCleanup(self.cluster.close)
+        config = yaml.safe_load(of_kind(self.found, "ConfigMap")[0]["data"]["coordinator.yaml"])
+        config["checkpoint_root"] = str(self.folder / "checkpoints")
+        (self.folder / "coordinator.yaml").write_text(yaml.safe_dump(config))
+        self.cluster.start_coordinator(self.folder / "coordinator", f"--config={self.folder / 'coordinator.yaml'}")
+        self.environment = {**os.environ, "WEFT_ADDRESS": self.cluster.address, "POD_NAME": self.POD,
+                            "PATH": f"{programs()}:{os.environ['PATH']}"}
+        self.start_worker()
+        self.job = yaml.safe_load(of_kind(self.found, "ConfigMap", "demo-weft-test")[0]["data"]["job.yaml"])
+
+    def start_worker(self):
+        replaced = {"--listen": "127.0.0.1:0", "--data-root": str(self.folder)}
+        arguments = []
+        for argument in container_of(self.found, "worker")["args"]:
+            flag, value = argument.split("=", 1)
+            if flag not in ("--coordinator", "--name", "--state-dir", "--metrics-listen", "--advertise"):
+                arguments.append(f"{flag}={replaced.get(flag, value)}")
+        self.cluster.start_worker(self.POD, *arguments)
+
+    def helm_test(self, job):
+        (self.folder / "job.yaml").write_text(yaml.safe_dump(job))
+        container = container_of(self.found, "test")
+        script = container["args"][0].replace("/etc/weft-test", str(self.folder))
+        return subprocess.run([*container["command"], script], env=self.environment, capture_output=True, text=True,
+                              timeout=100)
+
+    def test_helm_test_submits_a_job_that_succeeds(self):
+        result = self.helm_test(self.job)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("SUCCEEDED", result.stdout)
+
+    def test_helm_test_fails_with_its_job(self):
+        self.job["data"] = {"text": {"paths": ["/no/such/file"]}}
+        result = self.helm_test(self.job)
+        self.assertEqual(result.returncode, 10, result.stdout + result.stderr)
+
+    def test_a_pod_that_ends_has_saved_its_job_and_its_successor_goes_on(self):
+        self.job["training"]["steps"] = 1000000
+        (self.folder / "job.yaml").write_text(yaml.safe_dump(self.job))
+        name = self.cluster.submit(self.folder / "job.yaml")
+        await_that(lambda: self.cluster.step(name) > 20)
+        hook = container_of(self.found, "worker")["lifecycle"]["preStop"]["exec"]["command"]
+        result = subprocess.run(hook, env=self.environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        saved = self.cluster.step(name)
+        self.assertEqual(self.cluster.kill(self.POD, signal.SIGTERM), 0)
+        self.start_worker()  # READY, though the one before it was drained
+        await_that(lambda: self.cluster.step(name) > saved)
+
+
+if __name__ == "__main__":
+    unittest.main()
