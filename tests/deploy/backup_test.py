@@ -1,0 +1,96 @@
+"""deploy/backup.sh: a copy is taken while jobs train, time goes on, the coordinator's disk is lost, the copy restored."""
+
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import yaml
+
+from programs import Cluster, await_that
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "deploy" / "backup.sh"
+
+
+def backup(*arguments):
+    return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, timeout=60)
+
+
+class Backup(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        self.state = self.folder / "state"
+        self.checkpoints = self.folder / "checkpoints"
+        self.cluster = Cluster(self.folder)
+        self.addCleanup(self.cluster.close)
+
+    def start_coordinator(self, state):
+        self.cluster.start_coordinator(state, f"--checkpoint-root={self.checkpoints}")
+
+    def job_file(self, name, steps):
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({
+            "name": name, "model": {"width": 16, "layers": 1, "mlp_width": 32, "mixers": [{"delta": {"heads": 1}}]},
+            "data": {"induction_heads": {}}, "evaluation": {"every_steps": 0, "sequences": 4},
+            "training": {"steps": steps, "batch_size": 4, "sequence_length": 64, "shards": 4},
+            "checkpoint": {"every_steps": 20}}))
+        return path
+
+    def test_jobs_go_on_from_a_backup_that_is_older_than_they_are(self):
+        self.start_coordinator(self.state)
+        self.cluster.start_worker("w1")
+        self.cluster.start_worker("w2")
+        first = self.cluster.submit(self.job_file("first", 4000))
+        await_that(lambda: self.cluster.step(first) > 20)
+        archive = self.folder / "backup.tar"
+        saved = backup("save", self.state, archive)  # while it trains
+        self.assertEqual(saved.returncode, 0, saved.stderr)
+        # What the backup does not know: a newer generation, and a job with its checkpoint.
+        for worker in self.cluster.job(first)["workers"]:
+            self.cluster.kill(worker.removeprefix("workers/"))
+            self.cluster.start_worker(worker.removeprefix("workers/"))
+        reached = self.cluster.step(first)
+        await_that(lambda: self.cluster.step(first) > reached + 20 and int(self.cluster.job(first)["generation"]) > 1)
+        lost = self.cluster.submit(self.job_file("lost", 20))
+        self.assertEqual(self.cluster.weft("watch", lost).returncode, 0)
+        self.cluster.kill("coordinator")
+        shutil.rmtree(self.state)
+
+        restored = backup("restore", archive, self.folder / "restored")
+        self.assertEqual(restored.returncode, 0, restored.stderr)
+        self.assertIn("restored 1 jobs", restored.stdout)
+        self.start_coordinator(self.folder / "restored")  # the workers come back by themselves
+        await_that(lambda: int(self.cluster.job(first)["generation"]) > 1000 and self.cluster.step(first) > reached)
+        again = self.cluster.submit(self.job_file("lost", 20))
+        self.assertNotEqual(again, lost, "it would have found the other one's checkpoints")
+        self.assertEqual(self.cluster.weft("watch", again).returncode, 0)
+        self.assertEqual(self.cluster.weft("watch", first).returncode, 0)
+        self.assertIn("step", self.cluster.weft("logs", first).stdout)
+
+    def test_nothing_is_overwritten_and_damage_is_noticed(self):
+        self.start_coordinator(self.state)
+        archive = self.folder / "backup.tar"
+        self.assertEqual(backup("save", self.state, archive).returncode, 0)
+        refused = backup("restore", archive, self.state)
+        self.assertEqual((refused.returncode, "a coordinator runs on" in refused.stderr), (1, True))
+        self.cluster.kill("coordinator")
+        self.assertEqual(backup("restore", archive, self.state).returncode, 0)
+        self.assertTrue((self.state / "replaced" / "weft.db").exists())
+        refused = backup("restore", archive, self.state)
+        self.assertEqual((refused.returncode, "from an earlier restore" in refused.stderr), (1, True))
+        self.start_coordinator(self.state)
+        self.assertEqual(backup("save", self.folder, archive).returncode, 1)
+        self.assertEqual(backup("save", self.state).returncode, 2)
+        # The head of the second page of the database that the archive holds.
+        data = bytearray(archive.read_bytes())
+        at = data.index(b"SQLite format 3", data.index(b"weft.db")) + 4096
+        data[at:at + 64] = b"\xff" * 64
+        archive.write_bytes(data)
+        damaged = backup("restore", archive, self.folder / "restored")
+        self.assertNotEqual(damaged.returncode, 0, damaged.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
