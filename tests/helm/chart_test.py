@@ -158,6 +158,8 @@ class Rendered(unittest.TestCase):
             self.assertEqual(resources["own"][kind]["nvidia.com/gpu"], 1)
             self.assertEqual(resources["v5e"][kind]["google.com/tpu"], 4)
         self.assertEqual(resources["h100"]["limits"]["cpu"], "64")
+        for name, device in [("cpu", "cpu"), ("h100", "gpu"), ("v5e", "cpu")]:  # TPU chips are not used yet
+            self.assertIn(f"--device={device}", spec[name]["containers"][0]["args"])
         self.assertEqual(spec["v5e"]["nodeSelector"],
                          {"cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
                           "cloud.google.com/gke-tpu-topology": "4x4"})

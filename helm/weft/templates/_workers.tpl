@@ -14,6 +14,7 @@ weft/pool: {{ .pool.name }}
 - --advertise={{ $host }}:7734
 - --metrics-listen=0.0.0.0:{{ .root.Values.metrics.port }}
 - --grace={{ .pool.saveTime }}s
+- --device={{ ternary "gpu" "cpu" (eq .pool.device "gpu") }}
 {{- with .pool.devices }}
 - --devices={{ . }}
 {{- end }}
