@@ -26,7 +26,9 @@ DataFacts Generated(int32_t vocabulary, int32_t classes = 0) {
 DataFacts FactsOf(const v1::DataSpec& data) {
   switch (data.source_case()) {
     case v1::DataSpec::kText:
-      return {.vocabulary = kBytes, .has_held_out = !data.text().validation_paths().empty()};
+      return {.vocabulary = kBytes,
+              .is_bytes = true,
+              .has_held_out = !data.text().validation_paths().empty()};
     case v1::DataSpec::kTokens:
       return {.has_held_out = !data.tokens().validation_paths().empty()};
     case v1::DataSpec::kCopying:
@@ -58,7 +60,7 @@ DataFacts FactsOf(const v1::DataSpec& data) {
     case v1::DataSpec::kPennTreebank:
     case v1::DataSpec::kEnwik8:
     case v1::DataSpec::kPg19:
-      return {.vocabulary = kBytes, .has_held_out = true};
+      return {.vocabulary = kBytes, .is_bytes = true, .has_held_out = true};
     case v1::DataSpec::kWikitext103:
       return {.has_held_out = true};
     case v1::DataSpec::SOURCE_NOT_SET:

@@ -13,6 +13,7 @@ struct DataFacts {
   bool is_labelled = false;  // one label a sample; otherwise a target a position
   bool is_pair = false;      // two rows of tokens share a label
   bool is_padded = false;    // positions may hold nothing
+  bool is_bytes = false;     // targets are bytes of a text
   bool is_generated = false;
   bool has_held_out = false;  // a validation part of its own
 };

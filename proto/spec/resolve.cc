@@ -91,7 +91,7 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
   Rules rules;
   ResolveTop(rules, spec);
   if (rules.Require(spec.has_model(), "model")) {
-    ResolveModel(rules, *spec.mutable_model(), spec.training().sequence_length());
+    ResolveModel(rules, *spec.mutable_model(), spec.data(), spec.training().sequence_length());
   }
   if (rules.Require(spec.has_data(), "data")) {
     ResolveData(rules, *spec.mutable_data(), spec.model(), spec.training());

@@ -260,19 +260,14 @@ void ResolveShared(const Surroundings& around, const DataFacts& facts, v1::DataS
   }
 }
 
-// That the model can take the tokens in, and give what the targets ask for.
-void CheckModel(const Surroundings& around, const DataFacts& facts, absl::string_view source) {
+// That the model can take the tokens in.
+void CheckVocabulary(const Surroundings& around, const DataFacts& facts, absl::string_view source) {
   // The rules of symbols have spoken of the vocabulary already.
   const bool has_symbols = facts.is_generated && !facts.is_labelled;
   if (!has_symbols && around.vocab_size > 0 && around.vocab_size < facts.vocabulary) {
     around.rules.Report("model.vocab_size",
                         absl::StrCat("must be at least ", facts.vocabulary, " for ", source,
                                      ", is ", around.vocab_size));
-  }
-  if (facts.is_labelled) {
-    around.rules.Report(absl::StrCat("data.", source),
-                        "has one label a sample, but the model is a language model, which needs a "
-                        "target at each position");
   }
 }
 
@@ -287,8 +282,10 @@ void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model,
   if (data.source_case() == v1::DataSpec::SOURCE_NOT_SET) return;
   const DataFacts facts = FactsOf(data);
   ResolveShared(around, facts, data);
-  CheckModel(around, facts,
-             v1::DataSpec::descriptor()->FindFieldByNumber(data.source_case())->name());
+  const std::string& source =
+      v1::DataSpec::descriptor()->FindFieldByNumber(data.source_case())->name();
+  CheckVocabulary(around, facts, source);
+  CheckKind(rules, model, facts, source);
 }
 
 }  // namespace weft::spec

@@ -8,6 +8,10 @@
 namespace weft::spec {
 namespace {
 
+bool IsCausal(const v1::ModelSpec& model) {
+  return model.kind() == v1::ModelSpec::KIND_LANGUAGE_MODEL;
+}
+
 // Heads that divide the width; false when there is nothing to derive from them.
 bool HeadsDivide(Rules& rules, const std::string& field, int32_t heads, int32_t width) {
   if (!rules.Positive(field, heads)) return false;
@@ -18,8 +22,12 @@ bool HeadsDivide(Rules& rules, const std::string& field, int32_t heads, int32_t 
   return width > 0;
 }
 
-void ResolveDelta(Rules& rules, const std::string& path, v1::DeltaSpec& delta, int32_t width) {
-  HeadsDivide(rules, absl::StrCat(path, ".heads"), delta.heads(), width);
+void ResolveDelta(Rules& rules, const std::string& path, v1::DeltaSpec& delta,
+                  const v1::ModelSpec& model) {
+  if (!IsCausal(model)) {
+    rules.Report(path, "is for language models: its tokens see nothing that follows");
+  }
+  HeadsDivide(rules, absl::StrCat(path, ".heads"), delta.heads(), model.width());
   if (!delta.has_convolution_taps()) delta.set_convolution_taps(4);
   rules.InRange(absl::StrCat(path, ".convolution_taps"), delta.convolution_taps(), 0, 16);
   if (!delta.has_beta_range()) delta.set_beta_range(1);
@@ -28,32 +36,6 @@ void ResolveDelta(Rules& rules, const std::string& path, v1::DeltaSpec& delta, i
                  absl::StrCat("must be 1 or 2, is ", delta.beta_range()));
   }
   if (!delta.has_output_gate()) delta.set_output_gate(false);
-}
-
-void ResolveSoftmax(Rules& rules, const std::string& path, v1::SoftmaxSpec& softmax,
-                    int32_t width) {
-  if (HeadsDivide(rules, absl::StrCat(path, ".heads"), softmax.heads(), width) &&
-      width / softmax.heads() % 2 != 0) {
-    rules.Report(absl::StrCat(path, ".heads"),
-                 absl::StrCat("model.width / heads must be even for rotary positions, is ",
-                              width / softmax.heads()));
-  }
-  if (!softmax.has_kv_heads()) softmax.set_kv_heads(softmax.heads());
-  if (softmax.heads() > 0 && rules.Positive(absl::StrCat(path, ".kv_heads"), softmax.kv_heads()) &&
-      softmax.heads() % softmax.kv_heads() != 0) {
-    rules.Report(
-        absl::StrCat(path, ".kv_heads"),
-        absl::StrCat("must divide heads (", softmax.heads(), "), is ", softmax.kv_heads()));
-  }
-  if (!softmax.has_window()) softmax.set_window(0);
-  rules.InRange<int64_t>(absl::StrCat(path, ".window"), softmax.window(), 0, kMaxSequence);
-  if (!softmax.has_rotary_base()) softmax.set_rotary_base(10000);
-  rules.Positive(absl::StrCat(path, ".rotary_base"), softmax.rotary_base());
-}
-
-bool IsRandom(v1::FeatureFunction features) {
-  return features == v1::FEATURE_FUNCTION_EXPONENTIAL ||
-         features == v1::FEATURE_FUNCTION_HYPERBOLIC;
 }
 
 // 0 or above 1; the width of a head must be even where it is not 0.
@@ -67,6 +49,27 @@ void CheckRotary(Rules& rules, const std::string& path, double base, int32_t hea
         absl::StrCat(path, ".heads"),
         absl::StrCat("model.width / heads must be even for rotary positions, is ", width / heads));
   }
+}
+
+void ResolveSoftmax(Rules& rules, const std::string& path, v1::SoftmaxSpec& softmax,
+                    int32_t width) {
+  HeadsDivide(rules, absl::StrCat(path, ".heads"), softmax.heads(), width);
+  if (!softmax.has_kv_heads()) softmax.set_kv_heads(softmax.heads());
+  if (softmax.heads() > 0 && rules.Positive(absl::StrCat(path, ".kv_heads"), softmax.kv_heads()) &&
+      softmax.heads() % softmax.kv_heads() != 0) {
+    rules.Report(
+        absl::StrCat(path, ".kv_heads"),
+        absl::StrCat("must divide heads (", softmax.heads(), "), is ", softmax.kv_heads()));
+  }
+  if (!softmax.has_window()) softmax.set_window(0);
+  rules.InRange<int64_t>(absl::StrCat(path, ".window"), softmax.window(), 0, kMaxSequence);
+  if (!softmax.has_rotary_base()) softmax.set_rotary_base(10000);
+  CheckRotary(rules, path, softmax.rotary_base(), softmax.heads(), width);
+}
+
+bool IsRandom(v1::FeatureFunction features) {
+  return features == v1::FEATURE_FUNCTION_EXPONENTIAL ||
+         features == v1::FEATURE_FUNCTION_HYPERBOLIC;
 }
 
 void ResolvePerformer(Rules& rules, const std::string& path, v1::PerformerSpec& performer,
@@ -155,12 +158,18 @@ void CheckHadamard(Rules& rules, const std::string& path, const v1::PolysketchSp
 }
 
 void ResolvePolysketch(Rules& rules, const std::string& path, v1::PolysketchSpec& sketch,
-                       int32_t width) {
+                       const v1::ModelSpec& model) {
   using Spec = v1::PolysketchSpec;
+  const int32_t width = model.width();
   const bool divides = HeadsDivide(rules, absl::StrCat(path, ".heads"), sketch.heads(), width);
   if (!sketch.has_rotary_base()) sketch.set_rotary_base(10000);
   CheckRotary(rules, path, sketch.rotary_base(), sketch.heads(), width);
-  if (sketch.mode() == Spec::MODE_UNSPECIFIED) sketch.set_mode(Spec::MODE_LEARNED_SKETCH_MIXED);
+  if (sketch.mode() == Spec::MODE_UNSPECIFIED) {
+    sketch.set_mode(IsCausal(model) ? Spec::MODE_LEARNED_SKETCH_MIXED : Spec::MODE_LEARNED_SKETCH);
+  }
+  if (IsMixed(sketch.mode()) && !IsCausal(model)) {
+    rules.Report(absl::StrCat(path, ".mode"), "must not be mixed: that is for language models");
+  }
   if (sketch.norm() == Spec::NORM_UNSPECIFIED) sketch.set_norm(DefaultNorm(sketch.mode()));
   if (sketch.mode() == Spec::MODE_LEARNED_SKETCH && sketch.norm() != Spec::NORM_NONE) {
     rules.Report(absl::StrCat(path, ".norm"),
@@ -271,8 +280,7 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
                   const v1::ModelSpec& model) {
   switch (mixer.kind_case()) {
     case v1::MixerSpec::kDelta:
-      return ResolveDelta(rules, absl::StrCat(path, ".delta"), *mixer.mutable_delta(),
-                          model.width());
+      return ResolveDelta(rules, absl::StrCat(path, ".delta"), *mixer.mutable_delta(), model);
     case v1::MixerSpec::kSoftmax:
       return ResolveSoftmax(rules, absl::StrCat(path, ".softmax"), *mixer.mutable_softmax(),
                             model.width());
@@ -281,7 +289,7 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
                               model.width());
     case v1::MixerSpec::kPolysketch:
       return ResolvePolysketch(rules, absl::StrCat(path, ".polysketch"),
-                               *mixer.mutable_polysketch(), model.width());
+                               *mixer.mutable_polysketch(), model);
     case v1::MixerSpec::kScatterbrain:
       return ResolveScatterbrain(rules, absl::StrCat(path, ".scatterbrain"),
                                  *mixer.mutable_scatterbrain(), model.width());

@@ -3,8 +3,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "proto/spec/names.h"
 #include "proto/spec/sections.h"
 
 namespace weft::spec {
@@ -30,17 +28,6 @@ void ResolveOverrides(Rules& rules, v1::ModelSpec& model) {
       ResolveMixer(rules, absl::StrCat(path, ".mixer"), *entry.mutable_mixer(), model);
     }
   }
-}
-
-// The value of an enum field, or its default; reports a number that names nothing.
-template <typename Enum>
-Enum EnumOr(Rules& rules, absl::string_view field, bool present, Enum value, Enum otherwise) {
-  if (!present) return otherwise;
-  const auto* type = google::protobuf::GetEnumDescriptor<Enum>();
-  if (value == 0 || type->FindValueByNumber(value) == nullptr) {
-    rules.Report(field, absl::StrCat("must be one of ", absl::StrJoin(EnumNames(*type), ", ")));
-  }
-  return value;
 }
 
 void ResolveBiases(v1::BiasSpec& biases) {
@@ -79,8 +66,10 @@ void ResolvePositions(Rules& rules, v1::ModelSpec& model, int64_t sequence_lengt
   }
   constexpr absl::string_view field = "model.max_positions";
   if (model.positions() == Spec::POSITIONS_LEARNED) {
-    rules.InRange<int64_t>(field, model.max_positions(), std::max<int64_t>(1, sequence_length),
-                           kMaxSequence);
+    const bool leads = HasOneTarget(model) && model.pooling() == Spec::POOLING_LEADING_TOKEN;
+    rules.InRange<int64_t>(field, model.max_positions(),
+                           std::max<int64_t>(1, sequence_length) + (leads ? 1 : 0),
+                           kMaxSequence + 1);
   } else if (model.max_positions() != 0) {
     rules.Report(field, "is for learned positions");
   }
@@ -154,11 +143,18 @@ void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& mo
   if (!memory.has_slice_length()) memory.set_slice_length(0);
   constexpr absl::string_view field = "memory.slice_length";
   rules.InRange<int64_t>(field, memory.slice_length(), 0, kMaxSequence);
-  if (memory.slice_length() > 0) CheckMixers(rules, field, model, WithoutState);
+  if (memory.slice_length() <= 0) return;
+  if (model.kind() != v1::ModelSpec::KIND_LANGUAGE_MODEL) {
+    return rules.Report(field, "is for language models");
+  }
+  CheckMixers(rules, field, model, WithoutState);
 }
 
-void ResolveModel(Rules& rules, v1::ModelSpec& model, int64_t sequence_length) {
-  if (!model.has_vocab_size()) model.set_vocab_size(256);
+void ResolveModel(Rules& rules, v1::ModelSpec& model, const v1::DataSpec& data,
+                  int64_t sequence_length) {
+  const DataFacts facts = FactsOf(data);
+  ResolveKind(rules, model, facts);
+  if (!model.has_vocab_size()) model.set_vocab_size(facts.is_labelled ? facts.vocabulary : 256);
   rules.InRange("model.vocab_size", model.vocab_size(), 2, 1 << 20);
   const bool width = rules.InRange("model.width", model.width(), 1, 1 << 16);
   const bool layers = rules.InRange("model.layers", model.layers(), 1, 1024);
@@ -181,6 +177,7 @@ void ResolveModel(Rules& rules, v1::ModelSpec& model, int64_t sequence_length) {
   ResolveOverrides(rules, model);
   ResolvePositions(rules, model, sequence_length);
   ResolveStyle(rules, model);
+  ResolveHead(rules, model);
   if (model.dropout().attention() > 0) {
     CheckMixers(rules, "model.dropout.attention", model, WithoutWeights);
   }

@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "google/protobuf/generated_enum_reflection.h"
+#include "proto/spec/names.h"
 #include "proto/spec/violation.h"
 
 namespace weft::spec {
@@ -45,5 +48,16 @@ class Rules {
  private:
   std::vector<Violation> violations_;
 };
+
+// The value of an enum field, or its default; reports a number that names nothing.
+template <typename Enum>
+Enum EnumOr(Rules& rules, absl::string_view field, bool present, Enum value, Enum otherwise) {
+  if (!present) return otherwise;
+  const auto* type = google::protobuf::GetEnumDescriptor<Enum>();
+  if (value == 0 || type->FindValueByNumber(value) == nullptr) {
+    rules.Report(field, absl::StrCat("must be one of ", absl::StrJoin(EnumNames(*type), ", ")));
+  }
+  return value;
+}
 
 }  // namespace weft::spec

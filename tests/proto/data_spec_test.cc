@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/spec/data_facts.h"
 #include "proto/spec/data_paths.h"
@@ -42,13 +41,11 @@ training: {steps: 1, batch_size: 1, sequence_length: )",
   return spec;
 }
 
-// All but that a language model cannot give labels.
+// All but that the model is of another kind than the data asks for.
 std::vector<Violation> Resolve(v1::JobSpec& spec) {
   std::vector<Violation> violations;
   for (Violation& violation : ResolveSpec(spec)) {
-    if (!absl::StrContains(violation.description, "has one label")) {
-      violations.push_back(std::move(violation));
-    }
+    if (violation.field != "model.kind") violations.push_back(std::move(violation));
   }
   return violations;
 }
@@ -247,11 +244,32 @@ INSTANTIATE_TEST_SUITE_P(
                 "greater than 0"}),
     [](const auto& each) { return each.param.name; });
 
-TEST(DataSpec, ALanguageModelGivesNoLabels) {
-  v1::JobSpec spec = SpecWith("{imdb: {folder: a}}", {});
-  EXPECT_THAT(ResolveSpec(spec),
-              ElementsAre(AllOf(Field(&Violation::field, "data.imdb"),
-                                Field(&Violation::description, HasSubstr("has one label")))));
+TEST(DataSpec, NamesTheKindOfModelThatItNeeds) {
+  const auto complaint = [](const std::string& data, v1::ModelSpec::Kind kind) {
+    v1::JobSpec spec = SpecWith(data, {});
+    v1::ModelSpec& model = *spec.mutable_model();
+    model.set_kind(kind);
+    model.mutable_mixers(0)->mutable_softmax()->set_heads(1);
+    return ResolveSpec(spec);
+  };
+  using Spec = v1::ModelSpec;
+  const auto says = [](const std::string& what) {
+    return ElementsAre(
+        AllOf(Field(&Violation::field, "model.kind"), Field(&Violation::description, what)));
+  };
+  EXPECT_THAT(complaint("{imdb: {folder: a}}", Spec::KIND_LANGUAGE_MODEL),
+              says("must be classifier for data.imdb, which has one label a sample; is "
+                   "language_model"));
+  EXPECT_THAT(complaint("{aan: {folder: a}}", Spec::KIND_CLASSIFIER),
+              says("must be two_tower for data.aan, which has one label a pair of texts; is "
+                   "classifier"));
+  EXPECT_THAT(complaint("{repeated_tokens: {}}", Spec::KIND_LANGUAGE_MODEL),
+              says("must be token_classifier for data.repeated_tokens, which has a class at each "
+                   "position; is language_model"));
+  EXPECT_THAT(complaint("{text: {paths: [a]}}", Spec::KIND_CLASSIFIER),
+              says("must be language_model for data.text, which has tokens to predict; is "
+                   "classifier"));
+  EXPECT_THAT(complaint("{aan: {folder: a}}", Spec::KIND_TWO_TOWER), IsEmpty());
 }
 
 TEST(DataSpec, EveryPathCanBeChanged) {

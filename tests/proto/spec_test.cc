@@ -330,5 +330,71 @@ TEST(ToStatus, HasOneLineAViolation) {
   EXPECT_EQ(ToStatus({{"a", "is bad"}, {"", "is worse"}}).message(), "a: is bad\nis worse");
 }
 
+// A classifier of ten classes.
+v1::JobSpec Classifier() {
+  return Parsed(R"(
+name: a
+model: {kind: classifier, width: 8, layers: 1, mixers: [{softmax: {heads: 1}}]}
+data: {listops: {}}
+training: {steps: 1, batch_size: 1, sequence_length: 64}
+)");
+}
+
+TEST(ResolveSpec, ClassifiersTakeTheirSizesFromTheData) {
+  v1::JobSpec spec = Classifier();
+  ASSERT_THAT(ResolveSpec(spec), IsEmpty());
+  EXPECT_EQ(spec.model().classes(), 10);
+  EXPECT_EQ(spec.model().vocab_size(), 16);
+  EXPECT_EQ(spec.model().pooling(), v1::ModelSpec::POOLING_MEAN);
+  EXPECT_EQ(spec.model().head_width(), 256);
+  EXPECT_FALSE(spec.model().has_pair_products());
+  v1::JobSpec sketched = Classifier();
+  sketched.mutable_model()->mutable_mixers(0)->mutable_polysketch()->set_heads(1);
+  ASSERT_THAT(ResolveSpec(sketched), IsEmpty());
+  EXPECT_EQ(sketched.model().mixers(0).polysketch().mode(),
+            v1::PolysketchSpec::MODE_LEARNED_SKETCH);
+}
+
+TEST(ResolveSpec, FieldsOfOtherKindsAreRefused) {
+  v1::JobSpec language = Demo();
+  language.mutable_model()->set_classes(3);
+  language.mutable_model()->set_pooling(v1::ModelSpec::POOLING_MEAN);
+  language.mutable_model()->set_head_width(8);
+  language.mutable_model()->set_pair_products(false);
+  EXPECT_THAT(ResolveSpec(language),
+              UnorderedElementsAre(Says("model.classes", "is for classifiers"),
+                                   Says("model.pooling", "is for classifiers"),
+                                   Says("model.head_width", "is for classifiers"),
+                                   Says("model.pair_products", "is for two_tower")));
+
+  v1::JobSpec classifier = Classifier();
+  v1::ModelSpec& model = *classifier.mutable_model();
+  model.set_classes(9);
+  model.set_tied_embeddings(true);
+  model.mutable_biases()->set_logits(true);
+  model.mutable_mixers(0)->mutable_polysketch()->set_heads(1);
+  model.mutable_mixers(0)->mutable_polysketch()->set_mode(
+      v1::PolysketchSpec::MODE_RANDOM_SKETCH_MIXED);
+  model.set_layers(2);
+  model.add_mixers()->mutable_delta()->set_heads(1);
+  classifier.mutable_memory()->set_slice_length(8);
+  EXPECT_THAT(ResolveSpec(classifier),
+              UnorderedElementsAre(Says("model.classes", "must be 10 to 65536, is 9"),
+                                   Says("model.tied_embeddings", "is for language models"),
+                                   Says("model.biases.logits", "this head has biases"),
+                                   Says("model.mixers[0].polysketch.mode", "must not be mixed"),
+                                   Says("model.mixers[1].delta", "is for language models"),
+                                   Says("memory.slice_length", "is for language models")));
+}
+
+TEST(ResolveSpec, TheLeadingTokenHasAPosition) {
+  v1::JobSpec spec = Classifier();
+  spec.mutable_model()->set_positions(v1::ModelSpec::POSITIONS_LEARNED);
+  spec.mutable_model()->set_max_positions(64);
+  EXPECT_THAT(ResolveSpec(spec), IsEmpty());
+  spec.mutable_model()->set_pooling(v1::ModelSpec::POOLING_LEADING_TOKEN);
+  EXPECT_THAT(ResolveSpec(spec), ElementsAre(Says("model.max_positions", "must be 65")));
+}
+
 }  // namespace
 }  // namespace weft::spec
