@@ -33,10 +33,15 @@ struct SampleShape {
   // Rows may have positions that hold nothing, at the end (texts of different lengths) or anywhere
   // (black pixels). Their token is 0 and their target is -1.
   bool padded = false;
+  // How many targets of a sample are not -1, the same in all samples; 0: all of them.
+  int64_t real_targets = 0;
 
   [[nodiscard]] int64_t token_count() const { return rows * sequence; }
   [[nodiscard]] int64_t target_count() const {
     return target_kind == TargetKind::kSample ? 1 : sequence;
+  }
+  [[nodiscard]] int64_t real_target_count() const {
+    return real_targets > 0 ? real_targets : target_count();
   }
   friend bool operator==(const SampleShape&, const SampleShape&) = default;
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "proto/spec/data_facts.h"
 #include "proto/spec/resolve.h"
 #include "worker/rank/data_from_spec.h"
 #include "worker/rank/mixer_from_spec.h"
@@ -90,6 +91,34 @@ void StyleFromSpec(const v1::ModelSpec& spec, ModelConfig& model) {
   if (spec.has_embedding_deviation()) model.embedding_deviation = spec.embedding_deviation();
 }
 
+ModelKind KindFromSpec(v1::ModelSpec::Kind kind) {
+  switch (kind) {
+    case v1::ModelSpec::KIND_TOKEN_CLASSIFIER:
+      return ModelKind::kTokenClassifier;
+    case v1::ModelSpec::KIND_CLASSIFIER:
+      return ModelKind::kClassifier;
+    case v1::ModelSpec::KIND_TWO_TOWER:
+      return ModelKind::kTwoTower;
+    default:
+      return ModelKind::kLanguageModel;
+  }
+}
+
+// What the model makes of its tokens.
+void HeadFromSpec(const v1::ModelSpec& spec, ModelConfig& model) {
+  model.kind = KindFromSpec(spec.kind());
+  model.classes = spec.classes();
+  model.pooling = spec.pooling() == v1::ModelSpec::POOLING_LEADING_TOKEN ? Pooling::kLeadingToken
+                                                                         : Pooling::kMean;
+  model.head_hidden = spec.head_width();
+  model.pair_products = spec.pair_products();
+}
+
+LossForm LossFormOf(const spec::DataFacts& data) {
+  if (data.is_bytes) return LossForm::kBitsPerByte;
+  return data.classes > 0 ? LossForm::kNone : LossForm::kPerplexity;
+}
+
 }  // namespace
 
 ModelConfig ModelFromSpec(const v1::ModelSpec& spec) {
@@ -99,6 +128,7 @@ ModelConfig ModelFromSpec(const v1::ModelSpec& spec) {
   model.hidden = spec.mlp_width();
   model.norm_epsilon = spec.norm_epsilon();
   StyleFromSpec(spec, model);
+  HeadFromSpec(spec, model);
   for (int layer = 0; layer < spec.layers(); ++layer) {
     model.layers.push_back(MixerFromSpec(spec.mixers(layer % spec.mixers_size())));
   }
@@ -118,6 +148,9 @@ absl::StatusOr<TrainConfig> ConfigFromSpec(const v1::JobSpec& spec, absl::string
   const v1::LearningRateSpec& rate = training.learning_rate();
   TrainConfig config;
   config.model = ModelFromSpec(resolved.model());
+  const spec::DataFacts facts = spec::FactsOf(resolved.data());
+  config.model.padded = facts.is_padded;
+  config.loss_form = LossFormOf(facts);
   config.batch = {.sequences = training.batch_size(),
                   .sequence_length = training.sequence_length(),
                   .shards = training.shards(),

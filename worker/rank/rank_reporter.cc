@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "absl/types/span.h"
 
 namespace weft::worker {
 namespace {
@@ -47,15 +49,38 @@ void Print(const std::string& line) {
   std::fflush(stdout);
 }
 
+// " | accuracy 0.875 | perplexity 1.31"; `part` stands before each name.
+void AppendMetrics(absl::string_view part, absl::Span<const StepMetric> metrics,
+                   std::string& line) {
+  for (const StepMetric& metric : metrics) {
+    if (metric.layer) continue;
+    absl::StrAppendFormat(&line, " | %s%s %.4g", part,
+                          absl::StrReplaceAll(metric.name, {{"_", " "}}), metric.value);
+  }
+}
+
+void SetMetrics(absl::Span<const StepMetric> metrics,
+                google::protobuf::RepeatedPtrField<v1::StepMetric>& into) {
+  for (const StepMetric& metric : metrics) {
+    v1::StepMetric& value = *into.Add();
+    value.set_name(metric.name);
+    if (metric.layer) value.set_layer(static_cast<int32_t>(*metric.layer));
+    value.set_value(metric.value);
+  }
+}
+
 std::string StepLine(const StepSummary& summary, int64_t total_steps) {
   const StepResult& step = summary.result;
   const double seconds = absl::ToDoubleSeconds(summary.time.Total());
-  std::string line = absl::StrFormat(
-      "step %d/%d | loss %.4f | gradient norm %.3f | learning rate %.3g | %.2f s | %.0f tokens/s",
-      step.step, total_steps, step.loss, step.gradient_norm, step.learning_rate, seconds,
-      static_cast<double>(summary.tokens) / seconds);
-  if (summary.validation_loss) {
-    absl::StrAppendFormat(&line, " | validation loss %.4f", *summary.validation_loss);
+  std::string line = absl::StrFormat("step %d/%d | loss %.4f", step.step, total_steps, step.loss);
+  AppendMetrics("", step.metrics, line);
+  absl::StrAppendFormat(&line,
+                        " | gradient norm %.3f | learning rate %.3g | %.2f s | %.0f tokens/s",
+                        step.gradient_norm, step.learning_rate, seconds,
+                        static_cast<double>(summary.tokens) / seconds);
+  if (summary.validation) {
+    absl::StrAppendFormat(&line, " | validation loss %.4f", summary.validation->loss);
+    AppendMetrics("validation ", summary.validation->metrics, line);
   }
   if (step.skipped) absl::StrAppend(&line, " | skipped: the gradient is not finite");
   return line;
@@ -109,7 +134,11 @@ void RankReporter::OnStep(const StepSummary& summary) {
   report.set_seconds(absl::ToDoubleSeconds(summary.time.Total()));
   *report.mutable_time() = time;
   report.set_skipped(result.skipped);
-  if (summary.validation_loss) report.set_validation_loss(*summary.validation_loss);
+  SetMetrics(result.metrics, *report.mutable_metrics());
+  if (summary.validation) {
+    report.set_validation_loss(summary.validation->loss);
+    SetMetrics(summary.validation->metrics, *report.mutable_validation_metrics());
+  }
   SetTime(clock_.Now(), *report.mutable_end_time());
   link_.Send(message);
 }

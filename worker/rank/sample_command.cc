@@ -61,6 +61,10 @@ bool WriteByte(int output, char byte) {
 absl::Status SampleToDescriptor(const SampleRequest& request, int output) {
   WEFT_ASSIGN_OR_RETURN(const auto checkpoint, Load(request.checkpoint));
   WEFT_ASSIGN_OR_RETURN(const ModelConfig config, ModelOf(checkpoint->state));
+  if (config.kind != ModelKind::kLanguageModel) {
+    return absl::FailedPreconditionError(
+        "the model is a classifier, which gives classes and cannot continue a text");
+  }
   if (config.vocabulary != kByteVocabulary) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the model has a vocabulary of ", config.vocabulary, " tokens, which are not bytes"));

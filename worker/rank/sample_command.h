@@ -16,7 +16,8 @@ struct SampleRequest {
 };
 
 // Writes the prompt's continuation, byte by byte, to descriptor `output`. kNotFound, kDataLoss for
-// the checkpoint; kFailedPrecondition when the model's tokens are not bytes.
+// the checkpoint; kFailedPrecondition when the model is no language model or its tokens are not
+// bytes.
 absl::Status SampleToDescriptor(const SampleRequest& request, int output);
 
 }  // namespace weft::worker

@@ -1,4 +1,4 @@
-// BatchLoader: puts samples on the device, a fixed number of rows at a time.
+// BatchLoader: puts samples on the device, a fixed number at a time.
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,21 @@ namespace weft::worker {
 
 class BatchLoader {
  public:
-  // The source outlives the loader; its samples are rows of shape.tokens tokens, each with a
-  // target.
+  // For up to `samples` of them at once. The source outlives the loader.
   static absl::StatusOr<BatchLoader> Create(kernels::Device& device, const SampleSource& source,
-                                            PassShape shape);
+                                            int64_t samples);
 
-  // One sample a row; at most shape.batch of them. Rows without a sample get the target -1, which
-  // the loss leaves out.
+  // At most as many samples as above. Places without a sample get the target -1, which the loss
+  // leaves out.
   absl::Status Load(kernels::Stream& stream, Split split, absl::Span<const int64_t> samples);
   [[nodiscard]] const SampleBatch& batch() const { return batch_; }
 
  private:
-  BatchLoader(const SampleSource& source, PassShape shape);
+  BatchLoader(const SampleSource& source, int64_t samples);
 
   const SampleSource* source_;
-  PassShape shape_;
-  std::vector<int32_t> tokens_, targets_;  // [B, T] on the host
+  int64_t samples_;
+  std::vector<int32_t> tokens_, targets_, valid_;  // of batch_, on the host
   SampleBatch batch_;
 };
 

@@ -39,6 +39,14 @@ void CheckOptimizer(const AdamWConfig& adamw, std::vector<std::string>& problems
 
 }  // namespace
 
+int64_t RowsPerSample(const ModelConfig& model) {
+  return model.kind == ModelKind::kTwoTower ? 2 : 1;
+}
+
+int64_t TokensOfStep(const TrainConfig& config) {
+  return config.batch.sequences * RowsPerSample(config.model) * config.batch.sequence_length;
+}
+
 double Beta1At(const TrainConfig& config, int64_t step) {
   const AdamWConfig& adamw = config.optimizer;
   if (!adamw.beta1_at_peak.has_value()) return adamw.beta1;

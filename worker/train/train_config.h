@@ -10,6 +10,7 @@
 #include "worker/data/data_config.h"
 #include "worker/model/model_config.h"
 #include "worker/train/learning_rate.h"
+#include "worker/train/task_metrics.h"
 
 namespace weft::worker {
 
@@ -25,13 +26,12 @@ struct AdamWConfig {
 
 // How a step's global batch is cut. The shards are the same for any number of ranks.
 struct BatchConfig {
-  int64_t sequences = 8;  // of a step
+  int64_t sequences = 8;  // of a step; with pairs, pairs of sequences
   int64_t sequence_length = 256;
   int64_t shards = 8;       // divides sequences
   int64_t micro_batch = 1;  // sequences computed at once; divides sequences / shards
 
   [[nodiscard]] int64_t sequences_per_shard() const { return sequences / shards; }
-  [[nodiscard]] int64_t tokens() const { return sequences * sequence_length; }
 };
 
 struct EvaluationConfig {
@@ -57,7 +57,13 @@ struct TrainConfig {
   // Tokens of the slices that sequences are computed in; 0: whole. Gradients are the same up to
   // rounding, so that a run may go on with another length: no part of the fingerprint.
   int64_t slice_length = 0;
+  LossForm loss_form = LossForm::kNone;  // for reports alone
 };
+
+// Sequences of a sample: 2 of a pair.
+int64_t RowsPerSample(const ModelConfig& model);
+// Tokens of one step's samples.
+int64_t TokensOfStep(const TrainConfig& config);
 
 // The beta1 of the update that makes step `step`.
 double Beta1At(const TrainConfig& config, int64_t step);

@@ -13,29 +13,64 @@
 namespace weft::worker {
 namespace {
 
-absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const RankPlace& place) {
-  if (place.rank < 0 || place.rank >= place.ranks || place.ranks > config.batch.shards) {
-    return absl::InvalidArgumentError(absl::StrCat("rank ", place.rank, " of ", place.ranks,
-                                                   ": a step has ", config.batch.shards,
-                                                   " shards and every rank needs one"));
-  }
+// That the model takes the samples in and gives what their targets ask for.
+absl::Status CheckSamples(const TrainConfig& config, const SampleSource& data) {
   const SampleShape& sample = data.shape();
-  if (sample.target_kind != TargetKind::kEachPosition || sample.rows != 1 || sample.padded) {
+  const ModelConfig& model = config.model;
+  const bool one_target = sample.target_kind == TargetKind::kSample;
+  if (one_target != HasOneTarget(model) || sample.rows != RowsPerSample(model)) {
+    const auto kind = [](int64_t rows, bool one) {
+      return absl::StrCat(rows == 2 ? "pairs of sequences" : "sequences", " with ",
+                          one ? "one label each" : "a target at each position");
+    };
     return absl::InvalidArgumentError(
-        absl::StrCat("a language model needs a target at each position of one unpadded row; ",
-                     data.Describe(), " is not of that kind"));
+        absl::StrCat("the model is for ", kind(RowsPerSample(model), HasOneTarget(model)),
+                     ", the data has ", kind(sample.rows, one_target), ": ", data.Describe()));
+  }
+  if (sample.padded && (!model.padded || model.kind == ModelKind::kLanguageModel)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model takes no padding, which ", data.Describe(), " has"));
   }
   if (sample.sequence != config.batch.sequence_length) {
     return absl::InvalidArgumentError(absl::StrCat("the data is cut into sequences of ",
                                                    sample.sequence, ", not of ",
                                                    config.batch.sequence_length));
   }
-  if (const int32_t needed = std::max(sample.vocabulary, sample.classes);
-      needed > config.model.vocabulary) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the data has a vocabulary of ", needed, ", the model only of ", config.model.vocabulary));
+  if (sample.vocabulary > model.vocabulary) {
+    return absl::InvalidArgumentError(absl::StrCat("the data has a vocabulary of ",
+                                                   sample.vocabulary, ", the model only of ",
+                                                   model.vocabulary));
+  }
+  if (sample.classes > ClassesOf(model)) {
+    return absl::InvalidArgumentError(absl::StrCat("the data has ", sample.classes,
+                                                   " classes, the model only ", ClassesOf(model)));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const RankPlace& place) {
+  if (place.rank < 0 || place.rank >= place.ranks || place.ranks > config.batch.shards) {
+    return absl::InvalidArgumentError(absl::StrCat("rank ", place.rank, " of ", place.ranks,
+                                                   ": a step has ", config.batch.shards,
+                                                   " shards and every rank needs one"));
+  }
+  return CheckSamples(config, data);
+}
+
+// Of all elements, in their order.
+absl::StatusOr<double> SumOf(const kernels::Tensor& tensor, kernels::Stream& stream) {
+  const auto count = static_cast<size_t>(tensor.count());
+  std::vector<double> values(count);
+  if (tensor.dtype() == kernels::DType::kF64) {
+    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(values.data(), tensor, stream));
+  } else {
+    std::vector<float> narrow(count);
+    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(narrow.data(), tensor, stream));
+    std::copy(narrow.begin(), narrow.end(), values.begin());
+  }
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum;
 }
 
 absl::StatusOr<std::unique_ptr<const Model>> NewModelOf(const TrainConfig& config) {
@@ -66,7 +101,9 @@ Trainer::Trainer(const TrainConfig& config, const SampleSource& data, const Rank
       shards_(ShardsOfRank(config.batch.shards, place.rank, place.ranks)),
       validation_sequences_(
           std::min(config.evaluation.sequences, data.sample_count(Split::kValidation))),
-      scratch_(place.device) {}
+      targets_per_sample_(data.shape().real_target_count()),
+      scratch_(place.device),
+      counted_(std::vector<std::string>()) {}
 
 absl::Status Trainer::Allocate(const SampleSource& data) {
   kernels::Device& device = place_.device;
@@ -84,12 +121,15 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
   WEFT_RETURN_IF_ERROR(InitialiseWeights(config_.seed, *stream_, *weights_));
   WEFT_ASSIGN_OR_RETURN(optimizer_,
                         Optimizer::Create(device, layout, config_.optimizer, config_.clip_norm));
-  WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape));
+  WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape.batch));
   WEFT_ASSIGN_OR_RETURN(activations_, model_->NewActivations(device, shape));
   for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
-    WEFT_ASSIGN_OR_RETURN(*tensor, kernels::NewTensor(device, dtype, {shape.batch, shape.tokens}));
+    WEFT_ASSIGN_OR_RETURN(*tensor,
+                          kernels::NewTensor(device, dtype, loader_->batch().targets.shape()));
   }
-  WEFT_ASSIGN_OR_RETURN(values_, SharedValues::Create(device, config_.batch.shards + place_.ranks));
+  counted_ = StepMetrics(model_->metrics());
+  sums_.resize(2 + 2 * counted_.names().size());
+  WEFT_ASSIGN_OR_RETURN(values_, SharedValues::Create(device, rank_values() + place_.ranks));
   WEFT_ASSIGN_OR_RETURN(
       reducer_, GradientReducer::Create(device, place_.exchange, exchange_thread_, place_.clock,
                                         {.elements = layout.block_count(),
@@ -104,10 +144,9 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
   values_->Clear();
   WEFT_RETURN_IF_ERROR(reducer_->Begin(*stream_));
   for (int64_t shard = shards_.first; shard < shards_.last; ++shard) {
-    WEFT_ASSIGN_OR_RETURN(const double loss, RunShard(shard));  // hands buckets over at its end
-    values_->Set(shard, loss);
+    WEFT_RETURN_IF_ERROR(RunShard(shard));  // hands buckets over at its end
   }
-  values_->Set(config_.batch.shards + place_.rank, wants_stop ? 1.0 : 0.0);
+  values_->Set(rank_values() + place_.rank, wants_stop ? 1.0 : 0.0);
   PostValues();
 
   place_.time.Switch(TimeCause::kExchange);
@@ -119,26 +158,29 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
       const Optimizer::Outcome update,
       optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_));
   ++step_;
-  const int64_t shards = config_.batch.shards;
-  return StepResult{.step = step_,
-                    .loss = values_->Sum(0, shards) / static_cast<double>(config_.batch.tokens()),
-                    .gradient_norm = update.gradient_norm,
-                    .learning_rate = rate,
-                    .skipped = !update.applied,
-                    .stop_requested = values_->Sum(shards, shards + place_.ranks) > 0};
+  TaskMetrics told = MetricsOfSums(config_.batch.sequences);
+  return StepResult{
+      .step = step_,
+      .loss = told.loss,
+      .metrics = std::move(told.metrics),
+      .gradient_norm = update.gradient_norm,
+      .learning_rate = rate,
+      .skipped = !update.applied,
+      .stop_requested = values_->Sum(rank_values(), rank_values() + place_.ranks) > 0};
 }
 
-absl::StatusOr<double> Trainer::RunShard(int64_t shard) {
+absl::Status Trainer::RunShard(int64_t shard) {
   const BatchConfig& batch = config_.batch;
   const ParameterBlock gradients(model_->layout(), reducer_->shard_gradient(shard - shards_.first));
   Pass pass{.stream = *stream_,
             .scratch = scratch_,
             .weights = *weights_,
             .draws = {.seed = config_.seed, .step = step_, .training = true},
-            .step_sequences = batch.sequences};
-  const double gradient_scale = 1.0 / static_cast<double>(batch.tokens());
+            .step_sequences = batch.sequences,
+            .metrics = &counted_};
+  const double gradient_scale = 1.0 / static_cast<double>(batch.sequences * targets_per_sample_);
   std::vector<int64_t> samples(static_cast<size_t>(batch.micro_batch));
-  double loss = 0;
+  BeginSums();
   for (int64_t row = 0; row < batch.sequences_per_shard(); row += batch.micro_batch) {
     place_.time.Switch(TimeCause::kData);
     for (int64_t i = 0; i < batch.micro_batch; ++i) {
@@ -154,37 +196,36 @@ absl::StatusOr<double> Trainer::RunShard(int64_t shard) {
                                                     [&](int64_t first) {
                                                       if (is_last) reducer_->Ready(first);
                                                     }));
-    WEFT_ASSIGN_OR_RETURN(const double part, SumOfLosses());
-    loss += part;
+    WEFT_RETURN_IF_ERROR(AddResults());
   }
-  return loss;
+  SetSums(shard);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<double>> Trainer::Evaluate() {
+absl::StatusOr<std::optional<TaskMetrics>> Trainer::Evaluate() {
   if (validation_sequences_ == 0) return std::nullopt;
   const TimeCause before = place_.time.Switch(TimeCause::kEvaluation);
   values_->Clear();
   for (int64_t shard = shards_.first; shard < shards_.last; ++shard) {
-    WEFT_ASSIGN_OR_RETURN(const double loss, EvaluateShard(shard, validation_sequences_));
-    values_->Set(shard, loss);
+    WEFT_RETURN_IF_ERROR(EvaluateShard(shard));
   }
   PostValues();
   WEFT_RETURN_IF_ERROR(exchange_thread_.Drain());
   place_.time.Switch(before);
-  const int64_t tokens = validation_sequences_ * config_.batch.sequence_length;
-  return values_->Sum(0, config_.batch.shards) / static_cast<double>(tokens);
+  return MetricsOfSums(validation_sequences_);
 }
 
-absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) {
-  const SampleRange range = ValidationSamples(sequences, config_.batch.shards, shard);
+absl::Status Trainer::EvaluateShard(int64_t shard) {
+  const SampleRange range = ValidationSamples(validation_sequences_, config_.batch.shards, shard);
   // Every evaluation makes the same draws: losses differ by the weights alone.
   Pass pass{.stream = *stream_,
             .scratch = scratch_,
             .weights = *weights_,
             .draws = {.seed = config_.seed},
-            .step_sequences = sequences};
+            .step_sequences = validation_sequences_,
+            .metrics = &counted_};
   std::vector<int64_t> samples;
-  double loss = 0;
+  BeginSums();
   for (int64_t first = range.first; first < range.last; first += config_.batch.micro_batch) {
     samples.clear();
     const int64_t last = std::min(first + config_.batch.micro_batch, range.last);
@@ -192,25 +233,43 @@ absl::StatusOr<double> Trainer::EvaluateShard(int64_t shard, int64_t sequences) 
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kValidation, samples));
     pass.draws.first_sequence = first;
     WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, results_));
-    WEFT_ASSIGN_OR_RETURN(const double part, SumOfLosses());
-    loss += part;
+    WEFT_RETURN_IF_ERROR(AddResults());
   }
-  return loss;
+  SetSums(shard);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<double> Trainer::SumOfLosses() {
-  const auto count = static_cast<size_t>(results_.losses.count());
-  std::vector<double> values(count);
-  if (results_.losses.dtype() == kernels::DType::kF64) {
-    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(values.data(), results_.losses, *stream_));
-  } else {
-    std::vector<float> narrow(count);
-    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(narrow.data(), results_.losses, *stream_));
-    std::copy(narrow.begin(), narrow.end(), values.begin());
+void Trainer::BeginSums() {
+  counted_.Clear();
+  std::fill(sums_.begin(), sums_.end(), 0.0);
+}
+
+absl::Status Trainer::AddResults() {
+  WEFT_ASSIGN_OR_RETURN(const double loss, SumOf(results_.losses, *stream_));
+  WEFT_ASSIGN_OR_RETURN(const double right, SumOf(results_.right, *stream_));
+  sums_[0] += loss;
+  sums_[1] += right;
+  return absl::OkStatus();
+}
+
+void Trainer::SetSums(int64_t shard) {
+  for (size_t i = 0; i < counted_.sums().size(); ++i) {
+    sums_[2 + 2 * i] = counted_.sums()[i].sum;
+    sums_[3 + 2 * i] = counted_.sums()[i].count;
   }
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum;
+  for (size_t i = 0; i < sums_.size(); ++i) {
+    values_->Set(static_cast<int64_t>(i) * config_.batch.shards + shard, sums_[i]);
+  }
+}
+
+TaskMetrics Trainer::MetricsOfSums(int64_t samples) const {
+  const int64_t shards = config_.batch.shards;
+  std::vector<double> sums;
+  for (int64_t first = 0; first < rank_values(); first += shards) {
+    sums.push_back(values_->Sum(first, first + shards));
+  }
+  return MetricsOf(sums, static_cast<double>(samples * targets_per_sample_), config_.loss_form,
+                   counted_.names());
 }
 
 void Trainer::PostValues() {
@@ -225,13 +284,13 @@ void Trainer::set_exchange_timeout(absl::Duration timeout) {
 }
 
 absl::StatusOr<std::vector<double>> Trainer::ShareWithRanks(double value) {
-  const int64_t shards = config_.batch.shards;
+  const int64_t first = rank_values();
   values_->Clear();
-  values_->Set(shards + place_.rank, value);
+  values_->Set(first + place_.rank, value);
   PostValues();
   WEFT_RETURN_IF_ERROR(exchange_thread_.Drain());
   std::vector<double> all;
-  for (int64_t rank = 0; rank < place_.ranks; ++rank) all.push_back(values_->Get(shards + rank));
+  for (int64_t rank = 0; rank < place_.ranks; ++rank) all.push_back(values_->Get(first + rank));
   return all;
 }
 

@@ -22,6 +22,7 @@
 #include "worker/train/optimizer.h"
 #include "worker/train/shard_plan.h"
 #include "worker/train/shared_values.h"
+#include "worker/train/task_metrics.h"
 #include "worker/train/time_ledger.h"
 #include "worker/train/train_config.h"
 
@@ -39,9 +40,10 @@ struct RankPlace {
 };
 
 struct StepResult {
-  int64_t step = 0;          // counts from 1
-  double loss = 0;           // mean over the step's tokens, in nats
-  double gradient_norm = 0;  // before clipping
+  int64_t step = 0;                      // counts from 1
+  double loss = 0;                       // mean over the step's targets, in nats
+  std::vector<StepMetric> metrics = {};  // likewise; see task_metrics.h
+  double gradient_norm = 0;              // before clipping
   double learning_rate = 0;
   bool skipped = false;         // the gradient was not finite: no update was made
   bool stop_requested = false;  // by any rank: all ranks see the same
@@ -60,8 +62,8 @@ class Trainer {
   // One optimizer update. `wants_stop` is told to all ranks. An error is final: the ranks no longer
   // agree, and the trainer is of no more use.
   absl::StatusOr<StepResult> RunStep(bool wants_stop);
-  // Mean loss on the held-out part, the same for any number of ranks; nothing when there is none.
-  absl::StatusOr<std::optional<double>> Evaluate();
+  // On the held-out part, the same for any number of ranks; nothing when there is none.
+  absl::StatusOr<std::optional<TaskMetrics>> Evaluate();
   // Each rank gives a value and gets those of all ranks.
   absl::StatusOr<std::vector<double>> ShareWithRanks(double value);
 
@@ -77,19 +79,29 @@ class Trainer {
  private:
   Trainer(const TrainConfig& config, const SampleSource& data, const RankPlace& place);
   absl::Status Allocate(const SampleSource& data);
-  // Adds the gradient of a shard's mean loss (its part of the step's) to its block. The sum of its
-  // tokens' losses.
-  absl::StatusOr<double> RunShard(int64_t shard);
-  absl::StatusOr<double> EvaluateShard(int64_t shard, int64_t sequences);
-  absl::StatusOr<double> SumOfLosses();
+  // Adds the gradient of a shard's mean loss (its part of the step's) to its block.
+  absl::Status RunShard(int64_t shard);
+  absl::Status EvaluateShard(int64_t shard);
+  // Before and after the passes of a shard, the latter once for each.
+  void BeginSums();
+  absl::Status AddResults();
+  // Makes the sums the shard's in values_.
+  void SetSums(int64_t shard);
+  // Of all shards' sums, added in their order.
+  [[nodiscard]] TaskMetrics MetricsOfSums(int64_t samples) const;
   // Queues the exchange of values_ behind that of the gradients.
   void PostValues();
+  // Where in values_ the ranks' own begin.
+  [[nodiscard]] int64_t rank_values() const {
+    return static_cast<int64_t>(sums_.size()) * config_.batch.shards;
+  }
 
   const TrainConfig config_;
   const RankPlace place_;
   const SampleOrder order_;
   const ShardRange shards_;  // of this rank
   const int64_t validation_sequences_;
+  const int64_t targets_per_sample_;
   std::unique_ptr<const Model> model_;
   std::unique_ptr<kernels::Stream> stream_;
   Scratch scratch_;
@@ -97,8 +109,10 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
-  SampleResults results_;  // of a micro-batch
-  // One value for each shard (its sum of losses), then one for each rank.
+  SampleResults results_;     // of a micro-batch
+  StepMetrics counted_;       // by the model's parts, in the passes of a shard
+  std::vector<double> sums_;  // of a shard: losses, right answers, then what is counted
+  // Each sum of all shards, one after the other; then one value for each rank.
   std::optional<SharedValues> values_;
   std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread
   ExchangeThread exchange_thread_;

@@ -70,7 +70,7 @@ absl::StatusOr<std::string> SaveTrainer(Trainer& trainer, const TrainConfig& con
       .step = trainer.step(),
       .skipped_steps = trainer.skipped_steps(),
       .samples_seen = trainer.step() * config.batch.sequences,
-      .tokens_seen = trainer.step() * config.batch.tokens(),
+      .tokens_seen = trainer.step() * TokensOfStep(config),
       .seed = config.seed,
       .data_fingerprint = context.data_fingerprint,
       .spec_sha256 = Fingerprint(config),

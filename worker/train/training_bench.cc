@@ -114,7 +114,7 @@ void TrainingStep(benchmark::State& state, std::vector<MixerConfig> (*layers)())
     Must(trainer->RunStep(false));
   }
   const double processor_seconds = ProcessorSeconds() - start;
-  const auto tokens = static_cast<double>(state.iterations() * config.batch.tokens());
+  const auto tokens = static_cast<double>(state.iterations() * TokensOfStep(config));
   const double flops = tokens * static_cast<double>(trainer->model().TrainingMatmulFlopsPerToken());
   state.counters["tokens/s"] = benchmark::Counter(tokens, benchmark::Counter::kIsRate);
   state.counters["library_GFLOP/s"] = library_rate * 1e-9;

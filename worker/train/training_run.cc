@@ -96,9 +96,9 @@ class Run {
     const bool evaluates = is_last || IsDue(result.step, config_.evaluation.every_steps);
     const bool ends = is_last || result.stop_requested;
     const bool saves = ends || IsDue(result.step, config_.checkpoint.every_steps);
-    StepSummary summary{.result = result, .tokens = config_.batch.tokens()};
+    StepSummary summary{.result = result, .tokens = TokensOfStep(config_)};
     if (evaluates) {
-      WEFT_ASSIGN_OR_RETURN(summary.validation_loss, trainer_->Evaluate());
+      WEFT_ASSIGN_OR_RETURN(summary.validation, trainer_->Evaluate());
     }
     if (saves) {
       if (ends) context_.observer.OnPhase(RunPhase::kSaving, result.step);

@@ -27,7 +27,7 @@ struct StepSummary {
   StepResult result;
   int64_t tokens = 0;
   TimeByCause time = {};  // since the summary before; of the first step also the time to restore
-  std::optional<double> validation_loss = std::nullopt;  // when an evaluation followed this step
+  std::optional<TaskMetrics> validation = std::nullopt;  // when an evaluation followed this step
 };
 
 struct SavedCheckpoint {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +37,9 @@ inline void ExpectFitsShape(const ReadSample& sample, const SampleShape& shape) 
     EXPECT_GE(token, 0);
     EXPECT_LT(token, shape.vocabulary);
   }
+  EXPECT_EQ(std::count_if(sample.targets.begin(), sample.targets.end(),
+                          [](int32_t target) { return target >= 0; }),
+            shape.real_target_count());
   const bool labelled = shape.target_kind == TargetKind::kSample;
   for (const int32_t target : sample.targets) {
     EXPECT_GE(target, labelled ? 0 : -1);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "proto/spec/parse.h"
 #include "proto/spec/violation.h"
 #include "tests/testing/status_matchers.h"
@@ -215,6 +216,52 @@ training: {steps: 10, batch_size: 6, sequence_length: 32}
   EXPECT_EQ(config->learning_rate.schedule, Schedule::kCosine);
   EXPECT_EQ(config->clip_norm, 1.0);
   EXPECT_THAT(std::get<TextFiles>(config->data.source).paths, ElementsAre("/texts"));
+}
+
+TEST(ConfigFromSpecTest, CarriesClassifiersOver) {
+  const auto config = ConfigFromSpec(Parse(R"(
+name: pairs
+model:
+  kind: two_tower
+  width: 64
+  layers: 2
+  classes: 3
+  pooling: leading_token
+  head_width: 48
+  pair_products: false
+  mixers: [{softmax: {heads: 2, rotary_base: 0}}]
+data: {aan: {folder: a}}
+training: {steps: 10, batch_size: 6, sequence_length: 32}
+)"),
+                                     "");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->model.kind, ModelKind::kTwoTower);
+  EXPECT_EQ(config->model.vocabulary, 257);
+  EXPECT_EQ(config->model.classes, 3);
+  EXPECT_EQ(config->model.pooling, Pooling::kLeadingToken);
+  EXPECT_EQ(config->model.head_hidden, 48);
+  EXPECT_FALSE(config->model.pair_products);
+  EXPECT_TRUE(config->model.padded);
+  EXPECT_EQ(std::get<SoftmaxMixerConfig>(config->model.layers[0]).rotary_base, 0);
+}
+
+TEST(ConfigFromSpecTest, KnowsEveryKindOfModel) {
+  const auto kind = [](const std::string& name, const std::string& data) {
+    const auto config = ConfigFromSpec(
+        Parse(absl::StrCat("name: a\nmodel: {kind: ", name, ", width: 8, layers: 1, mixers: ",
+                           "[{softmax: {heads: 1}}]}\ndata: {", data,
+                           "}\ntraining: ", "{steps: 1, batch_size: 1, sequence_length: 1024}\n")),
+        "");
+    EXPECT_THAT(config, IsOk());
+    return config->model;
+  };
+  EXPECT_EQ(kind("language_model", "recall: {pairs: 2}").kind, ModelKind::kLanguageModel);
+  EXPECT_EQ(kind("token_classifier", "repeated_tokens: {}").kind, ModelKind::kTokenClassifier);
+  EXPECT_EQ(kind("two_tower", "aan: {folder: a}").kind, ModelKind::kTwoTower);
+  const ModelConfig classifier = kind("classifier", "cifar10: {folder: a}");
+  EXPECT_EQ(classifier.kind, ModelKind::kClassifier);
+  EXPECT_EQ(classifier.classes, 10);
+  EXPECT_FALSE(classifier.padded);
 }
 
 TEST(ConfigFromSpecTest, NamesAllThatIsWrong) {

@@ -18,7 +18,8 @@ using testing::StatusIs;
 
 constexpr char kJob[] = R"(
 name: a
-model: {width: 8, layers: 1, mixers: [{delta: {heads: 1}}], vocab_size: 4}
+model:
+  {kind: token_classifier, width: 8, layers: 1, mixers: [{softmax: {heads: 1}}], vocab_size: 4}
 data: {repeated_tokens: {}, train_samples: 5}
 training: {steps: 1, batch_size: 1, sequence_length: 3}
 )";

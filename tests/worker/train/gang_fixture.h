@@ -97,6 +97,8 @@ struct GangOptions {
   int stopping_rank = -1;       // this one asks for save and stop ...
   int64_t stop_after_step = 0;  // ... when it has made this step
   int odd_rank = -1;            // this one has other data
+  // What to train on; null: RuleSource.
+  std::function<std::unique_ptr<SampleSource>()> data = nullptr;
   // Wraps a rank's exchange, to make it fail.
   std::function<std::unique_ptr<Exchange>(int rank, std::unique_ptr<Exchange>)> wrap_exchange =
       nullptr;
@@ -112,7 +114,9 @@ inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOpti
   const auto run_rank = [&](int rank) {
     RankRecord& record = records[static_cast<size_t>(rank)];
     const std::unique_ptr<SampleSource> data =
-        RuleSource(config.batch.sequence_length, rank == options.odd_rank ? 3000 : 4000);
+        options.data
+            ? options.data()
+            : RuleSource(config.batch.sequence_length, rank == options.odd_rank ? 3000 : 4000);
     auto device = kernels::NewCpuDevice({.threads = options.threads});
     auto store = NewDirectoryCheckpointStore(
         RealFileSystem(), {.root = options.checkpoint_root, .job = "tiny", .keep = 3});

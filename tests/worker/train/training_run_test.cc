@@ -65,9 +65,9 @@ TEST(TrainingRunTest, LossFallsOnTrainingAndHeldOutTokens) {
   ASSERT_EQ(steps.size(), 30U);
   EXPECT_NEAR(steps.front().result.loss, std::log(16.0), 0.1);  // knows nothing at first
   EXPECT_LT(steps.back().result.loss, 0.7 * steps.front().result.loss);
-  ASSERT_TRUE(steps[4].validation_loss.has_value());
-  EXPECT_LT(*steps.back().validation_loss, 0.8 * *steps[4].validation_loss);
-  EXPECT_FALSE(steps[3].validation_loss.has_value());
+  ASSERT_TRUE(steps[4].validation.has_value());
+  EXPECT_LT(steps.back().validation->loss, 0.8 * steps[4].validation->loss);
+  EXPECT_FALSE(steps[3].validation.has_value());
   EXPECT_EQ(steps.back().result.learning_rate, LearningRateAt(TinyRun(30).learning_rate, 30));
   EXPECT_GT(steps.back().time.Total(), absl::ZeroDuration());
 }
@@ -86,7 +86,8 @@ TEST(TrainingRunTest, WeightsAndLossesAreBitEqualForAnyNumberOfRanksAndThreads) 
       for (size_t i = 0; i < record.steps.size(); ++i) {
         EXPECT_EQ(record.steps[i].result.loss, alone[0].steps[i].result.loss);
         EXPECT_EQ(record.steps[i].result.gradient_norm, alone[0].steps[i].result.gradient_norm);
-        EXPECT_EQ(record.steps[i].validation_loss, alone[0].steps[i].validation_loss);
+        EXPECT_EQ(record.steps[i].result.metrics, alone[0].steps[i].result.metrics);
+        EXPECT_EQ(record.steps[i].validation, alone[0].steps[i].validation);
       }
     }
   }

@@ -13,7 +13,8 @@ class Copying : public GeneratedTask {
       : options_(options),
         shape_{.sequence = sequence,
                .vocabulary = options.symbols + 1,
-               .classes = options.symbols + 1} {}
+               .classes = options.symbols + 1,
+               .real_targets = (sequence - 1) / 2 + (options.predict_separator ? 1 : 0)} {}
 
   [[nodiscard]] const SampleShape& shape() const override { return shape_; }
 

@@ -13,7 +13,8 @@ class InductionHeads : public GeneratedTask {
       : options_(options),
         shape_{.sequence = sequence,
                .vocabulary = options.symbols + 1,
-               .classes = options.symbols + 1} {}
+               .classes = options.symbols + 1,
+               .real_targets = 1} {}
 
   [[nodiscard]] const SampleShape& shape() const override { return shape_; }
 

@@ -24,8 +24,10 @@ class Recall : public GeneratedTask {
  public:
   Recall(int64_t sequence, const RecallOptions& options)
       : options_(options),
-        shape_{
-            .sequence = sequence, .vocabulary = options.vocabulary, .classes = options.vocabulary},
+        shape_{.sequence = sequence,
+               .vocabulary = options.vocabulary,
+               .classes = options.vocabulary,
+               .real_targets = options.pairs},
         gap_weights_(
             GapWeights((sequence - 2 * int64_t{options.pairs}) / 2, options.gap_exponent)) {}
 

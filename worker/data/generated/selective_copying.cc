@@ -14,7 +14,8 @@ class SelectiveCopying : public GeneratedTask {
       : options_(options),
         shape_{.sequence = sequence,
                .vocabulary = options.symbols + 2,
-               .classes = options.symbols + 2} {}
+               .classes = options.symbols + 2,
+               .real_targets = options.data_tokens} {}
 
   [[nodiscard]] const SampleShape& shape() const override { return shape_; }
 
