@@ -1,21 +1,50 @@
 #include "client/progress.h"
 
-#include <cmath>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "client/session.h"
 #include "client/text.h"
 
 namespace weft::client {
 namespace {
 
-bool IsText(const v1::Job& job) { return job.spec().data().has_text(); }
+using Metrics = google::protobuf::RepeatedPtrField<v1::StepMetric>;
 
-std::string Loss(const v1::Job& job, double loss) {
-  // A token of text is a byte, and a nat is 1 / ln 2 bits.
+const v1::StepMetric* Find(const Metrics& metrics, absl::string_view name) {
+  for (const v1::StepMetric& metric : metrics) {
+    if (metric.name() == name) return &metric;
+  }
+  return nullptr;
+}
+
+// "2.134", with the form that goes with it where the metrics have one: "2.134 (3.08 bits/byte)".
+std::string Loss(double loss, const Metrics& metrics) {
   const std::string nats = absl::StrFormat("%.3f", loss);
-  return IsText(job) ? absl::StrFormat("%s (%.2f bits/byte)", nats, loss / std::log(2.0)) : nats;
+  if (const auto* bits = Find(metrics, "bits_per_byte")) {
+    return absl::StrFormat("%s (%.2f bits/byte)", nats, bits->value());
+  }
+  if (const auto* perplexity = Find(metrics, "perplexity")) {
+    return absl::StrFormat("%s (perplexity %.4g)", nats, perplexity->value());
+  }
+  return nats;
+}
+
+// The metrics that are no form of the loss: "accuracy 0.912". Nobody asks for the share of bytes of
+// a text that were guessed right.
+std::vector<std::string> Scores(const Metrics& metrics) {
+  std::vector<std::string> scores;
+  for (const v1::StepMetric& metric : metrics) {
+    if (metric.has_layer() || metric.name() == "bits_per_byte" || metric.name() == "perplexity")
+      continue;
+    if (metric.name() == "accuracy" && Find(metrics, "bits_per_byte") != nullptr) continue;
+    scores.push_back(absl::StrFormat("%s %.3f", absl::StrReplaceAll(metric.name(), {{"_", " "}}),
+                                     metric.value()));
+  }
+  return scores;
 }
 
 }  // namespace
@@ -25,9 +54,13 @@ std::string ProgressLine(const v1::Job& job) {
   const v1::StepReport& step = job.last_step();
   if (step.step() > 0) {
     absl::StrAppend(&line, "  step ", step.step(), "/", job.spec().training().steps(), "  loss ",
-                    Loss(job, step.loss()));
+                    Loss(step.loss(), step.metrics()));
+    for (const std::string& score : Scores(step.metrics())) absl::StrAppend(&line, "  ", score);
     if (job.has_validation_loss()) {
       absl::StrAppend(&line, absl::StrFormat("  val %.3f", job.validation_loss()));
+      for (const std::string& score : Scores(job.validation_metrics())) {
+        absl::StrAppend(&line, "  val ", score);
+      }
     }
     if (step.seconds() > 0) {
       absl::StrAppend(&line, "  ", Count(static_cast<double>(step.tokens()) / step.seconds()),
@@ -44,6 +77,17 @@ std::string ProgressLine(const v1::Job& job) {
   return line;
 }
 
+std::string ScoresOf(const v1::StepReport& step) {
+  std::vector<std::string> all = Scores(step.metrics());
+  if (const auto* bits = Find(step.metrics(), "bits_per_byte")) {
+    all.insert(all.begin(), absl::StrFormat("%.2f bits/byte", bits->value()));
+  }
+  if (const auto* perplexity = Find(step.metrics(), "perplexity")) {
+    all.insert(all.begin(), absl::StrFormat("perplexity %.4g", perplexity->value()));
+  }
+  return absl::StrJoin(all, ", ");
+}
+
 std::string Summary(const v1::Job& job) {
   std::string text = absl::StrCat(ShortName(job.name()), " ", StateName(job.state()));
   if (job.has_start_time() && job.has_end_time()) {
@@ -53,11 +97,16 @@ std::string Summary(const v1::Job& job) {
   if (!job.reason().empty()) absl::StrAppend(&text, ": ", job.reason());
   if (job.last_step().step() > 0) {
     absl::StrAppend(&text, "\n  loss ");
-    if (job.has_first_loss()) absl::StrAppend(&text, Loss(job, job.first_loss()), " -> ");
-    absl::StrAppend(&text, Loss(job, job.last_step().loss()), " in ", job.last_step().step(),
-                    " steps");
+    const v1::StepReport& last = job.last_step();
+    if (job.has_first_loss()) absl::StrAppendFormat(&text, "%.3f -> ", job.first_loss());
+    absl::StrAppend(&text, Loss(last.loss(), last.metrics()), " in ", last.step(), " steps");
+    for (const std::string& score : Scores(last.metrics())) absl::StrAppend(&text, "\n  ", score);
     if (job.has_validation_loss()) {
-      absl::StrAppend(&text, "\n  validation loss ", Loss(job, job.validation_loss()));
+      absl::StrAppend(&text, "\n  validation loss ",
+                      Loss(job.validation_loss(), job.validation_metrics()));
+      for (const std::string& score : Scores(job.validation_metrics())) {
+        absl::StrAppend(&text, "\n  validation ", score);
+      }
     }
   }
   if (job.checkpoint_step() > 0) {

@@ -10,8 +10,11 @@
 namespace weft::client {
 
 // "demo-1  RUNNING  step 120/400  loss 2.134 (3.08 bits/byte)  val 2.201  12.3k tokens/s  ETA 41s".
-// Bits per byte are shown for jobs on text, whose tokens are bytes.
+// Jobs of other tasks show their own metrics: "loss 0.310 (perplexity 1.36)  accuracy 0.912".
 std::string ProgressLine(const v1::Job& job);
+
+// A step's metrics in a few words: "perplexity 1.36, accuracy 0.912".
+std::string ScoresOf(const v1::StepReport& step);
 
 // The last words on a job: how it ended, from which loss to which, where its checkpoint is.
 std::string Summary(const v1::Job& job);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "client/commands.h"
+#include "client/progress.h"
 #include "client/table.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
@@ -57,14 +58,16 @@ absl::StatusOr<std::vector<Resource>> ListAll(Session& session, Stub& stub,
 }
 
 Table JobTable(const std::vector<v1::Job>& jobs) {
-  Table table({"NAME", "STATE", "QUEUE", "WORKERS", "STEP", "LOSS", "RECOVERIES", "AGE", "REASON"});
+  Table table({"NAME", "STATE", "QUEUE", "WORKERS", "STEP", "LOSS", "METRICS", "RECOVERIES", "AGE",
+               "REASON"});
   for (const v1::Job& job : jobs) {
     const bool stepped = job.last_step().step() > 0;
     table.Add({ShortName(job.name()), StateName(job.state()), job.spec().queue(),
                absl::StrCat(job.workers_size()),
                absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
                stepped ? absl::StrFormat("%.3f", job.last_step().loss()) : "",
-               absl::StrCat(job.recoveries()), Age(job.create_time(), absl::Now()),
+               ScoresOf(job.last_step()), absl::StrCat(job.recoveries()),
+               Age(job.create_time(), absl::Now()),
                job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
   }
   return table;

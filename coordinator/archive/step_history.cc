@@ -12,7 +12,8 @@ namespace {
 constexpr int64_t kFormat = 1;
 
 // `evaluated`: the step has a validation loss. They are few and wanted, so thinning spares them.
-// `summary`: a weft.v1.Job of which only last_step, first_loss and validation_loss are set.
+// `summary`: a weft.v1.Job of which only last_step, first_loss and what the last
+// evaluation said are set.
 constexpr char kSchema[] = R"(
   CREATE TABLE IF NOT EXISTS steps (
     job INTEGER NOT NULL, step INTEGER NOT NULL, evaluated INTEGER NOT NULL, report BLOB NOT NULL,
@@ -26,7 +27,10 @@ constexpr char kSchema[] = R"(
 
 void StepHistory::Summary::Add(const v1::StepReport& step) {
   if (!first_loss.has_value()) first_loss = step.loss();
-  if (step.has_validation_loss()) validation_loss = step.validation_loss();
+  if (step.has_validation_loss()) {
+    validation_loss = step.validation_loss();
+    validation_metrics.assign(step.validation_metrics().begin(), step.validation_metrics().end());
+  }
   furthest = std::max(furthest, step.step());
   last = step;
 }
@@ -73,6 +77,8 @@ absl::Status StepHistory::ReadSummaries() {
     summary.last = stored.last_step();
     if (stored.has_first_loss()) summary.first_loss = stored.first_loss();
     if (stored.has_validation_loss()) summary.validation_loss = stored.validation_loss();
+    summary.validation_metrics.assign(stored.validation_metrics().begin(),
+                                      stored.validation_metrics().end());
   }
 }
 
@@ -108,6 +114,8 @@ absl::Status StepHistory::StoreSummary(JobId job, absl::Span<const v1::StepRepor
   *stored.mutable_last_step() = summary.last;
   if (summary.first_loss.has_value()) stored.set_first_loss(*summary.first_loss);
   if (summary.validation_loss.has_value()) stored.set_validation_loss(*summary.validation_loss);
+  *stored.mutable_validation_metrics() = {summary.validation_metrics.begin(),
+                                          summary.validation_metrics.end()};
   const std::string bytes = stored.SerializeAsString();
   WEFT_ASSIGN_OR_RETURN(SqliteStatement replace,
                         database_->Prepare("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)"));

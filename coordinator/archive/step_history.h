@@ -27,7 +27,8 @@ class StepHistory {
     v1::StepReport last;
     std::optional<double> first_loss;
     std::optional<double> validation_loss;
-    int64_t furthest = 0;  // the highest step ever reported
+    std::vector<v1::StepMetric> validation_metrics;  // of the same evaluation
+    int64_t furthest = 0;                            // the highest step ever reported
 
     void Add(const v1::StepReport& step);
   };

@@ -180,6 +180,8 @@ v1::Job JobBoard::View(const Job& job, bool explain) const {
   *out.mutable_last_step() = summary.last;
   if (summary.first_loss.has_value()) out.set_first_loss(*summary.first_loss);
   if (summary.validation_loss.has_value()) out.set_validation_loss(*summary.validation_loss);
+  *out.mutable_validation_metrics() = {summary.validation_metrics.begin(),
+                                       summary.validation_metrics.end()};
   if (job.state == JobState::kRunning && found->second.recent_seconds > 0) {
     const auto left = std::max<int64_t>(0, out.spec().training().steps() - summary.last.step());
     *out.mutable_eta() =

@@ -20,6 +20,14 @@ double UnixSeconds(absl::Time time) { return absl::ToDoubleSeconds(time - absl::
 
 bool HasSeries(const Job& job) { return job.generation.value() > 0 && !IsFinished(job.state); }
 
+// The metric that a reported number is served as; null when it is for the history alone.
+const Metric* MetricOf(absl::string_view reported) {
+  if (reported == "accuracy") return &kJobAccuracy;
+  if (reported == "bits_per_byte") return &kJobBitsPerByte;
+  if (reported == "perplexity") return &kJobPerplexity;
+  return nullptr;
+}
+
 // "HOST_LOST" -> "host_lost".
 std::string CauseName(ReasonCode code) { return absl::AsciiStrToLower(ToString(code)); }
 
@@ -140,6 +148,14 @@ void JobMetrics::OnStep(const Job& job, const v1::StepReport& step, bool repeate
   metrics_.Set(kJobStepTime, {job.name}, UnixSeconds(now));
   if (step.has_validation_loss()) {
     metrics_.Set(kJobValidationLoss, {job.name}, step.validation_loss());
+  }
+  for (const v1::StepMetric& reported : step.metrics()) {
+    const Metric* const metric = MetricOf(reported.name());
+    if (metric != nullptr) metrics_.Set(*metric, {job.name, "train"}, reported.value());
+  }
+  for (const v1::StepMetric& reported : step.validation_metrics()) {
+    const Metric* const metric = MetricOf(reported.name());
+    if (metric != nullptr) metrics_.Set(*metric, {job.name, "validation"}, reported.value());
   }
   if (step.tokens() > 0) metrics_.Add(kJobTokens, {job.name}, static_cast<double>(step.tokens()));
   if (step.skipped()) metrics_.Add(kJobSkippedSteps, {job.name}, 1);

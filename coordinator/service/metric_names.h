@@ -110,14 +110,28 @@ inline constexpr Metric kJobState = {
     .kind = MetricKind::kGauge,
     .labels = {"job_name", "state"}};
 inline constexpr Metric kJobLoss = {.name = "weft_job_loss",
-                                    .help = "Loss of the last step, in nats a token.",
+                                    .help = "Loss of the last step, in nats a target.",
                                     .kind = MetricKind::kGauge,
                                     .labels = {"job_name"}};
 inline constexpr Metric kJobValidationLoss = {
     .name = "weft_job_validation_loss",
-    .help = "Loss of the last evaluation, in nats a token.",
+    .help = "Loss of the last evaluation, in nats a target.",
     .kind = MetricKind::kGauge,
     .labels = {"job_name"}};
+// Of the last step (split="train") and of the last evaluation (split="validation"), of jobs that
+// report them.
+inline constexpr Metric kJobAccuracy = {.name = "weft_job_accuracy_ratio",
+                                        .help = "Share of targets that were the likeliest class.",
+                                        .kind = MetricKind::kGauge,
+                                        .labels = {"job_name", "split"}};
+inline constexpr Metric kJobBitsPerByte = {.name = "weft_job_bits_per_byte",
+                                           .help = "Loss in bits, where targets are bytes.",
+                                           .kind = MetricKind::kGauge,
+                                           .labels = {"job_name", "split"}};
+inline constexpr Metric kJobPerplexity = {.name = "weft_job_perplexity",
+                                          .help = "Exponential of the loss of other tokens.",
+                                          .kind = MetricKind::kGauge,
+                                          .labels = {"job_name", "split"}};
 inline constexpr Metric kJobGradientNorm = {.name = "weft_job_gradient_norm",
                                             .help = "Norm of the last gradient, before clipping.",
                                             .kind = MetricKind::kGauge,

@@ -10,16 +10,24 @@ namespace {
 
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
+void Add(google::protobuf::RepeatedPtrField<v1::StepMetric>& metrics, const std::string& name,
+         double value) {
+  v1::StepMetric& metric = *metrics.Add();
+  metric.set_name(name);
+  metric.set_value(value);
+}
+
+// A job on text.
 v1::Job Running(int64_t step) {
   v1::Job job;
   job.set_name("jobs/demo-1");
   job.set_state(v1::Job::STATE_RUNNING);
   job.mutable_spec()->mutable_training()->set_steps(400);
-  job.mutable_spec()->mutable_data()->mutable_text()->add_paths("a");
   job.mutable_last_step()->set_step(step);
   job.mutable_last_step()->set_loss(2.0794415416798357);  // 3 bits
+  Add(*job.mutable_last_step()->mutable_metrics(), "accuracy", 0.25);
+  Add(*job.mutable_last_step()->mutable_metrics(), "bits_per_byte", 3.0);
   job.mutable_last_step()->set_tokens(4096);
   job.mutable_last_step()->set_seconds(0.5);
   job.mutable_eta()->set_seconds(41);
@@ -31,10 +39,22 @@ TEST(ProgressLine, ShowsStepLossSpeedAndEta) {
             "demo-1  RUNNING  step 120/400  loss 2.079 (3.00 bits/byte)  8.2k tokens/s  ETA 41s");
 }
 
-TEST(ProgressLine, SpeaksOfBytesOnlyForText) {
+TEST(ProgressLine, ShowsWhatTheTaskIsMeasuredBy) {
   v1::Job job = Running(120);
-  job.mutable_spec()->mutable_data()->mutable_tokens()->add_paths("a.bin");
-  EXPECT_THAT(ProgressLine(job), Not(HasSubstr("bits")));
+  job.mutable_last_step()->clear_metrics();
+  Add(*job.mutable_last_step()->mutable_metrics(), "accuracy", 0.9);
+  Add(*job.mutable_last_step()->mutable_metrics(), "perplexity", 8.0);
+  Add(*job.mutable_last_step()->mutable_metrics(), "graph_density", 0.125);
+  Add(*job.mutable_last_step()->mutable_metrics(), "graph_density", 0.5);
+  job.mutable_last_step()->mutable_metrics(3)->set_layer(0);
+  job.set_validation_loss(2.2);
+  Add(*job.mutable_validation_metrics(), "accuracy", 0.8);
+  EXPECT_EQ(ProgressLine(job),
+            "demo-1  RUNNING  step 120/400  loss 2.079 (perplexity 8)  accuracy 0.900  graph "
+            "density 0.125  val 2.200  val accuracy 0.800  8.2k tokens/s  ETA 41s");
+  EXPECT_EQ(ScoresOf(job.last_step()), "perplexity 8, accuracy 0.900, graph density 0.125");
+  EXPECT_EQ(ScoresOf(Running(1).last_step()), "3.00 bits/byte");
+  EXPECT_THAT(Summary(job), HasSubstr("\n  validation loss 2.200\n  validation accuracy 0.800"));
 }
 
 TEST(ProgressLine, SaysWhyAJobWaits) {
@@ -50,8 +70,7 @@ TEST(Summary, TellsTheWayOfTheLoss) {
   job.set_state(v1::Job::STATE_SUCCEEDED);
   job.set_first_loss(5.5);
   job.set_checkpoint_step(400);
-  EXPECT_THAT(Summary(job),
-              HasSubstr("loss 5.500 (7.93 bits/byte) -> 2.079 (3.00 bits/byte) in 400 steps"));
+  EXPECT_THAT(Summary(job), HasSubstr("loss 5.500 -> 2.079 (3.00 bits/byte) in 400 steps"));
   EXPECT_THAT(Summary(job), HasSubstr("checkpoint at step 400"));
 }
 

@@ -74,12 +74,18 @@ TEST_F(StepHistoryTest, AStepThatIsTakenAgainReplacesTheFirst) {
 TEST_F(StepHistoryTest, TheSummarySurvives) {
   std::vector<v1::StepReport> steps = Steps(1, 10);
   steps[3].set_validation_loss(0.75);
+  v1::StepMetric& accuracy = *steps[3].add_validation_metrics();
+  accuracy.set_name("accuracy");
+  accuracy.set_value(0.5);
   ASSERT_OK(history_->Append(kJob, steps));
   ASSERT_OK(history_->Append(kJob, Steps(5, 6)));
   Open();
   const StepHistory::Summary& summary = history_->summaries().at(kJob);
   EXPECT_EQ(summary.first_loss, 1.0);
   EXPECT_EQ(summary.validation_loss, 0.75);
+  ASSERT_EQ(summary.validation_metrics.size(), 1U);
+  EXPECT_EQ(summary.validation_metrics[0].name(), "accuracy");
+  EXPECT_EQ(summary.validation_metrics[0].value(), 0.5);
   EXPECT_EQ(summary.last.step(), 6);
   EXPECT_EQ(summary.furthest, 10);
 }

@@ -88,7 +88,18 @@ void FakeWorker::SendSteps(const v1::StartMember& start, int64_t first, int64_t 
     step.set_seconds(0.5);
     step.mutable_time()->set_compute(0.25);
     step.mutable_time()->set_exchange(0.25);
-    if (i % 10 == 0) step.set_validation_loss(6.0 / static_cast<double>(i));
+    const auto add = [](auto& metrics, const char* name, double value) {
+      v1::StepMetric& metric = *metrics.Add();
+      metric.set_name(name);
+      metric.set_value(value);
+    };
+    add(*step.mutable_metrics(), "accuracy", 0.5);
+    add(*step.mutable_metrics(), "bits_per_byte", 2.25);
+    add(*step.mutable_metrics(), "perplexity", 4.5);
+    add(*step.mutable_metrics(), "of_no_series", 1);
+    if (i % 10 != 0) continue;
+    step.set_validation_loss(6.0 / static_cast<double>(i));
+    add(*step.mutable_validation_metrics(), "accuracy", 0.75);
   }
   Send(message);
 }

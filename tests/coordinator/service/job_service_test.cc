@@ -254,6 +254,9 @@ TEST_F(JobServiceTest, ASucceededJobTellsWhatBecameOfIt) {
     EXPECT_EQ(job.last_step().step(), 12);
     EXPECT_EQ(job.first_loss(), 5.0);
     EXPECT_EQ(job.validation_loss(), 0.6);
+    ASSERT_EQ(job.validation_metrics_size(), 1);
+    EXPECT_EQ(job.validation_metrics(0).value(), 0.75);
+    EXPECT_EQ(job.last_step().metrics(0).name(), "accuracy");
     EXPECT_EQ(job.weights_hash(), std::string(64, 'a'));
     EXPECT_EQ(job.checkpoint_step(), 12);
     EXPECT_EQ(job.generation(), 1);
