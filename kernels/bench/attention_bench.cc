@@ -89,7 +89,9 @@ BENCHMARK(BM_DeltaDecode)->ArgNames({"D", "threads"})->Args({64, 1})->Args({128,
 
 void DeltaArguments(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"T", "D", "C", "threads"})->UseRealTime();
-  for (const int64_t tokens : {256, 512, 1024, 2048, 4096, 8192}) bench->Args({tokens, 128, 64, 1});
+  for (const int64_t tokens : {256, 512, 1024, 2048, 4096, 8192, 16384, 32768}) {
+    bench->Args({tokens, 128, 64, 1});
+  }
   for (const int64_t dim : {32, 64}) bench->Args({2048, dim, 64, 1});
   for (const int64_t chunk : {32, 128}) bench->Args({2048, 128, chunk, 1});
   bench->Args({2048, 128, 64, 2});

@@ -128,7 +128,7 @@ void BM_SbmBackward(benchmark::State& state) {
 
 void SbmArguments(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"T", "edges", "K", "threads", "way"})->UseRealTime();
-  for (const int64_t tokens : {1024, 2048, 4096, 8192}) {
+  for (const int64_t tokens : {1024, 2048, 4096, 8192, 16384, 32768}) {
     bench->Args({tokens, 1064, 128, 1, kByDensity});  // 64 edges a query
   }
   for (const int64_t share : {5, 20, 60, 100, 150, 250}) {

@@ -131,7 +131,7 @@ void Names(benchmark::internal::Benchmark* bench) {
 
 void ScatterbrainArguments(benchmark::internal::Benchmark* bench) {
   Names(bench);
-  for (const int64_t tokens : {1024, 4096, 32768}) {
+  for (const int64_t tokens : {1024, 4096, 8192, 16384, 32768}) {
     bench->Args({kWindow, 64, tokens, 64, 1, 1});
     bench->Args({kWindow, 64, tokens, 64, 0, 1});
     bench->Args({kHash, 32, tokens, 64, 0, 1});
