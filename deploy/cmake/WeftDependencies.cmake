@@ -60,7 +60,9 @@ else()
   weft_note("MPI" out "WEFT_MPI=OFF")
 endif()
 
-foreach(part CUDA NCCL POSTGRES)
+include(WeftCuda)
+
+foreach(part POSTGRES)
   if(WEFT_${part} STREQUAL ON)
     message(FATAL_ERROR "WEFT_${part}=ON, but this version has no ${part} part yet; use AUTO or OFF")
   endif()

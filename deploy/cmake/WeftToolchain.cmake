@@ -35,19 +35,23 @@ if(WEFT_LINKER)
 endif()
 
 add_library(weft_options INTERFACE)
-target_compile_options(weft_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Werror
+function(weft_cxx_options)
+  foreach(option IN LISTS ARGN)
+    target_compile_options(weft_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${option}>")
+  endforeach()
+endfunction()
+weft_cxx_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Werror
   # Header-only dependencies instantiate templates in our files; these two fire inside them.
   -Wno-sign-conversion)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   # GCC 12 warns of overlapping copies inside std::string that cannot happen (GCC bug 105651).
-  target_compile_options(weft_options INTERFACE -Wno-restrict)
+  weft_cxx_options(-Wno-restrict)
 endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
-  target_compile_options(weft_options INTERFACE -Wthread-safety)
+  weft_cxx_options(-Wthread-safety)
 endif()
 # Debug information for stack traces, without the weight of full DWARF: links and caches stay fast.
-add_compile_options("$<$<CONFIG:RelWithDebInfo>:-g1>")
+add_compile_options("$<$<AND:$<CONFIG:RelWithDebInfo>,$<COMPILE_LANGUAGE:CXX>>:-g1>")
 
 if(WEFT_SANITIZE)
   add_compile_options(-fsanitize=${WEFT_SANITIZE} -fno-omit-frame-pointer)

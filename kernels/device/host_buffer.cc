@@ -35,17 +35,6 @@ absl::Status CheckHome(const Tensor& tensor, const Device& device) {
 
 }  // namespace
 
-void* HostAddress(const Tensor& tensor) {
-  switch (SizeOf(tensor.dtype())) {
-    case 8:
-      return tensor.data<double>();
-    case 4:
-      return tensor.data<float>();
-    default:
-      return tensor.data<uint16_t>();
-  }
-}
-
 absl::StatusOr<std::shared_ptr<Buffer>> NewHostBuffer(Device& device, int64_t bytes) {
   if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("buffer of ", bytes, " bytes"));
   std::unique_ptr<char[], FreeAligned> memory = TryNewAligned<char>(bytes);
@@ -58,14 +47,14 @@ absl::StatusOr<std::shared_ptr<Buffer>> NewHostBuffer(Device& device, int64_t by
 absl::Status CopyOutOfHostBuffer(void* to, const Tensor& from, const Device& device) {
   if (absl::Status status = CheckHome(from, device); !status.ok()) return status;
   if (from.bytes() > 0) {
-    std::memcpy(to, HostAddress(from), static_cast<size_t>(from.bytes()));
+    std::memcpy(to, from.address(), static_cast<size_t>(from.bytes()));
   }
   return absl::OkStatus();
 }
 
 absl::Status CopyIntoHostBuffer(Tensor& to, const void* from, const Device& device) {
   if (absl::Status status = CheckHome(to, device); !status.ok()) return status;
-  if (to.bytes() > 0) std::memcpy(HostAddress(to), from, static_cast<size_t>(to.bytes()));
+  if (to.bytes() > 0) std::memcpy(to.address(), from, static_cast<size_t>(to.bytes()));
   return absl::OkStatus();
 }
 

@@ -12,9 +12,6 @@ namespace weft::kernels {
 // kResourceExhausted when the system gives no more.
 absl::StatusOr<std::shared_ptr<Buffer>> NewHostBuffer(Device& device, int64_t bytes);
 
-// The first byte of a tensor whose memory is the host's, whatever its element type.
-void* HostAddress(const Tensor& tensor);
-
 // Device::CopyToHost and CopyFromHost where the device's memory is the host's.
 absl::Status CopyOutOfHostBuffer(void* to, const Tensor& from, const Device& device);
 absl::Status CopyIntoHostBuffer(Tensor& to, const void* from, const Device& device);

@@ -46,11 +46,15 @@ class Tensor {
     return Tensor(buffer_, dtype_, shape, offset_bytes_ + first * SizeOf(dtype_));
   }
 
-  // For device code only: the address of the first element.
+  // For device code only: the address of the first element; null when absent.
+  [[nodiscard]] void* address() const {
+    return present() ? static_cast<char*>(buffer_->data()) + offset_bytes_ : nullptr;
+  }
+  // The same of an element type of this size.
   template <typename T>
   [[nodiscard]] T* data() const {
     WEFT_CHECK(SizeOf(dtype_) == static_cast<int64_t>(sizeof(T)));
-    return reinterpret_cast<T*>(static_cast<char*>(buffer_->data()) + offset_bytes_);
+    return static_cast<T*>(address());
   }
 
  private:

@@ -7,7 +7,6 @@
 #include "absl/types/span.h"
 #include "common/base/status_macros.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
-#include "kernels/device/host_buffer.h"
 #include "kernels/device/op_table.h"
 #include "kernels/ops/operand_check.h"
 
@@ -121,7 +120,7 @@ absl::Status CheckBuckets(absl::string_view op, Stream& stream, const Scatterbra
   for (const auto& [name, ids] :
        {std::pair<absl::string_view, const Tensor&>("buckets.queries", buckets.queries),
         {"buckets.keys", buckets.keys}}) {
-    WEFT_RETURN_IF_ERROR(CheckIndices(op, name, static_cast<const int32_t*>(HostAddress(ids)),
+    WEFT_RETURN_IF_ERROR(CheckIndices(op, name, static_cast<const int32_t*>(ids.address()),
                                       ids.count(), count, /*allow_negative=*/true));
   }
   return absl::OkStatus();

@@ -1,6 +1,5 @@
 #include <cstring>
 
-#include "kernels/device/host_buffer.h"
 #include "kernels/ops/columns/columns_table.h"
 #include "kernels/ops/cpu_blocks.h"
 #include "kernels/ops/operand_check.h"
@@ -21,16 +20,16 @@ void CopyRows(Stream& stream, int64_t rows, int64_t bytes, const char* from, int
 int64_t RowBytes(const Tensor& tensor) { return tensor.dim(-1) * SizeOf(tensor.dtype()); }
 
 absl::Status PutCpu(Stream& stream, const Tensor& from, int64_t at, Tensor& to) {
-  auto* target = static_cast<char*>(HostAddress(to)) + at * SizeOf(to.dtype());
-  CopyRows(stream, RowsOf(from), RowBytes(from), static_cast<const char*>(HostAddress(from)),
+  auto* target = static_cast<char*>(to.address()) + at * SizeOf(to.dtype());
+  CopyRows(stream, RowsOf(from), RowBytes(from), static_cast<const char*>(from.address()),
            RowBytes(from), target, RowBytes(to));
   return absl::OkStatus();
 }
 
 absl::Status TakeCpu(Stream& stream, const Tensor& from, int64_t at, Tensor& to) {
-  const auto* source = static_cast<const char*>(HostAddress(from)) + at * SizeOf(from.dtype());
+  const auto* source = static_cast<const char*>(from.address()) + at * SizeOf(from.dtype());
   CopyRows(stream, RowsOf(to), RowBytes(to), source, RowBytes(from),
-           static_cast<char*>(HostAddress(to)), RowBytes(to));
+           static_cast<char*>(to.address()), RowBytes(to));
   return absl::OkStatus();
 }
 

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/device/host_buffer.h"
 #include "kernels/ops/cpu_blocks.h"
 #include "kernels/ops/elementwise/elementwise_table.h"
 
@@ -20,8 +19,8 @@ absl::Status FillCpu(Stream& stream, Tensor& x, double value) {
 }
 
 absl::Status CopyCpu(Stream& stream, const Tensor& from, Tensor& to) {
-  const auto* source = static_cast<const char*>(HostAddress(from));
-  auto* target = static_cast<char*>(HostAddress(to));
+  const auto* source = static_cast<const char*>(from.address());
+  auto* target = static_cast<char*>(to.address());
   ForBlocks(AsCpuStream(stream), to.bytes(), 4 * kElementBlock, [&](int64_t first, int64_t count) {
     std::memcpy(target + first, source + first, static_cast<size_t>(count));
   });

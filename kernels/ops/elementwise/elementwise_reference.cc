@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "kernels/device/host_buffer.h"
 #include "kernels/ops/elementwise/elementwise_table.h"
 
 namespace weft::kernels::internal {
@@ -16,7 +15,7 @@ absl::Status FillReference(Stream& /*stream*/, Tensor& x, double value) {
 }
 
 absl::Status CopyReference(Stream& stream, const Tensor& from, Tensor& to) {
-  return stream.device().CopyFromHost(to, HostAddress(from), stream);
+  return stream.device().CopyFromHost(to, from.address(), stream);
 }
 
 absl::Status AddReference(Stream& /*stream*/, const Tensor& a, const Tensor& b, Tensor& out) {

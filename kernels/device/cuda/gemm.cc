@@ -1,0 +1,107 @@
+#include "kernels/device/cuda/gemm.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "kernels/device/cuda/cuda_status.h"
+
+namespace weft::kernels {
+namespace {
+
+// What NVIDIA recommends for Hopper.
+constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
+cudaDataType_t LibraryType(DType dtype) { return dtype == DType::kBf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// The largest power of two up to 256 that divides the address.
+uint32_t AlignmentOf(const void* address) {
+  const auto value = reinterpret_cast<uintptr_t>(address) | 256;
+  return static_cast<uint32_t>(value & (~value + 1));
+}
+
+// One cuBLASLt object that is initialised in place and owns nothing.
+struct Descriptors {
+  cublasLtMatmulDescOpaque_t product = {};
+  cublasLtMatrixLayoutOpaque_t a = {}, b = {}, d = {};
+  cublasLtMatmulPreferenceOpaque_t preference = {};
+};
+
+// The first error of a row of calls.
+class Calls {
+ public:
+  void operator()(cublasStatus_t status) {
+    if (status_ == CUBLAS_STATUS_SUCCESS) status_ = status;
+  }
+  [[nodiscard]] cublasStatus_t status() const { return status_; }
+
+ private:
+  cublasStatus_t status_ = CUBLAS_STATUS_SUCCESS;
+};
+
+// The library's matrices lie by columns, so it computes transpose(d) = transpose(b) transpose(a),
+// where a row-major matrix is its transpose by columns already: its first operand is our b.
+cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
+  const cublasOperation_t first = gemm.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cublasOperation_t second = gemm.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const auto rows_of = [](bool transposed, int64_t rows, int64_t columns) {
+    return static_cast<uint64_t>(transposed ? columns : rows);
+  };
+  Calls calls;
+  calls(cublasLtMatmulDescInit(&out.product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                       sizeof(first)));
+  calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                       sizeof(second)));
+  calls(cublasLtMatrixLayoutInit(&out.a, LibraryType(type),
+                                 rows_of(gemm.b_transposed, gemm.n, gemm.k),
+                                 rows_of(gemm.b_transposed, gemm.k, gemm.n), gemm.b_stride));
+  calls(cublasLtMatrixLayoutInit(&out.b, LibraryType(type),
+                                 rows_of(gemm.a_transposed, gemm.k, gemm.m),
+                                 rows_of(gemm.a_transposed, gemm.m, gemm.k), gemm.a_stride));
+  calls(cublasLtMatrixLayoutInit(&out.d, LibraryType(gemm.d_type), static_cast<uint64_t>(gemm.n),
+                                 static_cast<uint64_t>(gemm.m), gemm.d_stride));
+  const auto workspace = static_cast<size_t>(kWorkspaceBytes);
+  const uint32_t a_alignment = AlignmentOf(gemm.b), b_alignment = AlignmentOf(gemm.a),
+                 d_alignment = AlignmentOf(gemm.d);
+  calls(cublasLtMatmulPreferenceInit(&out.preference));
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, const auto& value) {
+    calls(cublasLtMatmulPreferenceSetAttribute(&out.preference, name, &value, sizeof(value)));
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, a_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, b_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, d_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, d_alignment);
+  return calls.status();
+}
+
+}  // namespace
+
+absl::Status Run(CudaStream& stream, const CudaGemm& gemm) {
+  if (gemm.m == 0 || gemm.n == 0) return absl::OkStatus();
+  const DType type = stream.device().compute_dtype();
+  const std::string what =
+      absl::StrCat("matrix product ", gemm.m, "x", gemm.k, "x", gemm.n, " of ", NameOf(type));
+  Descriptors descriptors;
+  WEFT_RETURN_IF_ERROR(CublasStatus(Describe(gemm, type, descriptors), what));
+  // The library remembers what its heuristic answered before.
+  cublasLtMatmulHeuristicResult_t choice = {};
+  int choices = 0;
+  WEFT_RETURN_IF_ERROR(CublasStatus(
+      cublasLtMatmulAlgoGetHeuristic(stream.blas(), &descriptors.product, &descriptors.a,
+                                     &descriptors.b, &descriptors.d, &descriptors.d,
+                                     &descriptors.preference, 1, &choice, &choices),
+      what));
+  if (choices == 0) return absl::UnimplementedError(absl::StrCat(what, ": no algorithm"));
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch workspace, stream.Scratch(kWorkspaceBytes));
+  const float alpha = 1;
+  return CublasStatus(
+      cublasLtMatmul(stream.blas(), &descriptors.product, &alpha, gemm.b, &descriptors.a, gemm.a,
+                     &descriptors.b, &gemm.beta, gemm.d, &descriptors.d, gemm.d, &descriptors.d,
+                     &choice.algo, workspace.data<void>(), static_cast<size_t>(kWorkspaceBytes),
+                     stream.launch().stream),
+      what);
+}
+
+}  // namespace weft::kernels

@@ -1,0 +1,31 @@
+// Matrix products by cuBLASLt, in fp32 sums. For op code only.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "kernels/device/cuda/cuda_stream.h"
+#include "kernels/tensor/dtype.h"
+
+namespace weft::kernels {
+
+// Row-major d[M,N] = a[M,K] b[K,N] + beta d. A transposed operand lies as [K,M] or [N,K]. `a` and
+// `b` have the device's compute type. The order of the sums depends on the shapes, the addresses'
+// alignment, the GPU's architecture and the library's version alone.
+struct CudaGemm {
+  int64_t m = 0, n = 0, k = 0;
+  const void* a = nullptr;
+  int64_t a_stride = 0;  // elements from row to row as it lies
+  bool a_transposed = false;
+  const void* b = nullptr;
+  int64_t b_stride = 0;
+  bool b_transposed = false;
+  void* d = nullptr;
+  int64_t d_stride = 0;
+  DType d_type = DType::kF32;
+  float beta = 0;
+};
+
+absl::Status Run(CudaStream& stream, const CudaGemm& gemm);
+
+}  // namespace weft::kernels
