@@ -44,8 +44,22 @@ OperandCheck& OperandCheck::Typed(absl::string_view name, const Tensor& tensor, 
 }
 
 OperandCheck& OperandCheck::Counted(absl::string_view name, const Tensor& tensor, int64_t count) {
+  return CountedAs(name, tensor, stream_.device().compute_dtype(), count);
+}
+
+OperandCheck& OperandCheck::SumShaped(absl::string_view name, const Tensor& tensor,
+                                      const Shape& shape) {
+  return Typed(name, tensor, stream_.device().sum_dtype(), shape);
+}
+
+OperandCheck& OperandCheck::SumCounted(absl::string_view name, const Tensor& tensor,
+                                       int64_t count) {
+  return CountedAs(name, tensor, stream_.device().sum_dtype(), count);
+}
+
+OperandCheck& OperandCheck::CountedAs(absl::string_view name, const Tensor& tensor, DType wanted,
+                                      int64_t count) {
   if (!Lives(name, tensor)) return *this;
-  const DType wanted = stream_.device().compute_dtype();
   if (tensor.dtype() != wanted || tensor.count() != count) {
     Refuse(name, tensor, absl::StrCat(count, " elements of ", NameOf(wanted)));
   }

@@ -28,6 +28,9 @@ class OperandCheck {
                       const Shape& shape);
   // The same with this number of elements, in any shape.
   OperandCheck& Counted(absl::string_view name, const Tensor& tensor, int64_t count);
+  // Present, on the stream's device, of its sum type, of this very shape or number of elements.
+  OperandCheck& SumShaped(absl::string_view name, const Tensor& tensor, const Shape& shape);
+  OperandCheck& SumCounted(absl::string_view name, const Tensor& tensor, int64_t count);
   // Present and on the stream's device.
   OperandCheck& Present(absl::string_view name, const Tensor& tensor);
   // Any complaint of the op's own: refused unless `holds`.
@@ -37,6 +40,8 @@ class OperandCheck {
   [[nodiscard]] absl::Status status() const { return status_; }
 
  private:
+  OperandCheck& CountedAs(absl::string_view name, const Tensor& tensor, DType wanted,
+                          int64_t count);
   void Refuse(absl::string_view name, const Tensor& tensor, absl::string_view wanted);
   bool Lives(absl::string_view name, const Tensor& tensor);
 

@@ -6,5 +6,7 @@ namespace weft::kernels {
 
 void RegisterCpuKernels();
 void RegisterReferenceKernels();
+// Nothing, in a build without CUDA.
+void RegisterCudaKernels();
 
 }  // namespace weft::kernels

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/status_macros.h"
+#include "kernels/device/host_values.h"
 #include "kernels/random/philox.h"
 
 namespace weft::worker {
@@ -75,11 +76,11 @@ std::vector<float> DrawBlock(uint64_t seed, const ParameterLayout& layout) {
 absl::Status InitialiseWeights(uint64_t seed, kernels::Stream& stream, ParameterBlock& weights) {
   const std::vector<float> block = DrawBlock(seed, weights.layout());
   kernels::Tensor target = weights.block();
-  if (target.dtype() == kernels::DType::kF64) {
-    const std::vector<double> widened(block.begin(), block.end());
-    return stream.device().CopyFromHost(target, widened.data(), stream);
+  if (target.dtype() == kernels::DType::kF32) {
+    return stream.device().CopyFromHost(target, block.data(), stream);
   }
-  return stream.device().CopyFromHost(target, block.data(), stream);
+  const std::vector<double> widened(block.begin(), block.end());
+  return kernels::WriteValues(target, widened, stream);
 }
 
 }  // namespace weft::worker

@@ -21,7 +21,7 @@ Norm::Norm(NormKind kind, absl::string_view prefix, int64_t width, double epsilo
 
 absl::StatusOr<NormStatistics> Norm::NewStatistics(kernels::Device& device, int64_t rows) const {
   NormStatistics statistics;
-  const kernels::DType dtype = device.compute_dtype();
+  const kernels::DType dtype = device.sum_dtype();
   WEFT_ASSIGN_OR_RETURN(statistics.rstd, NewTensor(device, dtype, {rows}));
   if (shift_) {
     WEFT_ASSIGN_OR_RETURN(statistics.mean, NewTensor(device, dtype, {rows}));

@@ -2,6 +2,7 @@
 // is allocated any more.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -10,8 +11,8 @@
 
 namespace weft::worker {
 
-// A stack of tensors in the device's compute type. Used by one thread. Contents are undefined when
-// taken.
+// A stack of tensors, of the device's compute type unless another is asked for. Used by one thread.
+// Contents are undefined when taken.
 //
 //   Scratch::Frame frame(scratch);
 //   WEFT_ASSIGN_OR_RETURN(Tensor dq, scratch.Take({batch, tokens, width}));
@@ -35,10 +36,12 @@ class Scratch {
 
   // kResourceExhausted when the device is full. Valid until the innermost frame ends.
   absl::StatusOr<kernels::Tensor> Take(const kernels::Shape& shape);
+  absl::StatusOr<kernels::Tensor> Take(const kernels::Shape& shape, kernels::DType dtype);
 
  private:
   kernels::Device& device_;
-  std::vector<kernels::Tensor> slots_;  // each as large as the largest tensor it has ever held
+  // Each as large as the largest tensor it has ever held.
+  std::vector<std::shared_ptr<kernels::Buffer>> slots_;
   size_t used_ = 0;
 };
 

@@ -40,10 +40,10 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
 
   for (int64_t i = 0; i < options_.local_shards; ++i) {
     WEFT_ASSIGN_OR_RETURN(Tensor gradient,
-                          kernels::NewTensor(device, device.compute_dtype(), {elements}));
+                          kernels::NewTensor(device, device.sum_dtype(), {elements}));
     shard_gradients_.push_back(std::move(gradient));
   }
-  WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.compute_dtype(), {elements}));
+  WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
   const int64_t largest = std::min(size, elements);
   WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest}));
   WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
@@ -61,10 +61,19 @@ absl::Status GradientReducer::Begin(kernels::Stream& stream) {
   return absl::OkStatus();
 }
 
-void GradientReducer::Ready(int64_t first) {
-  for (; next_bucket_ < buckets_.size() && buckets_[next_bucket_].first >= first; ++next_bucket_) {
-    thread_.Post([this, bucket = buckets_[next_bucket_]] { return ReduceBucket(bucket); });
+absl::Status GradientReducer::Ready(kernels::Stream& stream, int64_t first) {
+  const auto is_ready = [&] {
+    return next_bucket_ < buckets_.size() && buckets_[next_bucket_].first >= first;
+  };
+  if (!is_ready()) return absl::OkStatus();
+  WEFT_ASSIGN_OR_RETURN(const std::shared_ptr<kernels::StreamEvent> computed, stream.Record());
+  for (; is_ready(); ++next_bucket_) {
+    thread_.Post([this, computed, bucket = buckets_[next_bucket_]]() -> absl::Status {
+      WEFT_RETURN_IF_ERROR(stream_->WaitFor(*computed));
+      return ReduceBucket(bucket);
+    });
   }
+  return absl::OkStatus();
 }
 
 absl::Status GradientReducer::Finish() {
@@ -72,23 +81,15 @@ absl::Status GradientReducer::Finish() {
   return thread_.Drain();
 }
 
-absl::Status GradientReducer::LocalExponents(const Bucket& bucket, Tensor& exponents) {
-  kernels::Device& device = stream_->device();
-  std::vector<int32_t> largest(static_cast<size_t>(exponents.count()), kernels::kZeroExponent);
-  std::vector<int32_t> of_shard(largest.size());
-  for (const Tensor& gradient : shard_gradients_) {
-    WEFT_RETURN_IF_ERROR(
-        kernels::BlockExponents(*stream_, gradient.Part(bucket.first, {bucket.count}), exponents));
-    WEFT_RETURN_IF_ERROR(device.CopyToHost(of_shard.data(), exponents, *stream_));
-    std::transform(largest.begin(), largest.end(), of_shard.begin(), largest.begin(),
-                   [](int32_t a, int32_t b) { return std::max(a, b); });
-  }
-  return device.CopyFromHost(exponents, largest.data(), *stream_);
-}
-
 absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   Tensor exponents = exponents_.Part(0, {kernels::FixedPointBlocks(bucket.count)});
-  WEFT_RETURN_IF_ERROR(LocalExponents(bucket, exponents));
+  kernels::Accumulate accumulate = kernels::Accumulate::kNo;
+  for (const Tensor& gradient : shard_gradients_) {
+    WEFT_RETURN_IF_ERROR(kernels::BlockExponents(
+        *stream_, gradient.Part(bucket.first, {bucket.count}), accumulate, exponents));
+    accumulate = kernels::Accumulate::kYes;
+  }
+  WEFT_RETURN_IF_ERROR(stream_->Synchronize());
   WEFT_RETURN_IF_ERROR(exchange_.Reduce(exponents, ReduceOp::kMax, clock_.Now() + timeout_));
 
   const int bits = kernels::FixedPointBits(options_.shards);

@@ -61,8 +61,9 @@ class GradientReducer {
   [[nodiscard]] const kernels::Tensor& shard_gradient(int64_t i) const {
     return shard_gradients_[static_cast<size_t>(i)];
   }
-  // The gradients of ALL local shards are final from element `first` on; `first` only falls.
-  void Ready(int64_t first);
+  // The gradients of ALL local shards will be final from element `first` on when what is enqueued
+  // on `stream` is done; `first` only falls.
+  absl::Status Ready(kernels::Stream& stream, int64_t first);
   // Waits for the exchange thread, with whatever else was posted there; everything must be Ready.
   // Then mean() holds the step's gradient.
   absl::Status Finish();
@@ -84,7 +85,6 @@ class GradientReducer {
   absl::Status Allocate(kernels::Device& device);
   // On the exchange thread, with its own stream and buffers.
   absl::Status ReduceBucket(const Bucket& bucket);
-  absl::Status LocalExponents(const Bucket& bucket, kernels::Tensor& exponents);
 
   Exchange& exchange_;
   ExchangeThread& thread_;

@@ -16,7 +16,7 @@ absl::StatusOr<std::unique_ptr<Optimizer>> Optimizer::Create(kernels::Device& de
                                                              const AdamWConfig& config,
                                                              double clip_norm) {
   auto optimizer = absl::WrapUnique(new Optimizer(layout, config, clip_norm));
-  const kernels::DType dtype = device.compute_dtype();
+  const kernels::DType dtype = device.sum_dtype();
   for (Tensor* moment : {&optimizer->first_moment_, &optimizer->second_moment_}) {
     WEFT_ASSIGN_OR_RETURN(*moment, kernels::NewTensor(device, dtype, {layout.block_count()}));
   }
@@ -38,7 +38,8 @@ Optimizer::Optimizer(const ParameterLayout& layout, const AdamWConfig& config, d
 
 absl::StatusOr<Optimizer::Outcome> Optimizer::Step(kernels::Stream& stream, const Tensor& gradient,
                                                    double learning_rate, double beta1,
-                                                   ParameterBlock& weights) {
+                                                   ParameterBlock& weights,
+                                                   const Tensor& rounded) {
   WEFT_RETURN_IF_ERROR(kernels::SumOfSquares(stream, gradient, sum_of_squares_));
   double sum = 0;
   WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(&sum, sum_of_squares_, stream));
@@ -58,8 +59,10 @@ absl::StatusOr<Optimizer::Outcome> Optimizer::Step(kernels::Stream& stream, cons
     Tensor parameter = part(weights.block());
     Tensor m = part(first_moment_);
     Tensor v = part(second_moment_);
+    Tensor rounded_part = rounded.present() ? part(rounded) : Tensor();
     options.weight_decay = segment.weight_decay ? config_.weight_decay : 0.0;
-    WEFT_RETURN_IF_ERROR(kernels::AdamW(stream, options, part(gradient), clip_, parameter, m, v));
+    WEFT_RETURN_IF_ERROR(
+        kernels::AdamW(stream, options, part(gradient), clip_, parameter, m, v, rounded_part));
   }
   return outcome;
 }

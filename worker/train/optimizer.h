@@ -27,10 +27,12 @@ class Optimizer {
                                                            const AdamWConfig& config,
                                                            double clip_norm);
 
-  // Clips the gradient by its global norm and updates the weights; skips when it is not finite.
+  // Clips the gradient by its global norm and updates the weights (of the sum type); skips when it
+  // is not finite. `rounded`, unless absent, becomes the block of weights in the compute type.
   // beta1: of this step, whatever the configuration says.
   absl::StatusOr<Outcome> Step(kernels::Stream& stream, const kernels::Tensor& gradient,
-                               double learning_rate, double beta1, ParameterBlock& weights);
+                               double learning_rate, double beta1, ParameterBlock& weights,
+                               const kernels::Tensor& rounded = {});
 
   // State that a checkpoint keeps: first and second moments, and how many updates made them.
   [[nodiscard]] const kernels::Tensor& first_moment() const { return first_moment_; }

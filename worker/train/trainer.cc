@@ -1,12 +1,15 @@
 #include "worker/train/trainer.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "kernels/device/host_values.h"
+#include "kernels/ops/elementwise/elementwise.h"
 #include "worker/model/initial_weights.h"
 #include "worker/model/sliced_language_model.h"
 
@@ -59,18 +62,8 @@ absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const
 
 // Of all elements, in their order.
 absl::StatusOr<double> SumOf(const kernels::Tensor& tensor, kernels::Stream& stream) {
-  const auto count = static_cast<size_t>(tensor.count());
-  std::vector<double> values(count);
-  if (tensor.dtype() == kernels::DType::kF64) {
-    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(values.data(), tensor, stream));
-  } else {
-    std::vector<float> narrow(count);
-    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(narrow.data(), tensor, stream));
-    std::copy(narrow.begin(), narrow.end(), values.begin());
-  }
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum;
+  WEFT_ASSIGN_OR_RETURN(const std::vector<double> values, kernels::ReadValues(tensor, stream));
+  return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
 absl::StatusOr<std::unique_ptr<const Model>> NewModelOf(const TrainConfig& config) {
@@ -107,7 +100,7 @@ Trainer::Trainer(const TrainConfig& config, const SampleSource& data, const Rank
 
 absl::Status Trainer::Allocate(const SampleSource& data) {
   kernels::Device& device = place_.device;
-  const kernels::DType dtype = device.compute_dtype();
+  const kernels::DType dtype = device.sum_dtype();
   const PassShape shape = {.batch = config_.batch.micro_batch,
                            .tokens = config_.batch.sequence_length};
   WEFT_ASSIGN_OR_RETURN(model_, NewModelOf(config_));
@@ -119,6 +112,14 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
                         kernels::NewTensor(device, dtype, {layout.block_count()}));
   weights_.emplace(layout, std::move(block));
   WEFT_RETURN_IF_ERROR(InitialiseWeights(config_.seed, *stream_, *weights_));
+  model_weights_ = weights_;
+  if (reads_rounded()) {
+    WEFT_ASSIGN_OR_RETURN(
+        kernels::Tensor rounded,
+        kernels::NewTensor(device, device.compute_dtype(), {layout.block_count()}));
+    model_weights_.emplace(layout, std::move(rounded));
+    WEFT_RETURN_IF_ERROR(RoundWeights());
+  }
   WEFT_ASSIGN_OR_RETURN(optimizer_,
                         Optimizer::Create(device, layout, config_.optimizer, config_.clip_norm));
   WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape.batch));
@@ -156,7 +157,8 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
   const double rate = LearningRateAt(config_.learning_rate, step_ + 1);
   WEFT_ASSIGN_OR_RETURN(
       const Optimizer::Outcome update,
-      optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_));
+      optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_,
+                       reads_rounded() ? model_weights_->block() : kernels::Tensor()));
   ++step_;
   TaskMetrics told = MetricsOfSums(config_.batch.sequences);
   return StepResult{
@@ -174,7 +176,7 @@ absl::Status Trainer::RunShard(int64_t shard) {
   const ParameterBlock gradients(model_->layout(), reducer_->shard_gradient(shard - shards_.first));
   Pass pass{.stream = *stream_,
             .scratch = scratch_,
-            .weights = *weights_,
+            .weights = *model_weights_,
             .draws = {.seed = config_.seed, .step = step_, .training = true},
             .step_sequences = batch.sequences,
             .metrics = &counted_};
@@ -191,11 +193,13 @@ absl::Status Trainer::RunShard(int64_t shard) {
     pass.draws.first_sequence = shard * batch.sequences_per_shard() + row;
     const bool is_last =
         shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
-    WEFT_RETURN_IF_ERROR(model_->LossesAndGradients(pass, loader_->batch(), gradient_scale,
-                                                    gradients, *activations_, results_,
-                                                    [&](int64_t first) {
-                                                      if (is_last) reducer_->Ready(first);
-                                                    }));
+    absl::Status handed_over;
+    WEFT_RETURN_IF_ERROR(model_->LossesAndGradients(
+        pass, loader_->batch(), gradient_scale, gradients, *activations_, results_,
+        [&](int64_t first) {
+          if (is_last) handed_over.Update(reducer_->Ready(*stream_, first));
+        }));
+    WEFT_RETURN_IF_ERROR(handed_over);
     WEFT_RETURN_IF_ERROR(AddResults());
   }
   SetSums(shard);
@@ -220,7 +224,7 @@ absl::Status Trainer::EvaluateShard(int64_t shard) {
   // Every evaluation makes the same draws: losses differ by the weights alone.
   Pass pass{.stream = *stream_,
             .scratch = scratch_,
-            .weights = *weights_,
+            .weights = *model_weights_,
             .draws = {.seed = config_.seed},
             .step_sequences = validation_sequences_,
             .metrics = &counted_};
@@ -294,10 +298,20 @@ absl::StatusOr<std::vector<double>> Trainer::ShareWithRanks(double value) {
   return all;
 }
 
-void Trainer::ResumeAt(int64_t step, int64_t skipped_steps) {
+bool Trainer::reads_rounded() const {
+  return place_.device.compute_dtype() != place_.device.sum_dtype();
+}
+
+absl::Status Trainer::RoundWeights() {
+  kernels::Tensor rounded = model_weights_->block();
+  return kernels::Convert(*stream_, weights_->block(), rounded);
+}
+
+absl::Status Trainer::ResumeAt(int64_t step, int64_t skipped_steps) {
   WEFT_CHECK(step >= skipped_steps && skipped_steps >= 0);
   step_ = step;
   optimizer_->set_updates(step - skipped_steps);
+  return reads_rounded() ? RoundWeights() : absl::OkStatus();
 }
 
 }  // namespace weft::worker

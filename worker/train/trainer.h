@@ -71,10 +71,10 @@ class Trainer {
   [[nodiscard]] int64_t skipped_steps() const { return step_ - optimizer_->updates(); }
   [[nodiscard]] const Model& model() const { return *model_; }
   [[nodiscard]] kernels::Stream& stream() { return *stream_; }
-  // What a checkpoint holds. After writing to these tensors call ResumeAt.
+  // What a checkpoint holds, of the sum type. After writing to these tensors call ResumeAt.
   [[nodiscard]] const ParameterBlock& weights() const { return *weights_; }
   [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
-  void ResumeAt(int64_t step, int64_t skipped_steps);
+  absl::Status ResumeAt(int64_t step, int64_t skipped_steps);
 
  private:
   Trainer(const TrainConfig& config, const SampleSource& data, const RankPlace& place);
@@ -89,6 +89,9 @@ class Trainer {
   void SetSums(int64_t shard);
   // Of all shards' sums, added in their order.
   [[nodiscard]] TaskMetrics MetricsOfSums(int64_t samples) const;
+  // Whether the model reads other weights than the optimizer updates, rounded from those.
+  [[nodiscard]] bool reads_rounded() const;
+  absl::Status RoundWeights();
   // Queues the exchange of values_ behind that of the gradients.
   void PostValues();
   // Where in values_ the ranks' own begin.
@@ -105,7 +108,8 @@ class Trainer {
   std::unique_ptr<const Model> model_;
   std::unique_ptr<kernels::Stream> stream_;
   Scratch scratch_;
-  std::optional<ParameterBlock> weights_;
+  std::optional<ParameterBlock> weights_;        // of the sum type: what the optimizer updates
+  std::optional<ParameterBlock> model_weights_;  // of the compute type: what the model reads
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;

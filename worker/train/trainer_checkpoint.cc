@@ -124,8 +124,7 @@ absl::Status RestoreTrainer(const LoadedCheckpoint& checkpoint, const TrainConfi
   WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.weights, "", layout, stream, weights));
   WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.optimizer, kFirstMoment, layout, stream, first));
   WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.optimizer, kSecondMoment, layout, stream, second));
-  trainer.ResumeAt(state.step, state.skipped_steps);
-  return absl::OkStatus();
+  return trainer.ResumeAt(state.step, state.skipped_steps);
 }
 
 absl::StatusOr<std::string> HashOfWeights(const ParameterBlock& weights, kernels::Stream& stream) {

@@ -39,12 +39,12 @@ absl::Status CheckProblem(const DeltaProblem& p) {
 
 void CheckOptional(OperandCheck& check, absl::string_view name, const Tensor& tensor,
                    const Shape& shape) {
-  if (tensor.present()) check.Shaped(name, tensor, shape);
+  if (tensor.present()) check.SumShaped(name, tensor, shape);
 }
 
 void CheckSaved(OperandCheck& check, const DeltaSaved& saved, const Shapes& shapes) {
   check.Shaped("saved.errors", saved.errors, shapes.values)
-      .Shaped("saved.state", saved.state, shapes.state);
+      .SumShaped("saved.state", saved.state, shapes.state);
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ absl::StatusOr<DeltaSaved> NewDeltaSaved(Device& device, const DeltaProblem& pro
   const Shapes shapes(problem);
   DeltaSaved saved;
   WEFT_ASSIGN_OR_RETURN(saved.errors, NewTensor(device, device.compute_dtype(), shapes.values));
-  WEFT_ASSIGN_OR_RETURN(saved.state, NewTensor(device, device.compute_dtype(), shapes.state));
+  WEFT_ASSIGN_OR_RETURN(saved.state, NewTensor(device, device.sum_dtype(), shapes.state));
   return saved;
 }
 
@@ -82,7 +82,7 @@ absl::Status DeltaForward(Stream& stream, const DeltaProblem& problem, const Ten
   check.Shaped("q", q, shapes.keys)
       .Shaped("k", k, shapes.keys)
       .Shaped("v", v, shapes.values)
-      .Shaped("beta", beta, shapes.beta)
+      .SumShaped("beta", beta, shapes.beta)
       .Shaped("o", o, shapes.values);
   CheckOptional(check, "initial_state", initial_state, shapes.state);
   CheckOptional(check, "final_state", final_state, shapes.state);
@@ -102,12 +102,12 @@ absl::Status DeltaBackward(Stream& stream, const DeltaProblem& problem, const Te
   OperandCheck check("DeltaBackward", stream);
   check.Shaped("q", q, shapes.keys)
       .Shaped("k", k, shapes.keys)
-      .Shaped("beta", beta, shapes.beta)
+      .SumShaped("beta", beta, shapes.beta)
       .Shaped("d_o", d_o, shapes.values)
       .Shaped("d_q", d_q, shapes.keys)
       .Shaped("d_k", d_k, shapes.keys)
       .Shaped("d_v", d_v, shapes.values)
-      .Shaped("d_beta", d_beta, shapes.beta);
+      .SumShaped("d_beta", d_beta, shapes.beta);
   CheckSaved(check, saved, shapes);
   CheckOptional(check, "d_final_state", d_final_state, shapes.state);
   CheckOptional(check, "d_initial_state", d_initial_state, shapes.state);

@@ -20,7 +20,7 @@
 namespace weft::kernels {
 
 // B batch, T tokens, H heads, Dk key_dim, Dv value_dim in the shapes below. All tensors have the
-// device's compute type.
+// device's compute type; beta, its gradient and all states have its sum type.
 struct DeltaProblem {
   int64_t batch = 1;
   int64_t tokens = 0;  // of this call; 1 is decoding, 0 passes the state through

@@ -79,7 +79,7 @@ absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const
       .Shaped("k", k, shapes.keys)
       .Shaped("v", v, shapes.keys)
       .Shaped("o", o, shapes.queries)
-      .Shaped("lse", lse, shapes.lse);
+      .SumShaped("lse", lse, shapes.lse);
   CheckValid(check, valid, shapes);
   WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, q, k, v, valid, o, lse);
@@ -98,7 +98,7 @@ absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, cons
       .Shaped("k", k, shapes.keys)
       .Shaped("v", v, shapes.keys)
       .Shaped("o", o, shapes.queries)
-      .Shaped("lse", lse, shapes.lse)
+      .SumShaped("lse", lse, shapes.lse)
       .Shaped("d_o", d_o, shapes.queries)
       .Shaped("d_q", d_q, shapes.queries)
       .Shaped("d_k", d_k, shapes.keys)

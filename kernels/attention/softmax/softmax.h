@@ -15,7 +15,7 @@
 namespace weft::kernels {
 
 // B batch, T queries, S keys, H heads, Hk kv_heads, D head_dim in the shapes below. All tensors
-// have the device's compute type.
+// have the device's compute type, lse its sum type.
 //
 // Queries stand at the end of the keys: query i has position i + S - T among them. So one query and
 // S keys is decoding; with T > S the first queries stand before the first key.

@@ -7,19 +7,20 @@
 namespace weft::kernels {
 
 absl::Status AdamW(Stream& stream, const AdamWOptions& options, const Tensor& gradient,
-                   const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v) {
+                   const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v, Tensor& rounded) {
   OperandCheck check("AdamW", stream);
-  check.Compute("parameter", parameter);
+  check.SumShaped("parameter", parameter, parameter.shape());
   if (check.ok()) {
     const Shape& shape = parameter.shape();
-    check.Shaped("gradient", gradient, shape).Shaped("m", m, shape).Shaped("v", v, shape);
-    check.Counted("clip", clip, 1);
+    check.SumShaped("gradient", gradient, shape).SumShaped("m", m, shape).SumShaped("v", v, shape);
+    check.SumCounted("clip", clip, 1);
+    if (rounded.present()) check.Shaped("rounded", rounded, shape);
   }
   const auto below_one = [](double beta) { return beta >= 0 && beta < 1; };
   check.Require(below_one(options.beta1) && below_one(options.beta2), "a beta is outside [0, 1)");
   check.Require(options.step >= 1, absl::StrCat("step is ", options.step, ", the first is 1"));
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::adamw.Call(stream, options, gradient, clip, parameter, m, v);
+  return internal::adamw.Call(stream, options, gradient, clip, parameter, m, v, rounded);
 }
 
 }  // namespace weft::kernels

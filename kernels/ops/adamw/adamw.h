@@ -23,8 +23,9 @@ struct AdamWOptions {
 //   v = beta2 * v + (1 - beta2) * g^2
 //   parameter -= learning_rate * (mhat / (sqrt(vhat) + epsilon) + weight_decay * parameter)
 // where mhat = m / (1 - beta1^step), vhat = v / (1 - beta2^step). clip[1] comes from ClipFactor.
-// All of one shape; no two overlap.
+// All of one shape and of the sum type; no two overlap. `rounded` (absent: not wanted) becomes the
+// parameter in the compute type: what a model reads where the two types differ.
 absl::Status AdamW(Stream& stream, const AdamWOptions& options, const Tensor& gradient,
-                   const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v);
+                   const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v, Tensor& rounded);
 
 }  // namespace weft::kernels

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/ops/adamw/adamw_table.h"
@@ -7,7 +8,8 @@ namespace weft::kernels::internal {
 namespace {
 
 absl::Status AdamWCpu(Stream& stream, const AdamWOptions& options, const Tensor& gradient,
-                      const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v) {
+                      const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v,
+                      Tensor& rounded) {
   const auto step = static_cast<double>(options.step);
   const AdamWFactors factors = {
       .beta1 = static_cast<float>(options.beta1),
@@ -26,6 +28,9 @@ absl::Status AdamWCpu(Stream& stream, const AdamWOptions& options, const Tensor&
     cpu.vector().adamw(factors, factor, gradient.data<float>() + first,
                        parameter.data<float>() + first, m.data<float>() + first,
                        v.data<float>() + first, count);
+    if (rounded.present()) {
+      std::copy_n(parameter.data<float>() + first, count, rounded.data<float>() + first);
+    }
   });
   return absl::OkStatus();
 }

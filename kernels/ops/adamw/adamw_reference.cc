@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/ops/adamw/adamw_table.h"
@@ -6,7 +7,8 @@ namespace weft::kernels::internal {
 namespace {
 
 absl::Status AdamWReference(Stream& /*stream*/, const AdamWOptions& options, const Tensor& gradient,
-                            const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v) {
+                            const Tensor& clip, Tensor& parameter, Tensor& m, Tensor& v,
+                            Tensor& rounded) {
   const auto step = static_cast<double>(options.step);
   const double m_correction = 1 - std::pow(options.beta1, step);
   const double v_correction = 1 - std::pow(options.beta2, step);
@@ -20,6 +22,9 @@ absl::Status AdamWReference(Stream& /*stream*/, const AdamWOptions& options, con
     const double direction =
         mean / m_correction / (std::sqrt(square / v_correction) + options.epsilon);
     value -= options.learning_rate * (direction + options.weight_decay * value);
+  }
+  if (rounded.present()) {
+    std::copy_n(parameter.data<double>(), parameter.count(), rounded.data<double>());
   }
   return absl::OkStatus();
 }

@@ -10,5 +10,6 @@ inline OpTable<decltype(AdamW)> adamw{"AdamW"};
 
 void RegisterCpuAdamW();
 void RegisterReferenceAdamW();
+void RegisterCudaAdamW();
 
 }  // namespace weft::kernels::internal

@@ -17,7 +17,7 @@ absl::Status BiasForward(Stream& stream, const Tensor& x, const Tensor& bias, Te
 absl::Status BiasBackward(Stream& stream, const Tensor& dy, Tensor& dbias) {
   OperandCheck check("BiasBackward", stream);
   check.Compute("dy", dy, 1);
-  if (check.ok()) check.Counted("dbias", dbias, dy.dim(-1));
+  if (check.ok()) check.SumCounted("dbias", dbias, dy.dim(-1));
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::bias_backward.Call(stream, dy, dbias);
 }

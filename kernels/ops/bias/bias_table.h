@@ -11,5 +11,6 @@ inline OpTable<decltype(BiasBackward)> bias_backward{"BiasBackward"};
 
 void RegisterCpuBias();
 void RegisterReferenceBias();
+void RegisterCudaBias();
 
 }  // namespace weft::kernels::internal

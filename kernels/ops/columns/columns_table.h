@@ -11,5 +11,6 @@ inline OpTable<decltype(TakeColumns)> take_columns{"TakeColumns"};
 
 void RegisterCpuColumns();
 void RegisterReferenceColumns();
+void RegisterCudaColumns();
 
 }  // namespace weft::kernels::internal

@@ -10,5 +10,6 @@ inline OpTable<decltype(Dropout)> dropout{"Dropout"};
 
 void RegisterCpuDropout();
 void RegisterReferenceDropout();
+void RegisterCudaDropout();
 
 }  // namespace weft::kernels::internal

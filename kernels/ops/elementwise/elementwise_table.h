@@ -8,9 +8,11 @@ namespace weft::kernels::internal {
 
 inline OpTable<decltype(Fill)> fill{"Fill"};
 inline OpTable<decltype(Copy)> copy{"Copy"};
+inline OpTable<decltype(Convert)> convert{"Convert"};
 inline OpTable<decltype(Add)> add{"Add"};
 
 void RegisterCpuElementwise();
 void RegisterReferenceElementwise();
+void RegisterCudaElementwise();
 
 }  // namespace weft::kernels::internal

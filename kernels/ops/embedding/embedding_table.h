@@ -11,5 +11,6 @@ inline OpTable<decltype(EmbeddingBackward)> embedding_backward{"EmbeddingBackwar
 
 void RegisterCpuEmbedding();
 void RegisterReferenceEmbedding();
+void RegisterCudaEmbedding();
 
 }  // namespace weft::kernels::internal

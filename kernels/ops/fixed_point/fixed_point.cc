@@ -8,7 +8,7 @@ namespace weft::kernels {
 namespace {
 
 void CheckOperands(OperandCheck& check, const Tensor& x, const Tensor& exponents) {
-  check.Compute("x", x);
+  check.SumShaped("x", x, x.shape());
   if (check.ok()) {
     check.Typed("exponents", exponents, DType::kI32, {FixedPointBlocks(x.count())});
   }
@@ -21,11 +21,12 @@ void CheckSum(OperandCheck& check, const Tensor& x, const Tensor& sum, int bits)
 
 }  // namespace
 
-absl::Status BlockExponents(Stream& stream, const Tensor& x, Tensor& exponents) {
+absl::Status BlockExponents(Stream& stream, const Tensor& x, Accumulate accumulate,
+                            Tensor& exponents) {
   OperandCheck check("BlockExponents", stream);
   CheckOperands(check, x, exponents);
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::block_exponents.Call(stream, x, exponents);
+  return internal::block_exponents.Call(stream, x, accumulate, exponents);
 }
 
 absl::Status QuantizeAdd(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,

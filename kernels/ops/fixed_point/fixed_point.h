@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/device/device.h"
+#include "kernels/ops/accumulate.h"
 
 namespace weft::kernels {
 
@@ -38,8 +39,10 @@ constexpr int FixedPointBits(int64_t shards) {
 }
 
 // x[n] -> exponents i32[FixedPointBlocks(n)]: the e of 2^e <= max|x| < 2^(e+1), denormals
-// included; kZeroExponent or kNonFiniteExponent.
-absl::Status BlockExponents(Stream& stream, const Tensor& x, Tensor& exponents);
+// included; kZeroExponent or kNonFiniteExponent. With kYes the maximum of that and of what was
+// there.
+absl::Status BlockExponents(Stream& stream, const Tensor& x, Accumulate accumulate,
+                            Tensor& exponents);
 
 // sum i32[n] += the integers of x[n]. `exponents` holds each block's maximum over all shards, so it
 // is at least x's own. A block of kZeroExponent or kNonFiniteExponent adds nothing. bits in [7,

@@ -29,11 +29,13 @@ int32_t ExponentOf(uint32_t magnitude_bits) {
   return std::ilogb(absl::bit_cast<float>(magnitude_bits));  // right for denormals too
 }
 
-absl::Status BlockExponentsCpu(Stream& stream, const Tensor& x, Tensor& exponents) {
+absl::Status BlockExponentsCpu(Stream& stream, const Tensor& x, Accumulate accumulate,
+                               Tensor& exponents) {
   CpuStream& cpu = AsCpuStream(stream);
   ForExponentBlocks(cpu, x.count(), [&](int64_t block, int64_t first, int64_t count) {
-    exponents.data<int32_t>()[block] =
-        ExponentOf(cpu.vector().max_magnitude(x.data<float>() + first, count));
+    const int32_t own = ExponentOf(cpu.vector().max_magnitude(x.data<float>() + first, count));
+    int32_t& largest = exponents.data<int32_t>()[block];
+    largest = accumulate == Accumulate::kYes ? std::max(largest, own) : own;
   });
   return absl::OkStatus();
 }

@@ -7,8 +7,11 @@
 namespace weft::kernels::internal {
 namespace {
 
-absl::Status BlockExponentsReference(Stream& /*stream*/, const Tensor& x, Tensor& exponents) {
-  std::fill_n(exponents.data<int32_t>(), exponents.count(), kZeroExponent);
+absl::Status BlockExponentsReference(Stream& /*stream*/, const Tensor& x, Accumulate accumulate,
+                                     Tensor& exponents) {
+  if (accumulate == Accumulate::kNo) {
+    std::fill_n(exponents.data<int32_t>(), exponents.count(), kZeroExponent);
+  }
   for (int64_t i = 0; i < x.count(); ++i) {
     const double value = x.data<double>()[i];
     int32_t& largest = exponents.data<int32_t>()[i / kFixedPointBlock];

@@ -12,5 +12,6 @@ inline OpTable<decltype(Dequantize)> dequantize{"Dequantize"};
 
 void RegisterCpuFixedPoint();
 void RegisterReferenceFixedPoint();
+void RegisterCudaFixedPoint();
 
 }  // namespace weft::kernels::internal

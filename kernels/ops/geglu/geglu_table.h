@@ -11,5 +11,6 @@ inline OpTable<decltype(GegluBackward)> geglu_backward{"GegluBackward"};
 
 void RegisterCpuGeglu();
 void RegisterReferenceGeglu();
+void RegisterCudaGeglu();
 
 }  // namespace weft::kernels::internal

@@ -11,5 +11,6 @@ inline OpTable<decltype(GeluBackward)> gelu_backward{"GeluBackward"};
 
 void RegisterCpuGelu();
 void RegisterReferenceGelu();
+void RegisterCudaGelu();
 
 }  // namespace weft::kernels::internal

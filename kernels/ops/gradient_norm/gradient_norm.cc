@@ -16,7 +16,7 @@ double internal::ClipFactorFor(double sum, double max_norm) {
 
 absl::Status SumOfSquares(Stream& stream, const Tensor& x, Tensor& out) {
   OperandCheck check("SumOfSquares", stream);
-  check.Compute("x", x).Typed("out", out, DType::kF64, {1});
+  check.SumShaped("x", x, x.shape()).Typed("out", out, DType::kF64, {1});
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::sum_of_squares.Call(stream, x, out);
 }
@@ -24,7 +24,7 @@ absl::Status SumOfSquares(Stream& stream, const Tensor& x, Tensor& out) {
 absl::Status ClipFactor(Stream& stream, const Tensor& sum_of_squares, double max_norm,
                         Tensor& clip) {
   OperandCheck check("ClipFactor", stream);
-  check.Typed("sum_of_squares", sum_of_squares, DType::kF64, {1}).Shaped("clip", clip, {1});
+  check.Typed("sum_of_squares", sum_of_squares, DType::kF64, {1}).SumShaped("clip", clip, {1});
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::clip_factor.Call(stream, sum_of_squares, max_norm, clip);
 }

@@ -14,5 +14,6 @@ double ClipFactorFor(double sum, double max_norm);
 
 void RegisterCpuGradientNorm();
 void RegisterReferenceGradientNorm();
+void RegisterCudaGradientNorm();
 
 }  // namespace weft::kernels::internal

@@ -11,7 +11,7 @@ absl::Status L2NormForward(Stream& stream, const Tensor& x, double eps, double s
   OperandCheck check("L2NormForward", stream);
   check.Compute("x", x, 1);
   if (check.ok()) {
-    check.Shaped("y", y, x.shape()).Counted("inverse_norm", inverse_norm, RowsOf(x));
+    check.Shaped("y", y, x.shape()).SumCounted("inverse_norm", inverse_norm, RowsOf(x));
   }
   check.Require(eps >= 0, absl::StrCat("eps is ", eps)).Require(scale != 0, "scale is 0");
   WEFT_RETURN_IF_ERROR(check.status());
@@ -23,7 +23,7 @@ absl::Status L2NormBackward(Stream& stream, const Tensor& y, const Tensor& inver
   OperandCheck check("L2NormBackward", stream);
   check.Compute("y", y, 1);
   if (check.ok()) {
-    check.Counted("inverse_norm", inverse_norm, RowsOf(y));
+    check.SumCounted("inverse_norm", inverse_norm, RowsOf(y));
     check.Shaped("dy", dy, y.shape()).Shaped("dx", dx, y.shape());
   }
   check.Require(scale != 0, "scale is 0");

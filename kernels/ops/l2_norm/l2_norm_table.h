@@ -11,5 +11,6 @@ inline OpTable<decltype(L2NormBackward)> l2_norm_backward{"L2NormBackward"};
 
 void RegisterCpuL2Norm();
 void RegisterReferenceL2Norm();
+void RegisterCudaL2Norm();
 
 }  // namespace weft::kernels::internal

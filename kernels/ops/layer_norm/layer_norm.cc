@@ -12,7 +12,7 @@ absl::Status LayerNormForward(Stream& stream, const Tensor& x, const Tensor& w, 
   check.Compute("x", x, 1);
   if (check.ok()) {
     check.Shaped("w", w, {x.dim(-1)}).Shaped("b", b, {x.dim(-1)}).Shaped("y", y, x.shape());
-    check.Counted("mean", mean, RowsOf(x)).Counted("rstd", rstd, RowsOf(x));
+    check.SumCounted("mean", mean, RowsOf(x)).SumCounted("rstd", rstd, RowsOf(x));
   }
   check.Require(eps >= 0, absl::StrCat("eps is ", eps));
   WEFT_RETURN_IF_ERROR(check.status());
@@ -26,9 +26,9 @@ absl::Status LayerNormBackward(Stream& stream, const Tensor& x, const Tensor& w,
   check.Compute("x", x, 1);
   if (check.ok()) {
     check.Shaped("w", w, {x.dim(-1)});
-    check.Counted("mean", mean, RowsOf(x)).Counted("rstd", rstd, RowsOf(x));
+    check.SumCounted("mean", mean, RowsOf(x)).SumCounted("rstd", rstd, RowsOf(x));
     check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape());
-    check.Shaped("dw", dw, {x.dim(-1)}).Shaped("db", db, {x.dim(-1)});
+    check.SumShaped("dw", dw, {x.dim(-1)}).SumShaped("db", db, {x.dim(-1)});
   }
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::layer_norm_backward.Call(stream, x, w, mean, rstd, dy, dx, accumulate, dw, db);

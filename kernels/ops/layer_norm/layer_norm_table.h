@@ -11,5 +11,6 @@ inline OpTable<decltype(LayerNormBackward)> layer_norm_backward{"LayerNormBackwa
 
 void RegisterCpuLayerNorm();
 void RegisterReferenceLayerNorm();
+void RegisterCudaLayerNorm();
 
 }  // namespace weft::kernels::internal

@@ -7,13 +7,15 @@
 namespace weft::kernels {
 namespace {
 
-// "dims of x but the last" = "dims of y but the last": both have the same rows.
+// "dims of x but the last" = "dims of y but the last": both have the same rows. The weight's type
+// is the compute type, its gradient's the sum type.
 OperandCheck CheckLinear(const char* op, const Stream& stream, const char* x_name, const Tensor& x,
-                         const char* w_name, const Tensor& w, const char* y_name, const Tensor& y) {
+                         const char* w_name, const Tensor& w, DType w_type, const char* y_name,
+                         const Tensor& y) {
   OperandCheck check(op, stream);
   check.Compute(x_name, x, 1).Compute(y_name, y, 1);
   if (!check.ok()) return check;
-  check.Shaped(w_name, w, {y.dim(-1), x.dim(-1)});
+  check.Typed(w_name, w, w_type, {y.dim(-1), x.dim(-1)});
   check.Require(RowsOf(x) == RowsOf(y), absl::StrCat(x_name, " is ", x.ToString(), " but ", y_name,
                                                      " is ", y.ToString(), ": rows differ"));
   return check;
@@ -22,20 +24,23 @@ OperandCheck CheckLinear(const char* op, const Stream& stream, const char* x_nam
 }  // namespace
 
 absl::Status LinearForward(Stream& stream, const Tensor& x, const Tensor& w, Tensor& y) {
-  WEFT_RETURN_IF_ERROR(CheckLinear("LinearForward", stream, "x", x, "w", w, "y", y).status());
+  const DType type = stream.device().compute_dtype();
+  WEFT_RETURN_IF_ERROR(CheckLinear("LinearForward", stream, "x", x, "w", w, type, "y", y).status());
   return internal::linear_forward.Call(stream, x, w, y);
 }
 
 absl::Status LinearBackwardInput(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,
                                  Accumulate accumulate) {
+  const DType type = stream.device().compute_dtype();
   WEFT_RETURN_IF_ERROR(
-      CheckLinear("LinearBackwardInput", stream, "dx", dx, "w", w, "dy", dy).status());
+      CheckLinear("LinearBackwardInput", stream, "dx", dx, "w", w, type, "dy", dy).status());
   return internal::linear_backward_input.Call(stream, dy, w, dx, accumulate);
 }
 
 absl::Status LinearBackwardWeight(Stream& stream, const Tensor& dy, const Tensor& x, Tensor& dw) {
+  const DType type = stream.device().sum_dtype();
   WEFT_RETURN_IF_ERROR(
-      CheckLinear("LinearBackwardWeight", stream, "x", x, "dw", dw, "dy", dy).status());
+      CheckLinear("LinearBackwardWeight", stream, "x", x, "dw", dw, type, "dy", dy).status());
   return internal::linear_backward_weight.Call(stream, dy, x, dw);
 }
 

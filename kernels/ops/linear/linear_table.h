@@ -12,5 +12,6 @@ inline OpTable<decltype(LinearBackwardWeight)> linear_backward_weight{"LinearBac
 
 void RegisterCpuLinear();
 void RegisterReferenceLinear();
+void RegisterCudaLinear();
 
 }  // namespace weft::kernels::internal

@@ -9,13 +9,13 @@ namespace {
 
 void CheckOperands(OperandCheck& check, const Tensor& h, const Tensor& w, const Tensor& bias,
                    const Tensor& targets, const Tensor& losses, const Tensor& right) {
-  check.Compute("h", h, 1).Compute("w", w, 2).Compute("losses", losses).Present("targets", targets);
+  check.Compute("h", h, 1).Compute("w", w, 2).Present("targets", targets);
   if (!check.ok()) return;
   check.Typed("targets", targets, DType::kI32, targets.shape());
   check.Shaped("w", w, {w.dim(0), h.dim(-1)});
   check.Require(w.dim(0) >= 1, "there are no classes");
   if (bias.present()) check.Shaped("bias", bias, {w.dim(0)});
-  check.Counted("losses", losses, RowsOf(h)).Counted("right", right, RowsOf(h));
+  check.SumCounted("losses", losses, RowsOf(h)).SumCounted("right", right, RowsOf(h));
   check.Require(targets.count() == RowsOf(h), absl::StrCat("targets is ", targets.ToString(),
                                                            ", expected ", RowsOf(h), " of them"));
 }
@@ -38,9 +38,9 @@ absl::Status LinearCrossEntropyForwardBackward(Stream& stream, const Tensor& h, 
   OperandCheck check("LinearCrossEntropyForwardBackward", stream);
   CheckOperands(check, h, w, bias, targets, losses, right);
   if (check.ok()) {
-    check.Shaped("dh", dh, h.shape()).Shaped("dw", dw, w.shape());
+    check.Shaped("dh", dh, h.shape()).SumShaped("dw", dw, w.shape());
     check.Require(bias.present() == dbias.present(), "bias and dbias must come together");
-    if (bias.present()) check.Shaped("dbias", dbias, bias.shape());
+    if (bias.present()) check.SumShaped("dbias", dbias, bias.shape());
   }
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::linear_cross_entropy_forward_backward.Call(

@@ -13,5 +13,6 @@ inline OpTable<decltype(LinearCrossEntropyForwardBackward)> linear_cross_entropy
 
 void RegisterCpuLinearCrossEntropy();
 void RegisterReferenceLinearCrossEntropy();
+void RegisterCudaLinearCrossEntropy();
 
 }  // namespace weft::kernels::internal

@@ -11,5 +11,6 @@ inline OpTable<decltype(MeanPoolBackward)> mean_pool_backward{"MeanPoolBackward"
 
 void RegisterCpuMeanPool();
 void RegisterReferenceMeanPool();
+void RegisterCudaMeanPool();
 
 }  // namespace weft::kernels::internal

@@ -11,5 +11,6 @@ inline OpTable<decltype(PairFeaturesBackward)> pair_features_backward{"PairFeatu
 
 void RegisterCpuPairFeatures();
 void RegisterReferencePairFeatures();
+void RegisterCudaPairFeatures();
 
 }  // namespace weft::kernels::internal

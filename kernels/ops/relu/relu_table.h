@@ -11,5 +11,6 @@ inline OpTable<decltype(ReluBackward)> relu_backward{"ReluBackward"};
 
 void RegisterCpuRelu();
 void RegisterReferenceRelu();
+void RegisterCudaRelu();
 
 }  // namespace weft::kernels::internal

@@ -11,7 +11,7 @@ absl::Status RmsNormForward(Stream& stream, const Tensor& x, const Tensor& w, do
   OperandCheck check("RmsNormForward", stream);
   check.Compute("x", x, 1);
   if (check.ok()) {
-    check.Shaped("w", w, {x.dim(-1)}).Shaped("y", y, x.shape()).Counted("rstd", rstd, RowsOf(x));
+    check.Shaped("w", w, {x.dim(-1)}).Shaped("y", y, x.shape()).SumCounted("rstd", rstd, RowsOf(x));
   }
   check.Require(eps >= 0, absl::StrCat("eps is ", eps));
   WEFT_RETURN_IF_ERROR(check.status());
@@ -23,8 +23,8 @@ absl::Status RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& w, c
   OperandCheck check("RmsNormBackward", stream);
   check.Compute("x", x, 1);
   if (check.ok()) {
-    check.Shaped("w", w, {x.dim(-1)}).Counted("rstd", rstd, RowsOf(x));
-    check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).Shaped("dw", dw, {x.dim(-1)});
+    check.Shaped("w", w, {x.dim(-1)}).SumCounted("rstd", rstd, RowsOf(x));
+    check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).SumShaped("dw", dw, {x.dim(-1)});
   }
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::rms_norm_backward.Call(stream, x, w, rstd, dy, dx, accumulate, dw);

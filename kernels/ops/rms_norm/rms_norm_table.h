@@ -11,5 +11,6 @@ inline OpTable<decltype(RmsNormBackward)> rms_norm_backward{"RmsNormBackward"};
 
 void RegisterCpuRmsNorm();
 void RegisterReferenceRmsNorm();
+void RegisterCudaRmsNorm();
 
 }  // namespace weft::kernels::internal

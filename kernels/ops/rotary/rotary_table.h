@@ -11,5 +11,6 @@ inline OpTable<decltype(RotaryBackward)> rotary_backward{"RotaryBackward"};
 
 void RegisterCpuRotary();
 void RegisterReferenceRotary();
+void RegisterCudaRotary();
 
 }  // namespace weft::kernels::internal

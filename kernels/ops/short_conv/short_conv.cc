@@ -36,7 +36,7 @@ absl::Status ShortConvBackward(Stream& stream, const Tensor& x, const Tensor& w,
   OperandCheck check("ShortConvBackward", stream);
   CheckOperands(check, x, w, history);
   if (check.ok()) {
-    check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).Shaped("dw", dw, w.shape());
+    check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).SumShaped("dw", dw, w.shape());
     if (d_history.present()) {
       check.Shaped("d_history", d_history, {x.dim(0), w.dim(1) - 1, x.dim(2)});
     }

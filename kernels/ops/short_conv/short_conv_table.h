@@ -11,5 +11,6 @@ inline OpTable<decltype(ShortConvBackward)> short_conv_backward{"ShortConvBackwa
 
 void RegisterCpuShortConv();
 void RegisterReferenceShortConv();
+void RegisterCudaShortConv();
 
 }  // namespace weft::kernels::internal

@@ -9,7 +9,7 @@ namespace weft::kernels {
 absl::Status SigmoidForward(Stream& stream, const Tensor& x, double scale, Tensor& y) {
   OperandCheck check("SigmoidForward", stream);
   check.Compute("x", x).Require(scale != 0, "scale is 0");
-  if (check.ok()) check.Shaped("y", y, x.shape());
+  if (check.ok()) check.SumShaped("y", y, x.shape());
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::sigmoid_forward.Call(stream, x, scale, y);
 }
@@ -17,8 +17,8 @@ absl::Status SigmoidForward(Stream& stream, const Tensor& x, double scale, Tenso
 absl::Status SigmoidBackward(Stream& stream, const Tensor& y, double scale, const Tensor& dy,
                              Tensor& dx) {
   OperandCheck check("SigmoidBackward", stream);
-  check.Compute("y", y).Require(scale != 0, "scale is 0");
-  if (check.ok()) check.Shaped("dy", dy, y.shape()).Shaped("dx", dx, y.shape());
+  check.SumShaped("y", y, y.shape()).Require(scale != 0, "scale is 0");
+  if (check.ok()) check.SumShaped("dy", dy, y.shape()).Shaped("dx", dx, y.shape());
   WEFT_RETURN_IF_ERROR(check.status());
   return internal::sigmoid_backward.Call(stream, y, scale, dy, dx);
 }

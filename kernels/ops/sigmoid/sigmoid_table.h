@@ -11,5 +11,6 @@ inline OpTable<decltype(SigmoidBackward)> sigmoid_backward{"SigmoidBackward"};
 
 void RegisterCpuSigmoid();
 void RegisterReferenceSigmoid();
+void RegisterCudaSigmoid();
 
 }  // namespace weft::kernels::internal

@@ -11,5 +11,6 @@ inline OpTable<decltype(SiluBackward)> silu_backward{"SiluBackward"};
 
 void RegisterCpuSilu();
 void RegisterReferenceSilu();
+void RegisterCudaSilu();
 
 }  // namespace weft::kernels::internal

@@ -10,5 +10,6 @@ inline OpTable<decltype(Sinusoids)> sinusoids{"Sinusoids"};
 
 void RegisterCpuSinusoids();
 void RegisterReferenceSinusoids();
+void RegisterCudaSinusoids();
 
 }  // namespace weft::kernels::internal

@@ -11,5 +11,6 @@ inline OpTable<decltype(SwigluBackward)> swiglu_backward{"SwigluBackward"};
 
 void RegisterCpuSwiglu();
 void RegisterReferenceSwiglu();
+void RegisterCudaSwiglu();
 
 }  // namespace weft::kernels::internal

@@ -48,7 +48,7 @@ class FixedPointTest : public ::testing::TestWithParam<DeviceKind> {
   std::vector<int32_t> Exponents(const std::vector<float>& values) {
     Tensor x = Upload(values);
     Tensor exponents = Make(DType::kI32, FixedPointBlocks(x.count()));
-    EXPECT_OK(BlockExponents(*stream_, x, exponents));
+    EXPECT_OK(BlockExponents(*stream_, x, Accumulate::kNo, exponents));
     return {exponents.data<int32_t>(), exponents.data<int32_t>() + exponents.count()};
   }
   Tensor MaxExponents(const std::vector<std::vector<float>>& shards) {

@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
 #include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/host_values.h"
 #include "kernels/device/reference/reference_device.h"
 #include "kernels/ops/register.h"
 #include "kernels/random/philox.h"
@@ -24,37 +25,24 @@ std::optional<InstructionSet> AskedInstructionSet() {
   return std::nullopt;
 }
 
-template <typename T>
-absl::StatusOr<Tensor> Upload(const Array& array, DType dtype, Device& device, Stream& stream) {
-  WEFT_ASSIGN_OR_RETURN(Tensor tensor, NewTensor(device, dtype, array.shape));
-  std::vector<T> values(array.values.size());
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(array.values[i]);
-  WEFT_RETURN_IF_ERROR(device.CopyFromHost(tensor, values.data(), stream));
+DType TypeOn(const Device& device, const Array& array) {
+  if (array.dtype == DType::kI32) return DType::kI32;
+  if (array.fixed_f64) return DType::kF64;
+  return array.is_sum ? device.sum_dtype() : device.compute_dtype();
+}
+
+absl::StatusOr<Tensor> Upload(const Array& array, Device& device, Stream& stream) {
+  WEFT_ASSIGN_OR_RETURN(Tensor tensor, NewTensor(device, TypeOn(device, array), array.shape));
+  WEFT_RETURN_IF_ERROR(WriteValues(tensor, array.values, stream));
   return tensor;
 }
 
-template <typename T>
-absl::StatusOr<std::vector<double>> Download(const Tensor& tensor, Stream& stream) {
-  std::vector<T> values(static_cast<size_t>(tensor.count()));
-  WEFT_RETURN_IF_ERROR(tensor.device().CopyToHost(values.data(), tensor, stream));
-  return std::vector<double>(values.begin(), values.end());
-}
-
-absl::StatusOr<Tensor> UploadAny(const Array& array, Device& device, Stream& stream) {
-  if (array.dtype == DType::kI32) return Upload<int32_t>(array, DType::kI32, device, stream);
-  if (array.fixed_f64 || device.compute_dtype() == DType::kF64) {
-    return Upload<double>(array, DType::kF64, device, stream);
-  }
-  return Upload<float>(array, DType::kF32, device, stream);
-}
-
-absl::StatusOr<std::vector<double>> DownloadAny(const Tensor& tensor, Stream& stream) {
-  if (tensor.dtype() == DType::kI32) return Download<int32_t>(tensor, stream);
-  if (tensor.dtype() == DType::kF64) return Download<double>(tensor, stream);
-  return Download<float>(tensor, stream);
-}
-
 }  // namespace
+
+Array AsSum(Array array) {
+  array.is_sum = true;
+  return array;
+}
 
 Array Normal(uint32_t seed, const Shape& shape, double deviation) {
   Array array{.shape = shape, .values = std::vector<double>(static_cast<size_t>(shape.count()))};
@@ -78,14 +66,14 @@ absl::StatusOr<std::vector<std::vector<double>>> RunOn(const OpCase& op, Device&
   WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, device.NewStream());
   std::vector<Tensor> tensors;
   for (const Array& array : op.operands) {
-    WEFT_ASSIGN_OR_RETURN(Tensor tensor, UploadAny(array, device, *stream));
+    WEFT_ASSIGN_OR_RETURN(Tensor tensor, Upload(array, device, *stream));
     tensors.push_back(std::move(tensor));
   }
   WEFT_RETURN_IF_ERROR(op.call(*stream, absl::MakeSpan(tensors)));
   WEFT_RETURN_IF_ERROR(stream->Synchronize());
   std::vector<std::vector<double>> values;
   for (const Tensor& tensor : tensors) {
-    WEFT_ASSIGN_OR_RETURN(std::vector<double> some, DownloadAny(tensor, *stream));
+    WEFT_ASSIGN_OR_RETURN(std::vector<double> some, ReadValues(tensor, *stream));
     values.push_back(std::move(some));
   }
   return values;

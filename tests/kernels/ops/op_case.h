@@ -15,15 +15,17 @@ namespace weft::kernels {
 
 // An operand or result on the host: fp64 values, rounded to the compute type where they go.
 struct Array {
-  DType dtype = DType::kF64;  // kF64 stands for the device's compute type, kI32 for itself
+  DType dtype = DType::kF64;  // kF64 stands for the device's type of its role, kI32 for itself
   Shape shape;
   std::vector<double> values;
   bool fixed_f64 = false;  // kF64 on every device
+  bool is_sum = false;     // its role: the device's sum type instead of its compute type
 };
 
 // Standard normals (times `deviation`) that are floats; the same for the same `seed`.
 Array Normal(uint32_t seed, const Shape& shape, double deviation = 1);
 Array Zeros(const Shape& shape);
+Array AsSum(Array array);
 Array Integers(const Shape& shape, const std::vector<int32_t>& values);
 
 using Operands = absl::Span<Tensor>;

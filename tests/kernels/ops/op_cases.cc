@@ -60,7 +60,7 @@ OpCase BackwardLinearInput(int64_t r, int64_t k, int64_t n, Accumulate accumulat
 
 OpCase BackwardLinearWeight(int64_t r, int64_t k, int64_t n) {
   return {.name = absl::StrCat("LinearBackwardWeight", r, "x", k, "x", n),
-          .operands = {Normal(1, {r, n}), Normal(2, {r, k}), Normal(3, {n, k})},
+          .operands = {Normal(1, {r, n}), Normal(2, {r, k}), AsSum(Normal(3, {n, k}))},
           .results = {2},
           .call = [](Stream& s, Operands t) { return LinearBackwardWeight(s, t[0], t[1], t[2]); },
           .plain =
@@ -91,7 +91,7 @@ void AddBias(std::vector<OpCase>& cases, int64_t r, int64_t c) {
                            a[2][i] = a[0][i] + a[1][i % width];
                        }});
   cases.push_back({.name = absl::StrCat("BiasBackward", r, "x", c),
-                   .operands = {Normal(1, {r, c}), Normal(2, {c})},
+                   .operands = {Normal(1, {r, c}), AsSum(Normal(2, {c}))},
                    .results = {1},
                    .call = [](Stream& s, Operands t) { return BiasBackward(s, t[0], t[1]); },
                    .plain =
@@ -103,7 +103,7 @@ void AddBias(std::vector<OpCase>& cases, int64_t r, int64_t c) {
 void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
   cases.push_back(
       {.name = absl::StrCat("RmsNormForward", r, "x", c),
-       .operands = {Normal(1, {r, c}, 3), Normal(2, {c}), Normal(3, {r, c}), Normal(4, {r})},
+       .operands = {Normal(1, {r, c}, 3), Normal(2, {c}), Normal(3, {r, c}), AsSum(Normal(4, {r}))},
        .results = {2, 3},
        .call = [](Stream& s,
                   Operands t) { return RmsNormForward(s, t[0], t[1], kEps, t[2], t[3]); },
@@ -111,14 +111,14 @@ void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
            [](Rows& a) {
              plain::RmsNormForward(a[0], a[1], static_cast<float>(kEps), a[2], a[3]);
            }});
-  Array rstd = Normal(3, {r});
+  Array rstd = AsSum(Normal(3, {r}));
   for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
   for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
     const bool added = accumulate == Accumulate::kYes;
     cases.push_back(
         {.name = absl::StrCat("RmsNormBackward", r, "x", c, added ? "Added" : ""),
          .operands = {Normal(1, {r, c}), Normal(2, {c}), rstd, Normal(4, {r, c}), Normal(5, {r, c}),
-                      Normal(6, {c})},
+                      AsSum(Normal(6, {c}))},
          .results = {4, 5},
          .call =
              [=](Stream& s, Operands t) {
@@ -135,7 +135,7 @@ void AddLayerNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
     value = static_cast<float>(value + 50);  // a mean to lose digits by
   cases.push_back({.name = absl::StrCat("LayerNormForward", r, "x", c),
                    .operands = {x, Normal(2, {c}), Normal(3, {c}), Normal(4, {r, c}),
-                                Normal(5, {r}), Normal(6, {r})},
+                                AsSum(Normal(5, {r})), AsSum(Normal(6, {r}))},
                    .results = {3, 4, 5},
                    .call =
                        [](Stream& s, Operands t) {
@@ -146,31 +146,32 @@ void AddLayerNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
                          plain::LayerNormForward(a[0], a[1], a[2], static_cast<float>(kEps), a[3],
                                                  a[4], a[5]);
                        }});
-  Array rstd = Normal(3, {r});
+  Array rstd = AsSum(Normal(3, {r}));
   for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
   for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
     const bool added = accumulate == Accumulate::kYes;
-    cases.push_back(
-        {.name = absl::StrCat("LayerNormBackward", r, "x", c, added ? "Added" : ""),
-         .operands = {Normal(1, {r, c}), Normal(2, {c}), Normal(7, {r}), rstd, Normal(4, {r, c}),
-                      Normal(5, {r, c}), Normal(6, {c}), Normal(8, {c})},
-         .results = {5, 6, 7},
-         .call =
-             [=](Stream& s, Operands t) {
-               return LayerNormBackward(s, t[0], t[1], t[2], t[3], t[4], t[5], accumulate, t[6],
-                                        t[7]);
-             },
-         .plain =
-             [=](Rows& a) {
-               plain::LayerNormBackward(a[0], a[1], a[2], a[3], a[4], added, a[5], a[6], a[7]);
-             }});
+    cases.push_back({.name = absl::StrCat("LayerNormBackward", r, "x", c, added ? "Added" : ""),
+                     .operands = {Normal(1, {r, c}), Normal(2, {c}), AsSum(Normal(7, {r})), rstd,
+                                  Normal(4, {r, c}), Normal(5, {r, c}), AsSum(Normal(6, {c})),
+                                  AsSum(Normal(8, {c}))},
+                     .results = {5, 6, 7},
+                     .call =
+                         [=](Stream& s, Operands t) {
+                           return LayerNormBackward(s, t[0], t[1], t[2], t[3], t[4], t[5],
+                                                    accumulate, t[6], t[7]);
+                         },
+                     .plain =
+                         [=](Rows& a) {
+                           plain::LayerNormBackward(a[0], a[1], a[2], a[3], a[4], added, a[5], a[6],
+                                                    a[7]);
+                         }});
   }
 }
 
 void AddL2Norm(std::vector<OpCase>& cases, int64_t r, int64_t d) {
   cases.push_back(
       {.name = absl::StrCat("L2NormForward", r, "x", d),
-       .operands = {Normal(1, {r, d}, 0.1), Normal(2, {r, d}), Normal(3, {r})},
+       .operands = {Normal(1, {r, d}, 0.1), Normal(2, {r, d}), AsSum(Normal(3, {r}))},
        .results = {1, 2},
        .call = [](Stream& s,
                   Operands t) { return L2NormForward(s, t[0], kEps, kQueryScale, t[1], t[2]); },
@@ -181,7 +182,7 @@ void AddL2Norm(std::vector<OpCase>& cases, int64_t r, int64_t d) {
            }});
   cases.push_back(
       {.name = absl::StrCat("L2NormBackward", r, "x", d),
-       .operands = {Normal(1, {r, d}), Normal(2, {r}), Normal(3, {r, d}), Normal(4, {r, d})},
+       .operands = {Normal(1, {r, d}), AsSum(Normal(2, {r})), Normal(3, {r, d}), Normal(4, {r, d})},
        .results = {3},
        .call = [](Stream& s,
                   Operands t) { return L2NormBackward(s, t[0], t[1], kQueryScale, t[2], t[3]); },
@@ -208,7 +209,7 @@ void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, boo
       {.name = absl::StrCat("ShortConvBackward", name),
        .operands = {Normal(1, {b, t, c}), Normal(2, {c, w}), history, Normal(4, {b, t, c}),
                     Normal(5, {b, t, c}), with_history ? Normal(7, {b, w - 1, c}) : history,
-                    Normal(6, {c, w})},
+                    AsSum(Normal(6, {c, w}))},
        .results = {4, 5, 6},
        .call =
            [=](Stream& s, Operands a) {
@@ -245,13 +246,13 @@ void AddActivations(std::vector<OpCase>& cases, int64_t n) {
                    Each(2, [](Rows& a, size_t i) { return a[1][i] * plain::SiluSlope(a[0][i]); })});
   cases.push_back(
       {absl::StrCat("SigmoidForward", n),
-       {x, result},
+       {x, AsSum(result)},
        {1},
        [](Stream& s, Operands t) { return SigmoidForward(s, t[0], kSigmoidScale, t[1]); },
        Each(1, [](Rows& a, size_t i) { return kSigmoidScale * plain::Sigmoid(a[0][i]); })});
   cases.push_back(
       {absl::StrCat("SigmoidBackward", n),
-       {x, dy, result},
+       {AsSum(x), AsSum(dy), result},
        {2},
        [](Stream& s, Operands t) { return SigmoidBackward(s, t[0], kSigmoidScale, t[1], t[2]); },
        Each(2,
@@ -359,7 +360,7 @@ void AddEmbedding(std::vector<OpCase>& cases, int64_t r, int32_t v, int64_t c) {
                      return a[1][static_cast<size_t>(a[0][i / width]) * width + i % width];
                    })});
   cases.push_back({absl::StrCat("EmbeddingBackward", r, "x", v, "x", c),
-                   {SomeIndices(r, v, false), Normal(1, {r, c}), Normal(2, {v, c})},
+                   {SomeIndices(r, v, false), Normal(1, {r, c}), AsSum(Normal(2, {v, c}))},
                    {2},
                    [](Stream& s, Operands t) { return EmbeddingBackward(s, t[0], t[1], t[2]); },
                    [=](Rows& a) {
@@ -378,7 +379,7 @@ void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v
   const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForward", shape),
-       {h, w, bias, targets, Normal(3, {r}), Normal(7, {r})},
+       {h, w, bias, targets, AsSum(Normal(3, {r})), AsSum(Normal(7, {r}))},
        {4, 5},
        [=](Stream& s, Operands t) {
          return LinearCrossEntropyForward(s, t[0], t[1], optional(t[2]), t[3], t[4], t[5]);
@@ -388,8 +389,8 @@ void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v
        }});
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForwardBackward", shape),
-       {h, w, bias, targets, Normal(3, {r}), Normal(7, {r}), Normal(4, {r, c}),
-        Normal(5, {v, c}, 0.01), biased ? Normal(8, {v}, 0.01) : Zeros({0})},
+       {h, w, bias, targets, AsSum(Normal(3, {r})), AsSum(Normal(7, {r})), Normal(4, {r, c}),
+        AsSum(Normal(5, {v, c}, 0.01)), AsSum(biased ? Normal(8, {v}, 0.01) : Zeros({0}))},
        {4, 5, 6, 7, 8},
        [=](Stream& s, Operands t) {
          Tensor dbias = optional(t[8]);
@@ -408,8 +409,9 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
   Array clip = Zeros({1});
   clip.values[0] = 0.75;
   cases.push_back({absl::StrCat("AdamW", n),
-                   {Normal(1, {n}), clip, Normal(2, {n}), Normal(3, {n}), v},
-                   {2, 3, 4},
+                   {AsSum(Normal(1, {n})), AsSum(clip), AsSum(Normal(2, {n})),
+                    AsSum(Normal(3, {n})), AsSum(v), Zeros({n})},
+                   {2, 3, 4, 5},
                    [](Stream& s, Operands t) {
                      const AdamWOptions options = {.learning_rate = 0.01,
                                                    .beta1 = 0.9,
@@ -417,16 +419,17 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
                                                    .epsilon = 1e-8,
                                                    .weight_decay = 0.1,
                                                    .step = 3};
-                     return AdamW(s, options, t[0], t[1], t[2], t[3], t[4]);
+                     return AdamW(s, options, t[0], t[1], t[2], t[3], t[4], t[5]);
                    },
                    [](Rows& a) {
                      plain::AdamW(0.01F, 0.9F, 0.95F, 1e-8F, 0.1F, 3, a[0], a[1][0], a[2], a[3],
                                   a[4]);
+                     a[5] = a[2];
                    }});
   Array sum = Zeros({1});
   sum.fixed_f64 = true;
   cases.push_back({absl::StrCat("SumOfSquares", n),
-                   {Normal(1, {n}), sum},
+                   {AsSum(Normal(1, {n})), sum},
                    {1},
                    [](Stream& s, Operands t) { return SumOfSquares(s, t[0], t[1]); },
                    [](Rows& a) {
@@ -435,7 +438,7 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
                    }});
   sum.values[0] = static_cast<double>(n);
   cases.push_back({absl::StrCat("ClipFactor", n),
-                   {sum, Zeros({1})},
+                   {sum, AsSum(Zeros({1}))},
                    {1},
                    [](Stream& s, Operands t) { return ClipFactor(s, t[0], 1.5, t[1]); },
                    [](Rows& a) { a[1][0] = std::min(1.0F, 1.5F / std::sqrt(a[0][0])); }});

@@ -8,6 +8,7 @@
 
 #include "kernels/attention/register.h"
 #include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/host_values.h"
 #include "kernels/device/reference/reference_device.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/register.h"
@@ -41,14 +42,7 @@ T Must(absl::StatusOr<T> result) {
 inline void Must(const absl::Status& status) { WEFT_CHECK_MSG(status.ok(), status.ToString()); }
 
 inline std::vector<double> ToHost(const kernels::Tensor& tensor, kernels::Stream& stream) {
-  std::vector<double> wide(static_cast<size_t>(tensor.count()));
-  if (tensor.dtype() == kernels::DType::kF64) {
-    Must(stream.device().CopyToHost(wide.data(), tensor, stream));
-    return wide;
-  }
-  std::vector<float> narrow(wide.size());
-  Must(stream.device().CopyToHost(narrow.data(), tensor, stream));
-  return {narrow.begin(), narrow.end()};
+  return Must(kernels::ReadValues(tensor, stream));
 }
 
 // Draws in [0, limit) that follow from `seed`.
@@ -72,15 +66,15 @@ class ModelFixture {
         stream_(Must(device_->NewStream())),
         scratch_(*device_),
         model_(std::move(model)),
-        weights_(model_->layout(), NewBlock()),
-        gradients_(model_->layout(), NewBlock()),
+        weights_(model_->layout(), NewBlock(device_->compute_dtype())),
+        gradients_(model_->layout(), NewBlock(device_->sum_dtype())),
         activations_(Must(model_->NewActivations(*device_, shape))),
         sample_(SampleOf(model_->config(), shape)) {
     Must(InitialiseWeights(/*seed=*/1, *stream_, weights_));
     batch_.tokens = NewIntegers(sample_.tokens);
     batch_.targets = NewIntegers(sample_.targets);
     for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
-      *tensor = Must(kernels::NewTensor(*device_, device_->compute_dtype(), sample_.targets));
+      *tensor = Must(kernels::NewTensor(*device_, device_->sum_dtype(), sample_.targets));
     }
   }
 
@@ -123,12 +117,7 @@ class ModelFixture {
   }
   void SetWeights(const std::vector<double>& values) {
     kernels::Tensor block = weights_.block();
-    if (block.dtype() == kernels::DType::kF64) {
-      Must(device_->CopyFromHost(block, values.data(), *stream_));
-    } else {
-      const std::vector<float> narrow(values.begin(), values.end());
-      Must(device_->CopyFromHost(block, narrow.data(), *stream_));
-    }
+    Must(kernels::WriteValues(block, values, *stream_));
   }
   void SetBatch(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) {
     Must(device_->CopyFromHost(batch_.tokens, tokens.data(), *stream_));
@@ -163,9 +152,8 @@ class ModelFixture {
   std::vector<double> CurrentGradient() { return ToHost(gradients_.block(), *stream_); }
 
  private:
-  kernels::Tensor NewBlock() {
-    return Must(
-        kernels::NewTensor(*device_, device_->compute_dtype(), {model_->layout().block_count()}));
+  kernels::Tensor NewBlock(kernels::DType dtype) {
+    return Must(kernels::NewTensor(*device_, dtype, {model_->layout().block_count()}));
   }
   kernels::Tensor NewIntegers(const kernels::Shape& shape) {
     return Must(kernels::NewTensor(*device_, kernels::DType::kI32, shape));

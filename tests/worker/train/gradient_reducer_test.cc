@@ -72,7 +72,9 @@ std::vector<float> Reduce(int ranks, int64_t bucket_elements,
           ASSERT_OK((*device)->CopyFromHost(
               gradient, shards[static_cast<size_t>(local.first + i)].data(), **stream));
         }
-        for (const int64_t first : {4096, 4000, 100, 0}) (*reducer)->Ready(first);
+        for (const int64_t first : {4096, 4000, 100, 0}) {
+          ASSERT_OK((*reducer)->Ready(**stream, first));
+        }
         ASSERT_OK((*reducer)->Finish());
       }
       std::vector<float>& result = results[static_cast<size_t>(rank)];

@@ -144,12 +144,13 @@ absl::Status DeltaMixer::Allocate(Device& device, PassShape shape, Activations& 
     WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, by_head));
   }
   for (Tensor* tensor : {&a.q_inverse_norm, &a.k_inverse_norm, &a.o_rstd}) {
-    WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, per_head));
+    WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, device.sum_dtype(), per_head));
   }
   for (Tensor* tensor : {&a.q_projected, &a.k_projected, &a.v_projected}) {
     WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, {shape.batch, shape.tokens, width_}));
   }
-  WEFT_ASSIGN_OR_RETURN(a.beta, NewTensor(device, dtype, {shape.batch, shape.tokens, heads}));
+  WEFT_ASSIGN_OR_RETURN(a.beta,
+                        NewTensor(device, device.sum_dtype(), {shape.batch, shape.tokens, heads}));
   if (config_.output_gate) {
     for (Tensor* tensor : {&a.gate_in, &a.gated}) {
       WEFT_ASSIGN_OR_RETURN(*tensor, NewTensor(device, dtype, {shape.batch, shape.tokens, width_}));
@@ -313,7 +314,7 @@ absl::Status DeltaMixer::Backward(const Pass& pass, const ParameterBlock& gradie
   WEFT_ASSIGN_OR_RETURN(d.q, pass.scratch.Take(saved.q.shape()));
   WEFT_ASSIGN_OR_RETURN(d.k, pass.scratch.Take(saved.k.shape()));
   WEFT_ASSIGN_OR_RETURN(d.v, pass.scratch.Take(saved.v.shape()));
-  WEFT_ASSIGN_OR_RETURN(d.beta, pass.scratch.Take(saved.beta.shape()));
+  WEFT_ASSIGN_OR_RETURN(d.beta, pass.scratch.Take(saved.beta.shape(), saved.beta.dtype()));
   WEFT_RETURN_IF_ERROR(AfterRecurrenceBackward(pass, gradients, x, saved, dy, d_o, dx));
   Tensor d_state = gradient.empty() ? Tensor() : gradient.front();
   WEFT_RETURN_IF_ERROR(kernels::DeltaBackward(pass.stream, saved.problem, saved.q, saved.k,
@@ -372,8 +373,8 @@ absl::StatusOr<std::unique_ptr<MixerState>> DeltaMixer::NewState(Device& device,
   const kernels::DType dtype = device.compute_dtype();
   auto state = std::make_unique<State>();
   WEFT_RETURN_IF_ERROR(Allocate(device, {.batch = 1, .tokens = 1}, state->step));
-  WEFT_ASSIGN_OR_RETURN(state->memory,
-                        NewTensor(device, dtype, {1, config_.heads, head_dim_, head_dim_}));
+  WEFT_ASSIGN_OR_RETURN(state->memory, NewTensor(device, device.sum_dtype(),
+                                                 {1, config_.heads, head_dim_, head_dim_}));
   if (config_.convolution_taps > 1) {
     for (Tensor* tensor : {&state->histories.q, &state->histories.k, &state->histories.v}) {
       WEFT_ASSIGN_OR_RETURN(*tensor,

@@ -60,7 +60,8 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> SoftmaxMixer::NewActivations(
   a->problem = Problem(batch, tokens, tokens);
   WEFT_ASSIGN_OR_RETURN(a->heads, projections_.NewHeads(device, shape));
   WEFT_ASSIGN_OR_RETURN(a->o, NewTensor(device, dtype, a->heads.q.shape()));
-  WEFT_ASSIGN_OR_RETURN(a->lse, NewTensor(device, dtype, {batch, projections_.heads(), tokens}));
+  WEFT_ASSIGN_OR_RETURN(
+      a->lse, NewTensor(device, device.sum_dtype(), {batch, projections_.heads(), tokens}));
   return a;
 }
 
@@ -97,7 +98,8 @@ absl::StatusOr<std::unique_ptr<MixerState>> SoftmaxMixer::NewState(Device& devic
     WEFT_ASSIGN_OR_RETURN(
         *tensor, NewTensor(device, dtype, {1, 1, projections_.heads(), projections_.head_width()}));
   }
-  WEFT_ASSIGN_OR_RETURN(state->lse, NewTensor(device, dtype, {1, projections_.heads(), 1}));
+  WEFT_ASSIGN_OR_RETURN(state->lse,
+                        NewTensor(device, device.sum_dtype(), {1, projections_.heads(), 1}));
   return state;
 }
 
