@@ -8,5 +8,7 @@ namespace weft::kernels {
 void RegisterReferenceAttention();
 // fp32, threads and vector units.
 void RegisterCpuAttention();
+// bf16 or fp32 on a GPU; nothing, in a build without CUDA.
+void RegisterCudaAttention();
 
 }  // namespace weft::kernels

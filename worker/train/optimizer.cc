@@ -38,8 +38,7 @@ Optimizer::Optimizer(const ParameterLayout& layout, const AdamWConfig& config, d
 
 absl::StatusOr<Optimizer::Outcome> Optimizer::Step(kernels::Stream& stream, const Tensor& gradient,
                                                    double learning_rate, double beta1,
-                                                   ParameterBlock& weights,
-                                                   const Tensor& rounded) {
+                                                   ParameterBlock& weights, const Tensor& rounded) {
   WEFT_RETURN_IF_ERROR(kernels::SumOfSquares(stream, gradient, sum_of_squares_));
   double sum = 0;
   WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(&sum, sum_of_squares_, stream));

@@ -1,0 +1,7 @@
+#include "kernels/attention/register.h"
+
+namespace weft::kernels {
+
+void RegisterCudaAttention() {}
+
+}  // namespace weft::kernels

@@ -1,0 +1,317 @@
+// Speed of the ops on a GPU in bf16, at the shapes of a 1.3B model: 32,768 tokens of width 2048.
+//
+//   build/dev/bench/gpu_ops_bench
+//
+// "bytes/s" counts each operand read once and each result written once; "of_limit" is the share of
+// what this GPU was measured to do in the same run: Copy of a gigabyte for ops that move memory, a
+// product of 8192 x 8192 matrices for matrix products. A call is timed over kCalls of them between
+// two waits for the GPU; the results rotate over buffers that are larger together than its cache.
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "kernels/device/cuda/cuda_device.h"
+#include "kernels/device/host_values.h"
+#include "kernels/ops/adamw/adamw.h"
+#include "kernels/ops/bias/bias.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/fixed_point/fixed_point.h"
+#include "kernels/ops/gradient_norm/gradient_norm.h"
+#include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/register.h"
+#include "kernels/ops/rms_norm/rms_norm.h"
+#include "kernels/ops/rotary/rotary.h"
+#include "kernels/ops/short_conv/short_conv.h"
+#include "kernels/ops/swiglu/swiglu.h"
+#include "kernels/random/philox.h"
+
+namespace weft::kernels {
+namespace {
+
+constexpr int64_t kTokens = 32768, kWidth = 2048, kHeadWidth = 128, kHidden = 5632;
+constexpr int kCalls = 20;
+
+void Check(const absl::Status& status) { WEFT_CHECK_MSG(status.ok(), status.ToString()); }
+
+class Gpu {
+ public:
+  Gpu() {
+    RegisterCudaKernels();
+    absl::StatusOr<std::unique_ptr<Device>> device = NewCudaDevice({});
+    if (!device.ok()) {
+      status_ = device.status();
+      return;
+    }
+    device_ = *std::move(device);
+    stream_ = *device_->NewStream();
+  }
+  [[nodiscard]] const absl::Status& status() const { return status_; }
+  Stream& stream() { return *stream_; }
+
+  Tensor New(DType dtype, const Shape& shape) { return *NewTensor(*device_, dtype, shape); }
+  // Normal values in rows of a million that repeat: never zeros, which can be faster.
+  Tensor Random(DType dtype, const Shape& shape) {
+    constexpr int64_t kDrawn = int64_t{1} << 20;
+    Tensor tensor = New(dtype, shape);
+    std::vector<double> values(static_cast<size_t>(std::min(kDrawn, tensor.count())));
+    FillNormal(1, {}, 0, 0, absl::MakeSpan(values));
+    for (int64_t first = 0; first < tensor.count(); first += kDrawn) {
+      const int64_t count = std::min(kDrawn, tensor.count() - first);
+      Tensor part = tensor.Part(first, {count});
+      Check(WriteValues(part, absl::MakeSpan(values).first(static_cast<size_t>(count)), *stream_));
+    }
+    return tensor;
+  }
+  // Seconds of one call.
+  double Time(const std::function<absl::Status()>& call) {
+    Check(call());
+    Check(stream_->Synchronize());
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kCalls; ++i) Check(call());
+    Check(stream_->Synchronize());
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kCalls;
+  }
+
+  // Bytes a second, read and written, of a copy of a gigabyte.
+  double CopyRate() {
+    static const double rate = [this] {
+      Tensor from = Random(DType::kBf16, {int64_t{1} << 29}), to = New(DType::kBf16, from.shape());
+      return 2.0 * static_cast<double>(from.bytes()) /
+             Time([&] { return Copy(*stream_, from, to); });
+    }();
+    return rate;
+  }
+  // FLOPs a second of a product of random 8192 x 8192 matrices.
+  double ProductRate() {
+    static const double rate = [this] {
+      const Shape shape = {8192, 8192};
+      const Tensor a = Random(DType::kBf16, shape), b = Random(DType::kBf16, shape);
+      Tensor c = New(DType::kBf16, shape);
+      return 2.0 * 8192 * 8192 * 8192 / Time([&] { return LinearForward(*stream_, a, b, c); });
+    }();
+    return rate;
+  }
+
+ private:
+  absl::Status status_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+};
+
+enum class Limit : uint8_t { kBytes, kFlops };
+
+// `work`: bytes or FLOPs of a call.
+void Report(benchmark::State& state, Gpu& gpu, Limit limit, double work,
+            const std::function<absl::Status()>& call) {
+  const double ceiling = limit == Limit::kBytes ? gpu.CopyRate() : gpu.ProductRate();
+  double seconds = 0;
+  for (auto unused : state) {
+    benchmark::DoNotOptimize(unused);
+    seconds = gpu.Time(call);
+    state.SetIterationTime(seconds);
+  }
+  state.counters[limit == Limit::kBytes ? "bytes/s" : "flop/s"] = work / seconds;
+  state.counters["of_limit"] = work / seconds / ceiling;
+}
+
+using Body = std::function<void(benchmark::State&, Gpu&)>;
+
+void With(benchmark::State& state, const Body& body) {
+  Gpu gpu;
+  if (!gpu.status().ok()) return state.SkipWithError(gpu.status().ToString().c_str());
+  body(state, gpu);
+}
+
+void BenchLinear(benchmark::State& state, int64_t inputs, int64_t outputs) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {kTokens, inputs}),
+                 w = gpu.Random(DType::kBf16, {outputs, inputs}),
+                 dy = gpu.Random(DType::kBf16, {kTokens, outputs});
+    Tensor y = gpu.New(DType::kBf16, dy.shape()), dx = gpu.New(DType::kBf16, x.shape());
+    Tensor dw = gpu.New(DType::kF32, w.shape());
+    Report(s, gpu, Limit::kFlops, 6.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
+      Check(LinearForward(gpu.stream(), x, w, y));
+      Check(LinearBackwardInput(gpu.stream(), dy, w, dx, Accumulate::kYes));
+      return LinearBackwardWeight(gpu.stream(), dy, x, dw);
+    });
+  });
+}
+
+void BenchCrossEntropy(benchmark::State& state, int64_t width, int64_t vocabulary) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor h = gpu.Random(DType::kBf16, {kTokens, width}),
+                 w = gpu.Random(DType::kBf16, {vocabulary, width});
+    const Tensor targets = gpu.New(DType::kI32, {kTokens});
+    Tensor losses = gpu.New(DType::kF32, {kTokens}), right = gpu.New(DType::kF32, {kTokens});
+    Tensor dh = gpu.New(DType::kBf16, h.shape()), dw = gpu.New(DType::kF32, w.shape()), none;
+    Report(s, gpu, Limit::kFlops, 6.0 * kTokens * static_cast<double>(width * vocabulary), [&] {
+      return LinearCrossEntropyForwardBackward(gpu.stream(), h, w, none, targets, 1e-5, losses,
+                                               right, dh, dw, none);
+    });
+  });
+}
+
+void BenchNorms(benchmark::State& state, int64_t rows, int64_t width, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {rows, width}),
+                 dy = gpu.Random(DType::kBf16, x.shape()), w = gpu.Random(DType::kBf16, {width});
+    Tensor y = gpu.New(DType::kBf16, x.shape()), rstd = gpu.Random(DType::kF32, {rows}),
+           dw = gpu.New(DType::kF32, {width});
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 4 : 2), [&] {
+      if (!backward) return RmsNormForward(gpu.stream(), x, w, 1e-6, y, rstd);
+      return RmsNormBackward(gpu.stream(), x, w, rstd, dy, y, Accumulate::kYes, dw);
+    });
+  });
+}
+
+void BenchConv(benchmark::State& state, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {8, kTokens / 8, kWidth}),
+                 dy = gpu.Random(DType::kBf16, x.shape()),
+                 w = gpu.Random(DType::kBf16, {kWidth, 4});
+    Tensor y = gpu.New(DType::kBf16, x.shape()), dw = gpu.New(DType::kF32, w.shape()), none;
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 3 : 2), [&] {
+      if (!backward) return ShortConvForward(gpu.stream(), x, w, Tensor(), y);
+      return ShortConvBackward(gpu.stream(), x, w, Tensor(), dy, y, none, dw);
+    });
+  });
+}
+
+void BenchL2(benchmark::State& state, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {kTokens, kWidth / kHeadWidth, kHeadWidth}),
+                 dy = gpu.Random(DType::kBf16, x.shape());
+    Tensor y = gpu.New(DType::kBf16, x.shape()),
+           inverse = gpu.Random(DType::kF32, {x.count() / kHeadWidth});
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 3 : 2), [&] {
+      if (!backward) return L2NormForward(gpu.stream(), x, 1e-6, 0.1, y, inverse);
+      return L2NormBackward(gpu.stream(), x, inverse, 0.1, dy, y);
+    });
+  });
+}
+
+void BenchSwiglu(benchmark::State& state, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor gate = gpu.Random(DType::kBf16, {kTokens, kHidden}),
+                 up = gpu.Random(DType::kBf16, gate.shape()),
+                 dy = gpu.Random(DType::kBf16, gate.shape());
+    Tensor y = gpu.New(DType::kBf16, gate.shape()), dup = gpu.New(DType::kBf16, gate.shape());
+    Report(s, gpu, Limit::kBytes, static_cast<double>(gate.bytes()) * (backward ? 5 : 3), [&] {
+      if (!backward) return SwigluForward(gpu.stream(), gate, up, y);
+      return SwigluBackward(gpu.stream(), gate, up, dy, y, dup);
+    });
+  });
+}
+
+void BenchEmbeddingBackward(benchmark::State& state, int32_t used) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    Tensor tokens = gpu.New(DType::kI32, {kTokens});
+    std::vector<double> ids(kTokens);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ids[i] = static_cast<double>((i * 2654435761U >> 7) % static_cast<size_t>(used));
+    }
+    Check(WriteValues(tokens, ids, gpu.stream()));
+    const Tensor dy = gpu.Random(DType::kBf16, {kTokens, kWidth});
+    Tensor dtable = gpu.New(DType::kF32, {32000, kWidth});
+    Report(s, gpu, Limit::kBytes, static_cast<double>(dy.bytes()) + 8.0 * used * kWidth,
+           [&] { return EmbeddingBackward(gpu.stream(), tokens, dy, dtable); });
+  });
+}
+
+void BenchBias(benchmark::State& state, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {kTokens, kWidth}),
+                 bias = gpu.Random(DType::kBf16, {kWidth});
+    Tensor y = gpu.New(DType::kBf16, x.shape()), dbias = gpu.New(DType::kF32, {kWidth});
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 1 : 2), [&] {
+      if (!backward) return BiasForward(gpu.stream(), x, bias, y);
+      return BiasBackward(gpu.stream(), x, dbias);
+    });
+  });
+}
+
+void BenchRotary(benchmark::State& state) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {8, kTokens / 8, kWidth / kHeadWidth, kHeadWidth});
+    Tensor y = gpu.New(DType::kBf16, x.shape());
+    Report(s, gpu, Limit::kBytes, 2.0 * static_cast<double>(x.bytes()),
+           [&] { return RotaryForward(gpu.stream(), x, 10000, 0, y); });
+  });
+}
+
+constexpr int64_t kParameters = int64_t{1} << 27;
+
+void BenchAdamW(benchmark::State& state) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor gradient = gpu.Random(DType::kF32, {kParameters});
+    Tensor clip = gpu.New(DType::kF32, {1}), p = gpu.Random(DType::kF32, {kParameters}),
+           m = gpu.New(DType::kF32, {kParameters}), v = gpu.New(DType::kF32, {kParameters}),
+           rounded = gpu.New(DType::kBf16, {kParameters});
+    Check(Fill(gpu.stream(), clip, 1));
+    Report(s, gpu, Limit::kBytes, 30.0 * kParameters, [&] {
+      return AdamW(gpu.stream(), {.learning_rate = 1e-6}, gradient, clip, p, m, v, rounded);
+    });
+  });
+}
+
+// What a step adds to turn one shard's gradient into exact integers and back.
+void BenchFixedPoint(benchmark::State& state) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kF32, {kParameters});
+    Tensor sum = gpu.New(DType::kI32, {kParameters}), mean = gpu.New(DType::kF32, {kParameters});
+    Tensor exponents = gpu.New(DType::kI32, {FixedPointBlocks(kParameters)});
+    Report(s, gpu, Limit::kBytes, 24.0 * kParameters, [&] {
+      Check(BlockExponents(gpu.stream(), x, Accumulate::kNo, exponents));
+      Check(QuantizeAdd(gpu.stream(), x, exponents, 20, sum));
+      return Dequantize(gpu.stream(), sum, exponents, 20, mean);
+    });
+  });
+}
+
+void BenchSumOfSquares(benchmark::State& state) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kF32, {kParameters});
+    Tensor out = gpu.New(DType::kF64, {1});
+    Report(s, gpu, Limit::kBytes, 4.0 * kParameters,
+           [&] { return SumOfSquares(gpu.stream(), x, out); });
+  });
+}
+
+#define WEFT_GPU_BENCH(...) \
+  BENCHMARK_CAPTURE(__VA_ARGS__)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond)
+WEFT_GPU_BENCH(BenchLinear, 2048x2048, 2048, 2048);
+WEFT_GPU_BENCH(BenchLinear, 2048x5632, 2048, 5632);
+WEFT_GPU_BENCH(BenchLinear, 768x768, 768, 768);
+WEFT_GPU_BENCH(BenchLinear, 768x3072, 768, 3072);
+WEFT_GPU_BENCH(BenchLinear, 2048x16, 2048, 16);
+WEFT_GPU_BENCH(BenchCrossEntropy, 2048x32000, 2048, 32000);
+WEFT_GPU_BENCH(BenchCrossEntropy, 768x50304, 768, 50304);
+WEFT_GPU_BENCH(BenchNorms, forward, kTokens, kWidth, false);
+WEFT_GPU_BENCH(BenchNorms, backward, kTokens, kWidth, true);
+WEFT_GPU_BENCH(BenchNorms, forward_heads, kTokens * 16, kHeadWidth, false);
+WEFT_GPU_BENCH(BenchNorms, backward_heads, kTokens * 16, kHeadWidth, true);
+WEFT_GPU_BENCH(BenchConv, forward, false);
+WEFT_GPU_BENCH(BenchConv, backward, true);
+WEFT_GPU_BENCH(BenchL2, forward, false);
+WEFT_GPU_BENCH(BenchL2, backward, true);
+WEFT_GPU_BENCH(BenchSwiglu, forward, false);
+WEFT_GPU_BENCH(BenchSwiglu, backward, true);
+WEFT_GPU_BENCH(BenchBias, forward, false);
+WEFT_GPU_BENCH(BenchBias, backward, true);
+WEFT_GPU_BENCH(BenchEmbeddingBackward, even, 32000);
+WEFT_GPU_BENCH(BenchEmbeddingBackward, few_tokens, 16);
+BENCHMARK(BenchRotary)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond);
+BENCHMARK(BenchAdamW)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond);
+BENCHMARK(BenchFixedPoint)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond);
+BENCHMARK(BenchSumOfSquares)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace weft::kernels

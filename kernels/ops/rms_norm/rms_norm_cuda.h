@@ -1,0 +1,17 @@
+// Launchers of rms_norm on CUDA; rms_norm.h says what they compute. For op code only.
+#pragma once
+
+#include "kernels/device/cuda/launch.h"
+
+namespace weft::kernels::internal {
+
+cudaError_t LaunchRmsNormForward(const CudaLaunch& on, int64_t rows, int channels, float eps,
+                                 const void* x, const void* w, void* y, float* rstd);
+
+// Floats that `partial` holds.
+int64_t RmsNormPartials(int64_t rows, int channels);
+cudaError_t LaunchRmsNormBackward(const CudaLaunch& on, int64_t rows, int channels, bool accumulate,
+                                  const void* x, const void* w, const float* rstd, const void* dy,
+                                  void* dx, float* dw, float* partial);
+
+}  // namespace weft::kernels::internal

@@ -1,0 +1,208 @@
+// Every op on the CUDA device against the reference device, in bf16 and in fp32, and against
+// itself.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/match.h"
+#include "kernels/device/host_values.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/fixed_point/fixed_point.h"
+#include "kernels/ops/register.h"
+#include "tests/kernels/ops/op_case.h"
+#include "tests/testing/gpu.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft::kernels {
+namespace {
+
+using ::testing::Combine;
+using ::testing::HasSubstr;
+using ::testing::Values;
+using ::testing::ValuesIn;
+using ::weft::testing::StatusIs;
+
+double LargestMagnitude(const std::vector<double>& values) {
+  double largest = 0;
+  for (double value : values) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::abs(a[i] - b[i]);
+    largest = std::isnan(difference) ? HUGE_VAL : std::max(largest, difference);
+  }
+  return largest;
+}
+
+// The distance of numbers with that many binary digits at the magnitude of `value`.
+double UlpAt(double value, int digits) {
+  return value == 0 ? 0 : std::ldexp(1.0, std::ilogb(value) + 1 - digits);
+}
+
+// The call with its operands as the device will see them: those of the compute type rounded to it.
+OpCase AsSeenBy(const Device& device, OpCase op) {
+  if (device.compute_dtype() != DType::kBf16) return op;
+  for (Array& array : op.operands) {
+    if (array.dtype == DType::kI32 || array.is_sum || array.fixed_f64) continue;
+    for (double& value : array.values) value = FloatFromBf16(Bf16From(static_cast<float>(value)));
+  }
+  return op;
+}
+
+class CudaOpTest : public ::testing::TestWithParam<std::tuple<OpCase, DType>> {};
+
+// The rule of the CPU device (twice as wrong as plain fp32 arithmetic and one rounding of the
+// result), for the same reason. In bf16 one rounding is 2^-8 of the largest result; it is allowed
+// for results of the sum type too, because what they are summed from may have been rounded once on
+// the way. The slopes of logits are, and results that are rounded themselves are then summed from
+// them: these may show both roundings. In fp32, sums are added in another order than the plain ones
+// and functions are the GPU's, good to 2 ulp: hence 4 ulp.
+TEST_P(CudaOpTest, IsNearlyAsExactAsPlainArithmetic) {
+  const auto& [made, dtype] = GetParam();
+  WEFT_CUDA_OR_SKIP(cuda, dtype);
+  RegisterCudaKernels();
+  const OpCase op = AsSeenBy(*cuda, made);
+  ASSERT_OK_AND_ASSIGN(const auto exact, RunOn(op, *ReferenceForTest()));
+  ASSERT_OK_AND_ASSIGN(const auto got, RunOn(op, *cuda));
+  const auto plain = RunPlain(op);
+  for (const size_t result : op.results) {
+    const double largest = LargestMagnitude(exact[result]);
+    const bool through_slopes = absl::StrContains(op.name, "CrossEntropyForwardBackward");
+    const double rounding = dtype == DType::kBf16 ? (through_slopes ? 2 : 1) * UlpAt(largest, 8)
+                                                  : 4 * UlpAt(largest, 24);
+    EXPECT_LE(LargestDifference(got[result], exact[result]),
+              2 * LargestDifference(plain[result], exact[result]) + rounding)
+        << "operand " << result;
+  }
+}
+
+TEST_P(CudaOpTest, OperandsAreLeftAloneAndBitsAreTheSameAgain) {
+  const auto& [made, dtype] = GetParam();
+  WEFT_CUDA_OR_SKIP(cuda, dtype);
+  RegisterCudaKernels();
+  const OpCase op = AsSeenBy(*cuda, made);
+  ASSERT_OK_AND_ASSIGN(const auto got, RunOn(op, *cuda));
+  for (size_t i = 0; i < op.operands.size(); ++i) {
+    if (std::count(op.results.begin(), op.results.end(), i) == 0) {
+      EXPECT_EQ(got[i], op.operands[i].values) << "operand " << i;
+    }
+  }
+  ASSERT_OK_AND_ASSIGN(const auto again, RunOn(op, *cuda));
+  EXPECT_EQ(got, again);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaOpTest,
+                         Combine(ValuesIn(AllOpCases()), Values(DType::kBf16, DType::kF32)),
+                         [](const ::testing::TestParamInfo<CudaOpTest::ParamType>& tested) {
+                           return absl::StrCat(std::get<0>(tested.param).name, "_",
+                                               NameOf(std::get<1>(tested.param)));
+                         });
+
+TEST(CudaStreamTest, ReportsAnIndexOutOfRangeOnceAtTheNextSynchronize) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  Tensor tokens = NewTensor(*cuda, DType::kI32, {3}).value();
+  Tensor table = NewTensor(*cuda, DType::kBf16, {2, 8}).value();
+  Tensor y = NewTensor(*cuda, DType::kBf16, {3, 8}).value();
+  ASSERT_OK(WriteValues(tokens, {1, 0, 2}, *stream));
+  ASSERT_OK(EmbeddingForward(*stream, tokens, table, y));
+  EXPECT_THAT(stream->Synchronize(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("place 2")));
+  EXPECT_OK(stream->Synchronize());
+}
+
+TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kF32);
+  RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto first, cuda->NewStream());
+  ASSERT_OK_AND_ASSIGN(const auto second, cuda->NewStream());
+  constexpr int64_t kCount = int64_t{1} << 28;  // a gigabyte: long enough to be overtaken
+  Tensor x = NewTensor(*cuda, DType::kF32, {kCount}).value();
+  const Tensor end = x.Part(kCount - 1, {1});
+  for (int i = 1; i <= 20; ++i) {
+    ASSERT_OK(Fill(*first, x, i));
+    ASSERT_OK_AND_ASSIGN(const auto event, first->Record());
+    ASSERT_OK(second->WaitFor(*event));
+    float last = -1;
+    ASSERT_OK(cuda->CopyToHost(&last, end, *second));
+    ASSERT_EQ(last, static_cast<float>(i));
+  }
+}
+
+// Exponents, integer sums and the values of these, of numbers that are hard to convert.
+struct FixedPointResult {
+  std::vector<double> exponents, sum, values;
+  friend bool operator==(const FixedPointResult&, const FixedPointResult&) = default;
+};
+
+FixedPointResult FixedPointOn(Device& device, const std::vector<std::vector<double>>& shards,
+                              int bits) {
+  const auto stream = device.NewStream().value();
+  const auto n = static_cast<int64_t>(shards[0].size());
+  Tensor x = NewTensor(device, DType::kF32, {n}).value();
+  Tensor exponents = NewTensor(device, DType::kI32, {FixedPointBlocks(n)}).value();
+  Tensor sum = NewTensor(device, DType::kI32, {n}).value();
+  Accumulate accumulate = Accumulate::kNo;
+  for (const std::vector<double>& shard : shards) {
+    EXPECT_OK(WriteValues(x, shard, *stream));
+    EXPECT_OK(BlockExponents(*stream, x, accumulate, exponents));
+    accumulate = Accumulate::kYes;
+  }
+  for (const std::vector<double>& shard : shards) {
+    EXPECT_OK(WriteValues(x, shard, *stream));
+    EXPECT_OK(QuantizeAdd(*stream, x, exponents, bits, sum));
+  }
+  EXPECT_OK(Dequantize(*stream, sum, exponents, bits, x));
+  FixedPointResult result{ReadValues(exponents, *stream).value(), ReadValues(sum, *stream).value(),
+                          ReadValues(x, *stream).value()};
+  for (double& value : result.values) value = std::isnan(value) ? 12345 : value;
+  return result;
+}
+
+TEST(CudaFixedPointTest, GivesTheBitsOfTheCpu) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  RegisterCudaKernels();
+  const std::unique_ptr<Device> cpu = CpuForTest(1);
+  std::vector<std::vector<double>> shards;
+  for (uint32_t shard = 0; shard < 3; ++shard) {
+    std::vector<double> values = Normal(shard, {5003}).values;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const size_t block = i / 1024;
+      if (block == 0) values[i] = std::ldexp(std::round(4 * values[i]), -3);  // ties
+      if (block == 1)
+        values[i] = std::ldexp(values[i], static_cast<int>(i % 40) - 148);  // denormal
+      if (block == 2) values[i] = std::ldexp(values[i], 124);
+      if (block == 3) values[i] = shard == 1 && i == 3100 ? HUGE_VAL : values[i];
+    }
+    shards.push_back(std::move(values));
+  }
+  for (const int bits : {7, 29}) {
+    EXPECT_EQ(FixedPointOn(*cuda, shards, bits), FixedPointOn(*cpu, shards, bits)) << bits;
+  }
+}
+
+TEST(CudaDeviceTest, BuffersAreZeroAndTheirNumberIsKnown) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kF32);
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  for (int round = 0; round < 3; ++round) {
+    Tensor x = NewTensor(*cuda, DType::kF32, {1000}).value();
+    ASSERT_OK_AND_ASSIGN(const auto values, ReadValues(x, *stream));
+    EXPECT_EQ(LargestMagnitude(values), 0);
+    ASSERT_OK(WriteValues(x, std::vector<double>(1000, 1.0), *stream));
+    ASSERT_OK_AND_ASSIGN(const CudaMemory memory, CudaMemoryOf(*cuda));
+    EXPECT_EQ(memory.allocated_bytes, 4000);
+    EXPECT_EQ(memory.peak_bytes, 4000);
+  }
+  EXPECT_THAT(cuda->Allocate(int64_t{1} << 50), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_OK(stream->Synchronize());  // that was no sticky error
+}
+
+}  // namespace
+}  // namespace weft::kernels

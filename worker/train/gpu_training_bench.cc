@@ -1,0 +1,136 @@
+// Whole training steps on one GPU, in bf16: tokens per second, the share of the GPU's matrix
+// arithmetic that the model's products take, and the most memory that was in use.
+//
+//   build/dev/bench/gpu_training_bench
+//
+// The shapes are those that others have published numbers for: GPT-2 124M with sequences of 1024
+// tokens (llm.c, 524,288 tokens a step) and DeltaNet 1.3B with sequences of 4096, eight of them a
+// step (flash-linear-attention). Tokens are noise: time does not depend on them.
+#include <benchmark/benchmark.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "kernels/attention/register.h"
+#include "kernels/device/cuda/cuda_device.h"
+#include "kernels/ops/register.h"
+#include "worker/comm/local_exchange.h"
+#include "worker/data/token_windows.h"
+#include "worker/train/trainer.h"
+
+namespace weft::worker {
+namespace {
+
+// Dense bf16 by NVIDIA's data sheet; measured products reach about 790.
+constexpr double kPeakFlops = 989e12;
+
+template <typename T>
+T Must(absl::StatusOr<T> result) {
+  WEFT_CHECK_MSG(result.ok(), result.status().ToString());
+  return *std::move(result);
+}
+
+class Noise final : public TokenStream {
+ public:
+  explicit Noise(int32_t vocabulary) : vocabulary_(vocabulary) {}
+  [[nodiscard]] int64_t size() const override { return int64_t{1} << 24; }
+  [[nodiscard]] int32_t vocabulary() const override { return vocabulary_; }
+  absl::Status Read(int64_t first, absl::Span<int32_t> into) const override {
+    for (size_t i = 0; i < into.size(); ++i) {
+      const auto place = static_cast<uint64_t>(first) + i;
+      into[i] =
+          static_cast<int32_t>((place * 2654435761 >> 13) % static_cast<uint64_t>(vocabulary_));
+    }
+    return absl::OkStatus();
+  }
+  [[nodiscard]] const std::string& fingerprint() const override { return name_; }
+  [[nodiscard]] std::string Describe() const override { return name_; }
+
+ private:
+  const int32_t vocabulary_;
+  const std::string name_ = "noise";
+};
+
+TrainConfig Gpt2() {
+  TrainConfig config;
+  config.model = {
+      .vocabulary = 50304,  // 50257, padded as llm.c pads it
+      .width = 768,
+      .hidden = 3072,
+      .layers = std::vector<MixerConfig>(12, SoftmaxMixerConfig{.heads = 12, .rotary_base = 0.0}),
+      .biases = {.projections = true, .output = true, .mlp = true},
+      .norm = NormKind::kLayer,
+      .mlp = MlpKind::kGelu,
+      .positions = PositionKind::kLearned,
+      .max_positions = 1024,
+      .tied = true};
+  config.batch = {.sequences = 512, .sequence_length = 1024, .shards = 1, .micro_batch = 64};
+  return config;
+}
+
+TrainConfig DeltaNet(int64_t tokens, int64_t sequences, int64_t micro_batch) {
+  TrainConfig config;
+  config.model = {.vocabulary = 32000,
+                  .width = 2048,
+                  .hidden = 5632,
+                  .layers = std::vector<MixerConfig>(24, DeltaMixerConfig{.heads = 16})};
+  config.batch = {
+      .sequences = sequences, .sequence_length = tokens, .shards = 1, .micro_batch = micro_batch};
+  return config;
+}
+
+void Steps(benchmark::State& state, TrainConfig config) {
+  kernels::RegisterCudaKernels();
+  kernels::RegisterCudaAttention();
+  config.steps = 1'000'000;
+  config.learning_rate.total_steps = config.steps;
+  absl::StatusOr<std::unique_ptr<kernels::Device>> device = kernels::NewCudaDevice({});
+  if (!device.ok()) return state.SkipWithError(device.status().ToString().c_str());
+  const auto data =
+      Must(NewTokenWindows(std::make_unique<Noise>(static_cast<int32_t>(config.model.vocabulary)),
+                           {.sequence = config.batch.sequence_length}));
+  LocalExchange exchange;
+  const RealClock clock;
+  WEFT_CHECK(exchange
+                 .Prepare({.job = "bench", .generation = Generation(1), .relay_channel = ""},
+                          absl::InfiniteFuture())
+                 .ok());
+  TimeLedger time(clock, TimeCause::kCompute);
+  const auto trainer = Must(Trainer::Create(
+      config, *data, {.device = **device, .exchange = exchange, .time = time, .clock = clock}));
+  double first_loss = 0;
+  for (int warm_up = 0; warm_up < 2; ++warm_up) first_loss = Must(trainer->RunStep(false)).loss;
+  double loss = 0;
+  for (auto unused : state) {
+    benchmark::DoNotOptimize(unused);
+    loss = Must(trainer->RunStep(false)).loss;
+  }
+  const auto tokens = static_cast<double>(state.iterations() * config.batch.tokens());
+  const double flops = tokens * static_cast<double>(trainer->model().TrainingMatmulFlopsPerToken());
+  const kernels::CudaMemory memory = Must(kernels::CudaMemoryOf(**device));
+  state.counters["tokens/s"] = benchmark::Counter(tokens, benchmark::Counter::kIsRate);
+  state.counters["of_peak"] = benchmark::Counter(flops / kPeakFlops, benchmark::Counter::kIsRate);
+  state.counters["GiB"] =
+      static_cast<double>(memory.total_bytes - memory.free_bytes) / (1024.0 * 1024.0 * 1024.0);
+  state.counters["first_loss"] = first_loss;
+  state.counters["loss"] = loss;
+}
+
+BENCHMARK_CAPTURE(Steps, gpt2_124m, Gpt2())
+    ->Iterations(5)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(Steps, deltanet_1300m_4k, DeltaNet(4096, 8, 4))
+    ->Iterations(5)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(Steps, deltanet_1300m_32k, DeltaNet(32768, 1, 1))
+    ->Iterations(5)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace weft::worker
