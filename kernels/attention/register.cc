@@ -13,7 +13,7 @@ namespace weft::kernels {
 void RegisterReferenceAttention() {
   RegisterDelta(DeviceKind::kReference, DeltaForwardReference, DeltaBackwardReference);
   RegisterPolysketch(DeviceKind::kReference, PolysketchForwardReference,
-                     PolysketchBackwardReference);
+                     PolysketchBackwardReference, PolysketchUndoReference);
   RegisterLinearAttention(DeviceKind::kReference, LinearAttentionForwardReference,
                           LinearAttentionBackwardReference, LinearAttentionUndoReference);
   RegisterRandomSketch(DeviceKind::kReference, RandomSketchForwardReference,
@@ -33,7 +33,8 @@ void RegisterReferenceAttention() {
 
 void RegisterCpuAttention() {
   RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
-  RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu);
+  RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu,
+                     PolysketchUndoCpu);
   RegisterLinearAttention(DeviceKind::kCpu, LinearAttentionForwardCpu, LinearAttentionBackwardCpu,
                           LinearAttentionUndoCpu);
   RegisterRandomSketch(DeviceKind::kCpu, RandomSketchForwardCpu, RandomSketchBackwardCpu);

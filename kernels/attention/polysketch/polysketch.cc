@@ -10,6 +10,7 @@ namespace {
 
 constinit OpTable<PolysketchForwardKernel> forward_kernels("polysketch forward");
 constinit OpTable<PolysketchBackwardKernel> backward_kernels("polysketch backward");
+constinit OpTable<PolysketchUndoKernel> undo_kernels("polysketch undo");
 
 bool HasExact(const PolysketchProblem& p) { return p.weights != PolysketchWeights::kSketched; }
 bool HasSketch(const PolysketchProblem& p) { return p.weights != PolysketchWeights::kExact; }
@@ -102,9 +103,10 @@ void CheckSaved(OperandCheck& check, const PolysketchProblem& p, const Polysketc
 }  // namespace
 
 void RegisterPolysketch(DeviceKind kind, PolysketchForwardKernel* forward,
-                        PolysketchBackwardKernel* backward) {
+                        PolysketchBackwardKernel* backward, PolysketchUndoKernel* undo) {
   forward_kernels.Set(kind, forward);
   backward_kernels.Set(kind, backward);
+  undo_kernels.Set(kind, undo);
 }
 
 absl::Status Supports(const Device& device, const PolysketchProblem& problem) {
@@ -173,6 +175,27 @@ absl::Status PolysketchBackward(Stream& stream, const PolysketchProblem& problem
   check.Shaped("gradients.v", gradients.v, shapes.keys);
   WEFT_RETURN_IF_ERROR(check.status());
   return kernel(stream, problem, inputs, initial, o, saved, d_o, d_final, gradients, d_initial);
+}
+
+absl::Status PolysketchUndo(Stream& stream, const PolysketchProblem& problem,
+                            const PolysketchInputs& inputs, PolysketchState& state) {
+  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
+  WEFT_ASSIGN_OR_RETURN(PolysketchUndoKernel* const kernel,
+                        undo_kernels.Find(stream.device().kind()));
+  const Shapes shapes(problem);
+  OperandCheck check("PolysketchUndo", stream);
+  check.Require(problem.causal, "the problem is not causal")
+      .Require(problem.weights == PolysketchWeights::kSketched, "not all weights are sketched");
+  WEFT_RETURN_IF_ERROR(check.status());
+  check.Shaped("phi_k", inputs.phi_k, shapes.key_features)
+      .Shaped("v", inputs.v, shapes.keys)
+      .Shaped("state.values", state.values, shapes.values)
+      .Shaped("state.mass", state.mass, shapes.mass);
+  if (inputs.valid.present()) {
+    check.Typed("valid", inputs.valid, DType::kI32, {problem.batch, problem.keys});
+  }
+  WEFT_RETURN_IF_ERROR(check.status());
+  return kernel(stream, problem, inputs, state);
 }
 
 }  // namespace weft::kernels

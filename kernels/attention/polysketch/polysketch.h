@@ -117,4 +117,11 @@ absl::Status PolysketchBackward(Stream& stream, const PolysketchProblem& problem
                                 const PolysketchState& d_final, PolysketchGradients& gradients,
                                 PolysketchState& d_initial);
 
+// Takes all keys back out of a state: what PolysketchForward made `final` of becomes `initial`
+// again, up to the rounding of the sums. Of the inputs it reads phi_k, v and valid; the others may
+// be absent. kInvalidArgument unless the problem is causal and all its weights are sketched: a
+// mixed state does not hold the keys of an unfinished block, and exact weights have none.
+absl::Status PolysketchUndo(Stream& stream, const PolysketchProblem& problem,
+                            const PolysketchInputs& inputs, PolysketchState& state);
+
 }  // namespace weft::kernels

@@ -1,4 +1,4 @@
-// The implementations behind polysketch.h, one pair for each kind of device. Operands are checked
+// The implementations behind polysketch.h, three for each kind of device. Operands are checked
 // before they come here. Private to kernels/attention.
 #pragma once
 
@@ -8,13 +8,16 @@ namespace weft::kernels {
 
 using PolysketchForwardKernel = decltype(PolysketchForward);
 using PolysketchBackwardKernel = decltype(PolysketchBackward);
+using PolysketchUndoKernel = decltype(PolysketchUndo);
 
 PolysketchForwardKernel PolysketchForwardReference;
 PolysketchBackwardKernel PolysketchBackwardReference;
+PolysketchUndoKernel PolysketchUndoReference;
 PolysketchForwardKernel PolysketchForwardCpu;
 PolysketchBackwardKernel PolysketchBackwardCpu;
+PolysketchUndoKernel PolysketchUndoCpu;
 
 void RegisterPolysketch(DeviceKind kind, PolysketchForwardKernel* forward,
-                        PolysketchBackwardKernel* backward);
+                        PolysketchBackwardKernel* backward, PolysketchUndoKernel* undo);
 
 }  // namespace weft::kernels

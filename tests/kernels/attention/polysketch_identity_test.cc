@@ -417,6 +417,43 @@ TEST_P(PolysketchIdentityTest, TokenByTokenEqualsAllAtOnce) {
   }
 }
 
+TEST_P(PolysketchIdentityTest, TokensCanBeUndone) {
+  for (const int64_t tokens : {1, 30, 700}) {
+    PolysketchProblem problem = Problem(PolysketchWeights::kSketched, tokens, 64);
+    problem.heads = 2;
+    PolysketchData in = RandomPolysketch(problem, /*with_states=*/true);
+    DeviceRun run = GetParam().run();
+    const PolysketchOnDevice on(run, in);
+    const PolysketchResults r = Run(in);
+    PolysketchState state{.values = run.Upload(r.values, on.initial.values.shape()),
+                          .mass = run.Upload(r.mass, on.initial.mass.shape())};
+    PolysketchInputs inputs{.q = {},
+                            .k = {},
+                            .phi_q = {},
+                            .phi_k = on.inputs.phi_k,
+                            .v = on.inputs.v,
+                            .valid = on.inputs.valid};
+    const absl::Status undone = PolysketchUndo(run.stream(), problem, inputs, state);
+    ASSERT_TRUE(undone.ok()) << undone;
+    // Rounded where the state was large.
+    EXPECT_LE(MaxDifference(run.Download(state.values), in.values),
+              GetParam().tolerance * MaxMagnitude(r.values));
+    EXPECT_LE(MaxDifference(run.Download(state.mass), in.mass),
+              GetParam().tolerance * MaxMagnitude(r.mass));
+    EXPECT_GT(MaxDifference(r.mass, in.mass), 1e-3);
+  }
+}
+
+TEST_P(PolysketchIdentityTest, OnlyAStateThatHoldsAllKeysCanBeUndone) {
+  DeviceRun run = GetParam().run();
+  const PolysketchData in =
+      RandomPolysketch(Problem(PolysketchWeights::kMixed), /*with_states=*/true);
+  const PolysketchOnDevice on(run, in);
+  PolysketchState state = on.initial;
+  EXPECT_EQ(PolysketchUndo(run.stream(), in.problem, on.inputs, state).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST_P(PolysketchIdentityTest, AStateMayGrowInPlace) {
   DeviceRun run = GetParam().run();
   const PolysketchData in =

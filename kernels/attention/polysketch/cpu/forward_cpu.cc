@@ -177,4 +177,23 @@ absl::Status PolysketchForwardCpu(Stream& stream, const PolysketchProblem& p,
   return absl::OkStatus();
 }
 
+absl::Status PolysketchUndoCpu(Stream& stream, const PolysketchProblem& p,
+                               const PolysketchInputs& inputs, PolysketchState& state) {
+  CpuStream& cpu = AsCpuStream(stream);
+  PolysketchProblem whole = p;
+  whole.causal = false;  // so that the sum of all keys lies in the first state
+  const SegmentPlan plan(whole);
+  const PolysketchState nowhere;
+  const auto states = ThreadSpace<SegmentStates>(SegmentedCall{whole, plan, nowhere});
+  SumKeys(cpu, whole, inputs, nowhere, plan, states);
+  cpu.ParallelFor(plan.heads, [&](int64_t head) {
+    const SketchState sum = states.At(head, 0);
+    const int64_t values = state.values.dim(2) * state.values.dim(3);
+    const int64_t mass = state.mass.dim(2) * state.mass.dim(3);
+    cpu.vector().axpy(-1.0F, sum.values, state.values.data<float>() + head * values, values);
+    cpu.vector().axpy(-1.0F, sum.mass, state.mass.data<float>() + head * mass, mass);
+  });
+  return absl::OkStatus();
+}
+
 }  // namespace weft::kernels

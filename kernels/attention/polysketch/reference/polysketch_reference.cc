@@ -151,18 +151,19 @@ void ForwardRow(const Head& at, const PastMatrices& past, int64_t i, Tensor& o,
   saved.far.data<double>()[row] = far;
 }
 
-void FoldKeys(const Head& at, const PastMatrices& past) {
+// Adds the keys `times` times: -1 takes them out.
+void FoldKeys(const Head& at, double times, const PastMatrices& past) {
   const PolysketchProblem& p = at.p;
   for (int64_t j = 0; j < at.Folded(); ++j) {
     if (!at.Seen(j)) continue;
     const double* phi = RowOf(at.in.phi_k, at.batch, j, at.head);
     const std::vector<double> f = Features(phi, p.sketch_dim);
     for (size_t a = 0; a < f.size(); ++a) {
-      AddScaled(RowOf(at.in.v, at.batch, j, at.head), f[a], p.head_dim,
+      AddScaled(RowOf(at.in.v, at.batch, j, at.head), times * f[a], p.head_dim,
                 past.values + static_cast<int64_t>(a) * p.head_dim);
     }
     for (int64_t a = 0; a < p.sketch_dim; ++a) {
-      AddScaled(phi, phi[a], p.sketch_dim, past.mass + a * p.sketch_dim);
+      AddScaled(phi, times * phi[a], p.sketch_dim, past.mass + a * p.sketch_dim);
     }
   }
 }
@@ -310,7 +311,7 @@ absl::Status PolysketchForwardReference(Stream& /*stream*/, const PolysketchProb
       WorkingState past(at, initial);
       for (int64_t i = 0; i < p.queries; ++i) ForwardRow(at, past.matrices(), i, o, saved);
       if (!final.values.present()) continue;
-      FoldKeys(at, past.matrices());
+      FoldKeys(at, 1.0, past.matrices());
       past.Store(at, final);
     }
   }
@@ -331,6 +332,19 @@ absl::Status PolysketchBackwardReference(Stream& /*stream*/, const PolysketchPro
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
       BackwardHead({p, inputs, b, h}, initial, o, saved, d_o, d_final, gradients, d_initial);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PolysketchUndoReference(Stream& /*stream*/, const PolysketchProblem& p,
+                                     const PolysketchInputs& inputs, PolysketchState& state) {
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      const Head at{p, inputs, b, h};
+      WorkingState past(at, state);
+      FoldKeys(at, -1.0, past.matrices());
+      past.Store(at, state);
     }
   }
   return absl::OkStatus();

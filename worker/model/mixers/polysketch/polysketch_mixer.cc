@@ -155,13 +155,17 @@ PolysketchInputs PolysketchMixer::Inputs(const Side& q, const Side& k, const Ten
   return inputs;
 }
 
+absl::Status PolysketchMixer::Prepare(const Pass& pass, const Tensor& x, Activations& a) const {
+  Heads heads{.q = a.q.raw, .k = a.k.raw, .v = a.v};
+  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, heads));
+  WEFT_RETURN_IF_ERROR(Prepare(pass, q_norm(), a.q));
+  return Prepare(pass, k_norm(), a.k);
+}
+
 absl::Status PolysketchMixer::Forward(const Pass& pass, const Tensor& x,
                                       MixerActivations& activations, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
-  Heads heads{.q = a.q.raw, .k = a.k.raw, .v = a.v};
-  WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, heads));
-  WEFT_RETURN_IF_ERROR(Prepare(pass, q_norm(), a.q));
-  WEFT_RETURN_IF_ERROR(Prepare(pass, k_norm(), a.k));
+  WEFT_RETURN_IF_ERROR(Prepare(pass, x, a));
   PolysketchInputs inputs = Inputs(a.q, a.k, a.v);
   inputs.valid = pass.valid;
   PolysketchState unwanted;
@@ -173,7 +177,14 @@ absl::Status PolysketchMixer::Forward(const Pass& pass, const Tensor& x,
 absl::Status PolysketchMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
                                        const Tensor& x, MixerActivations& activations,
                                        const Tensor& dy, Tensor& dx) const {
-  const auto& a = static_cast<const Activations&>(activations);
+  return Backward(pass, gradients, x, /*before=*/{}, static_cast<const Activations&>(activations),
+                  dy, /*gradient=*/{}, dx);
+}
+
+absl::Status PolysketchMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
+                                       const Tensor& x, const PolysketchState& before,
+                                       const Activations& a, const Tensor& dy,
+                                       PolysketchState gradient, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_o, pass.scratch.Take(a.o.shape()));
   WEFT_ASSIGN_OR_RETURN(Heads d, projections_.TakeHeads(pass, {x.dim(0), x.dim(1)}));
@@ -191,13 +202,63 @@ absl::Status PolysketchMixer::Backward(const Pass& pass, const ParameterBlock& g
     slopes.q = d_q.normed;
     slopes.k = d_k.normed;
   }
-  PolysketchState unwanted;
-  WEFT_RETURN_IF_ERROR(kernels::PolysketchBackward(pass.stream, a.problem, inputs, /*initial=*/{},
-                                                   a.o, a.saved, d_o, /*d_final=*/{}, slopes,
-                                                   unwanted));
+  WEFT_RETURN_IF_ERROR(kernels::PolysketchBackward(pass.stream, a.problem, inputs, before, a.o,
+                                                   a.saved, d_o, gradient, slopes, gradient));
   WEFT_RETURN_IF_ERROR(PrepareBackward(pass, gradients, q_norm(), a.q, d_q));
   WEFT_RETURN_IF_ERROR(PrepareBackward(pass, gradients, k_norm(), a.k, d_k));
-  return projections_.ProjectBackward(pass, gradients, x, /*first_position=*/0, d, dx);
+  return projections_.ProjectBackward(pass, gradients, x, pass.first_position, d, dx);
+}
+
+// ---- Slices
+
+absl::Status PolysketchMixer::SupportsSlices(int64_t /*slice_length*/) const {
+  if (!causal_)
+    return absl::UnimplementedError("every token sees every other: slices have no order");
+  if (!sketch_) {
+    return absl::UnimplementedError(
+        "it computes the power of every pair: its past is no state of fixed size");
+  }
+  if (IsMixed(config_.mode)) {
+    return absl::UnimplementedError(
+        "the pairs of a block are computed one by one: between slices, its past is more than a "
+        "state of fixed size");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<kernels::Shape> PolysketchMixer::BoundaryShapes() const {
+  const int64_t heads = projections_.heads();
+  const int64_t size = config_.sketch_size;
+  return {{1, heads, kernels::SelfProducts(size), projections_.head_width()},
+          {1, heads, size, size}};
+}
+
+absl::Status PolysketchMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
+                                           Boundary& boundary, MixerActivations& activations,
+                                           Tensor& y) const {
+  auto& a = static_cast<Activations&>(activations);
+  PolysketchState state{.values = boundary[0], .mass = boundary[1]};
+  WEFT_RETURN_IF_ERROR(Prepare(pass, x, a));
+  PolysketchInputs inputs = Inputs(a.q, a.k, a.v);
+  inputs.valid = pass.valid;
+  if (step == SliceStep::kUndo) {
+    WEFT_RETURN_IF_ERROR(kernels::PolysketchUndo(pass.stream, a.problem, inputs, state));
+  }
+  const bool advances = step == SliceStep::kAdvance;
+  PolysketchState after = advances ? state : PolysketchState();
+  PolysketchSaved nothing;
+  WEFT_RETURN_IF_ERROR(kernels::PolysketchForward(pass.stream, a.problem, inputs, state, a.o, after,
+                                                  advances ? nothing : a.saved));
+  return projections_.Merge(pass, a.o, y);
+}
+
+absl::Status PolysketchMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                                            const Tensor& x, const Boundary& before,
+                                            MixerActivations& activations, const Tensor& dy,
+                                            Boundary& gradient, Tensor& dx) const {
+  return Backward(pass, gradients, x, {.values = before[0], .mass = before[1]},
+                  static_cast<const Activations&>(activations), dy,
+                  {.values = gradient[0], .mass = gradient[1]}, dx);
 }
 
 // ---- Decoding

@@ -9,16 +9,17 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "kernels/attention/polysketch/polysketch.h"
 #include "worker/model/mixers/head_projections.h"
-#include "worker/model/mixers/mixer.h"
 #include "worker/model/mixers/polysketch/sketch.h"
+#include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/norm.h"
 
 namespace weft::worker {
 
-class PolysketchMixer final : public Mixer {
+class PolysketchMixer final : public SlicedMixer {
  public:
   PolysketchMixer(const PolysketchMixerConfig& config, const MixerPlace& place,
                   absl::string_view prefix, ParameterLayout& layout);
@@ -38,6 +39,18 @@ class PolysketchMixer final : public Mixer {
                       kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
+  // Where nothing is mixed and all weights are estimated.
+  [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
+  [[nodiscard]] bool CanUndo() const override { return true; }
+  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
+                            Boundary& boundary, MixerActivations& activations,
+                            kernels::Tensor& y) const override;
+  absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
+                             const kernels::Tensor& x, const Boundary& before,
+                             MixerActivations& activations, const kernels::Tensor& dy,
+                             Boundary& gradient, kernels::Tensor& dx) const override;
+
  private:
   struct Activations;
   struct State;
@@ -53,6 +66,14 @@ class PolysketchMixer final : public Mixer {
   [[nodiscard]] kernels::PolysketchProblem Problem(int64_t batch, int64_t queries,
                                                    int64_t keys) const;
   [[nodiscard]] bool learned() const { return HasLearnedSketch(config_.mode); }
+  // From x to both sides and the values.
+  absl::Status Prepare(const Pass& pass, const kernels::Tensor& x, Activations& activations) const;
+  // `before` and `gradient`, that of the state after the tokens and then of the one before them,
+  // may be absent.
+  absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
+                        const kernels::PolysketchState& before, const Activations& activations,
+                        const kernels::Tensor& dy, kernels::PolysketchState gradient,
+                        kernels::Tensor& dx) const;
   // Memory for what follows from side.raw.
   absl::Status Allocate(kernels::Device& device, Side& side) const;
   // side.raw -> normed, phi.
