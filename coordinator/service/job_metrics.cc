@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "coordinator/service/metric_names.h"
 
 namespace weft::coordinator {
@@ -150,6 +151,9 @@ void JobMetrics::OnStep(const Job& job, const v1::StepReport& step, bool repeate
     metrics_.Set(kJobValidationLoss, {job.name}, step.validation_loss());
   }
   for (const v1::StepMetric& reported : step.metrics()) {
+    if (reported.name() == "graph_density" && reported.has_layer()) {
+      metrics_.Set(kJobGraphDensity, {job.name, absl::StrCat(reported.layer())}, reported.value());
+    }
     const Metric* const metric = MetricOf(reported.name());
     if (metric != nullptr) metrics_.Set(*metric, {job.name, "train"}, reported.value());
   }

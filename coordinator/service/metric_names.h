@@ -132,6 +132,11 @@ inline constexpr Metric kJobPerplexity = {.name = "weft_job_perplexity",
                                           .help = "Exponential of the loss of other tokens.",
                                           .kind = MetricKind::kGauge,
                                           .labels = {"job_name", "split"}};
+inline constexpr Metric kJobGraphDensity = {
+    .name = "weft_job_graph_density_ratio",
+    .help = "Share of the pairs of tokens that the layer's sampled graphs linked in the last step.",
+    .kind = MetricKind::kGauge,
+    .labels = {"job_name", "layer"}};
 inline constexpr Metric kJobGradientNorm = {.name = "weft_job_gradient_norm",
                                             .help = "Norm of the last gradient, before clipping.",
                                             .kind = MetricKind::kGauge,

@@ -274,6 +274,26 @@ void ResolveScatterbrain(Rules& rules, const std::string& path, v1::Scatterbrain
   }
 }
 
+void ResolveSbm(Rules& rules, const std::string& path, v1::SbmSpec& sbm, int32_t width) {
+  HeadsDivide(rules, absl::StrCat(path, ".heads"), sbm.heads(), width);
+  if (!sbm.has_rotary_base()) sbm.set_rotary_base(10000);
+  CheckRotary(rules, path, sbm.rotary_base(), sbm.heads(), width);
+  if (!sbm.has_clusters()) sbm.set_clusters(128);
+  rules.InRange(absl::StrCat(path, ".clusters"), sbm.clusters(), 1, 16384);
+  if (sbm.sampler() == v1::SbmSpec::SAMPLER_UNSPECIFIED) {
+    sbm.set_sampler(v1::SbmSpec::SAMPLER_POISSON);
+  }
+  if (!sbm.has_exploration()) sbm.set_exploration(0.01);
+  rules.InRange(absl::StrCat(path, ".exploration"), sbm.exploration(), 0.0, 0.5);
+  if (sbm.straight_through() == v1::SbmSpec::STRAIGHT_THROUGH_UNSPECIFIED) {
+    sbm.set_straight_through(v1::SbmSpec::STRAIGHT_THROUGH_MASK);
+  }
+  if (!sbm.has_clip()) sbm.set_clip(1);
+  rules.InRange(absl::StrCat(path, ".clip"), sbm.clip(), 0.0, 1e30);
+  if (!sbm.has_density_weight()) sbm.set_density_weight(1e-4);
+  rules.InRange(absl::StrCat(path, ".density_weight"), sbm.density_weight(), 0.0, 1e6);
+}
+
 }  // namespace
 
 void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
@@ -293,11 +313,13 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
     case v1::MixerSpec::kScatterbrain:
       return ResolveScatterbrain(rules, absl::StrCat(path, ".scatterbrain"),
                                  *mixer.mutable_scatterbrain(), model.width());
+    case v1::MixerSpec::kSbm:
+      return ResolveSbm(rules, absl::StrCat(path, ".sbm"), *mixer.mutable_sbm(), model.width());
     case v1::MixerSpec::kSlim:
       return ResolveSlim(rules, absl::StrCat(path, ".slim"), *mixer.mutable_slim(), model.width());
     case v1::MixerSpec::KIND_NOT_SET:
       return rules.Report(path,
-                          "must name a mechanism: one of delta, performer, polysketch, "
+                          "must name a mechanism: one of delta, performer, polysketch, sbm, "
                           "scatterbrain, slim, softmax");
   }
 }

@@ -104,15 +104,15 @@ void CheckMixers(Rules& rules, absl::string_view field, const v1::ModelSpec& mod
                  Complaint complaint) {
   std::set<std::string> said;
   const auto check = [&](const v1::MixerSpec& mixer) {
-    const std::string what = complaint(mixer.kind_case());
+    const std::string what = complaint(mixer);
     if (!what.empty() && said.insert(what).second) rules.Report(field, what);
   };
   for (const v1::MixerSpec& mixer : model.mixers()) check(mixer);
   for (const v1::MixerOverride& entry : model.overrides()) check(entry.mixer());
 }
 
-std::string WithoutWeights(v1::MixerSpec::KindCase kind) {
-  switch (kind) {
+std::string WithoutWeights(const v1::MixerSpec& mixer) {
+  switch (mixer.kind_case()) {
     case v1::MixerSpec::kDelta:
       return "delta has no attention weights to drop";
     case v1::MixerSpec::kPerformer:
@@ -126,12 +126,21 @@ std::string WithoutWeights(v1::MixerSpec::KindCase kind) {
   }
 }
 
-std::string WithoutState(v1::MixerSpec::KindCase kind) {
-  switch (kind) {
+std::string WithoutState(const v1::MixerSpec& mixer) {
+  const v1::PolysketchSpec::Mode mode = mixer.polysketch().mode();
+  switch (mixer.kind_case()) {
     case v1::MixerSpec::kSoftmax:
       return "softmax has no state of fixed size";
     case v1::MixerSpec::kScatterbrain:
       return "scatterbrain has no state of fixed size";
+    case v1::MixerSpec::kSbm:
+      return "sbm has no state of fixed size";
+    case v1::MixerSpec::kPolysketch:
+      return mode == v1::PolysketchSpec::MODE_RANDOM_SKETCH ||
+                     mode == v1::PolysketchSpec::MODE_LEARNED_SKETCH
+                 ? ""
+                 : "polysketch has a state of fixed size in the modes random_sketch and "
+                   "learned_sketch alone";
     default:
       return "";
   }

@@ -108,12 +108,24 @@ TEST(MixerSpec, ScatterbrainTakesItsDefaults) {
       1);
 }
 
+TEST(MixerSpec, SbmTakesItsDefaults) {
+  const v1::SbmSpec sbm = Resolved("{sbm: {heads: 4}}").sbm();
+  EXPECT_EQ(sbm.rotary_base(), 10000);
+  EXPECT_EQ(sbm.clusters(), 128);
+  EXPECT_EQ(sbm.sampler(), v1::SbmSpec::SAMPLER_POISSON);
+  EXPECT_EQ(sbm.exploration(), 0.01);
+  EXPECT_EQ(sbm.straight_through(), v1::SbmSpec::STRAIGHT_THROUGH_MASK);
+  EXPECT_EQ(sbm.clip(), 1);
+  EXPECT_EQ(sbm.density_weight(), 1e-4);
+}
+
 TEST(MixerSpec, IsReadBackUnchanged) {
   for (const char* mixer :
        {"{performer: {heads: 4, features: hyperbolic, rows: orthogonal_equal_lengths}}",
         "{slim: {heads: 3, features: exponential, feature_factor: 2, denominator_epsilon: 0}}",
         "{scatterbrain: {heads: 4, dropped: correction, blocks: {window: 0, global: 2}}}",
         "{scatterbrain: {heads: 4, features: exponential, hash: {bucket: 7}}}",
+        "{sbm: {heads: 4, sampler: dense, straight_through: logit, clip: 0, density_weight: 0}}",
         "{polysketch: {heads: 3, mode: random_sketch_mixed, norm: none, sketch_scale: official, "
         "hadamard: true, c0: 0, kappa: 0.5}}"}) {
     v1::JobSpec spec = SpecWith(mixer);
@@ -182,6 +194,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadMixer{"PolysketchC0", "{polysketch: {heads: 4, c0: -1}}", "polysketch.c0", "0 to"},
         BadMixer{"PolysketchKappa", "{polysketch: {heads: 4, kappa: 0}}", "polysketch.kappa",
                  "greater than 0"},
+        BadMixer{"SbmHeads", "{sbm: {heads: 5}}", "sbm.heads", "must divide"},
+        BadMixer{"SbmOddHeads", "{sbm: {heads: 16}}", "sbm.heads", "even"},
+        BadMixer{"SbmClusters", "{sbm: {heads: 4, clusters: 0}}", "sbm.clusters", "1 to 16384"},
+        BadMixer{"SbmExploration", "{sbm: {heads: 4, exploration: 0.6}}", "sbm.exploration",
+                 "0 to 0.5"},
+        BadMixer{"SbmClip", "{sbm: {heads: 4, clip: -1}}", "sbm.clip", "0 to"},
+        BadMixer{"SbmDensityWeight", "{sbm: {heads: 4, density_weight: -1}}", "sbm.density_weight",
+                 "0 to"},
         BadMixer{"ScatterbrainHeads", "{scatterbrain: {heads: 5, window: {width: 9}}}",
                  "scatterbrain.heads", "must divide"},
         BadMixer{"ScatterbrainOddHeads", "{scatterbrain: {heads: 16, window: {width: 9}}}",

@@ -226,7 +226,7 @@ const std::vector<BadSpec>& BadSpecs() {
        [](auto& s) { s.mutable_model()->mutable_mixers(0)->mutable_delta()->set_beta_range(3); },
        "model.mixers[0].delta.beta_range", "1 or 2"},
       {"NoMechanism", [](auto& s) { s.mutable_model()->mutable_mixers(0)->Clear(); },
-       "model.mixers[0]", "one of delta, performer, polysketch, scatterbrain, slim, softmax"},
+       "model.mixers[0]", "one of delta, performer, polysketch, sbm, scatterbrain, slim, softmax"},
       {"NoMixer", [](auto& s) { s.mutable_model()->clear_mixers(); }, "model.mixers",
        "at least one"},
       {"OverrideBeyond", [](auto& s) { s.mutable_model()->mutable_overrides(0)->set_layers(0, 4); },
@@ -255,6 +255,12 @@ const std::vector<BadSpec>& BadSpecs() {
        "model.embedding_deviation", "greater than 0"},
       {"Slices", [](auto& s) { s.mutable_memory()->set_slice_length(16); }, "memory.slice_length",
        "softmax has no state of fixed size"},
+      {"SlicesOfMixedSketches",
+       [](auto& s) {
+         s.mutable_model()->mutable_mixers(0)->mutable_polysketch()->set_heads(2);
+         s.mutable_memory()->set_slice_length(16);
+       },
+       "memory.slice_length", "random_sketch"},
       {"SliceLength", [](auto& s) { s.mutable_memory()->set_slice_length(-1); },
        "memory.slice_length", "0 to"},
       {"NoPaths", [](auto& s) { s.mutable_data()->mutable_text()->clear_paths(); },

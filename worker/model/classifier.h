@@ -33,7 +33,7 @@ class Classifier final : public Model {
                                   const ParameterBlock& gradients, ModelActivations& activations,
                                   SampleResults& results, OnReady on_ready) const override;
   [[nodiscard]] int64_t TrainingMatmulFlopsPerToken() const override;
-  [[nodiscard]] std::vector<std::string> metrics() const override { return trunk_.metrics(); }
+  [[nodiscard]] std::vector<MetricName> metrics() const override { return trunk_.metrics(); }
 
  private:
   struct Activations;

@@ -39,7 +39,7 @@ class LanguageModel final : public Model {
                                   const ParameterBlock& gradients, ModelActivations& activations,
                                   SampleResults& results, OnReady on_ready) const override;
   [[nodiscard]] int64_t TrainingMatmulFlopsPerToken() const override;
-  [[nodiscard]] std::vector<std::string> metrics() const override { return trunk_.metrics(); }
+  [[nodiscard]] std::vector<MetricName> metrics() const override { return trunk_.metrics(); }
 
   // The two parts of a pass, for those who compute sequences in pieces.
   [[nodiscard]] const Trunk& trunk() const { return trunk_; }

@@ -68,7 +68,7 @@ class Model {
   // once a sequence, are not counted.
   [[nodiscard]] virtual int64_t TrainingMatmulFlopsPerToken() const = 0;
   // What it counts in StepMetrics.
-  [[nodiscard]] virtual std::vector<std::string> metrics() const = 0;
+  [[nodiscard]] virtual std::vector<MetricName> metrics() const = 0;
 };
 
 // kInvalidArgument with all problems of the configuration.

@@ -33,6 +33,10 @@ Initialisation LecunInitialisation(int64_t in) {
   return ByScheme(WeightScheme::kLecun, static_cast<double>(in), /*out=*/0);
 }
 
+Initialisation TorchInitialisation(int64_t in) {
+  return ByScheme(WeightScheme::kTorch, static_cast<double>(in), /*out=*/0);
+}
+
 ParameterIndex ParameterLayout::AddWeight(absl::string_view name, const kernels::Shape& shape) {
   const auto out = static_cast<double>(shape.dim(0));
   const double in = static_cast<double>(shape.count()) / out;
@@ -50,6 +54,11 @@ ParameterIndex ParameterLayout::AddBias(absl::string_view name, int64_t width, i
   if (scheme_ == WeightScheme::kTorch) {
     initialisation = ByScheme(scheme_, static_cast<double>(in), static_cast<double>(width));
   }
+  return AddBias(name, width, std::move(initialisation));
+}
+
+ParameterIndex ParameterLayout::AddBias(absl::string_view name, int64_t width,
+                                        Initialisation initialisation) {
   return Add({.name = std::string(name),
               .shape = {width},
               .initialisation = std::move(initialisation),

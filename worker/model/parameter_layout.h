@@ -45,6 +45,8 @@ enum class WeightScheme : uint8_t {
 // kLecun for the weight of a linear map with `in` inputs: for maps that begin so whatever scheme
 // the model has.
 Initialisation LecunInitialisation(int64_t in);
+// Likewise kTorch, for weights and biases.
+Initialisation TorchInitialisation(int64_t in);
 
 struct Parameter {
   std::string name;  // unique; the name in checkpoints, for example "layers.0.mixer.q.weight"
@@ -71,6 +73,8 @@ class ParameterLayout {
                            Initialisation initialisation);
   // The bias of a linear map with `in` inputs: zeros (in scheme kTorch as the weight); not decayed.
   ParameterIndex AddBias(absl::string_view name, int64_t width, int64_t in);
+  // A bias with an initialisation of its own; not decayed.
+  ParameterIndex AddBias(absl::string_view name, int64_t width, Initialisation initialisation);
   // The weight of a norm: ones, not decayed.
   ParameterIndex AddNorm(absl::string_view name, int64_t width);
   // What a LayerNorm adds: zeros in every scheme, not decayed.

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "kernels/device/host_values.h"
 #include "kernels/random/philox.h"
 
 namespace weft::worker {
@@ -75,12 +76,8 @@ absl::Status Sampler::Advance(int32_t token, DecodingState& state, Tensor& logit
   const Pass pass{.stream = stream_, .scratch = scratch_, .weights = weights_};
   WEFT_RETURN_IF_ERROR(device.CopyFromHost(state.token, &token, stream_));
   WEFT_RETURN_IF_ERROR(model_.Decode(pass, state, logits));
-  if (logits.dtype() == kernels::DType::kF64) {
-    return device.CopyToHost(into.data(), logits, stream_);
-  }
-  std::vector<float> narrow(into.size());
-  WEFT_RETURN_IF_ERROR(device.CopyToHost(narrow.data(), logits, stream_));
-  std::copy(narrow.begin(), narrow.end(), into.begin());
+  WEFT_ASSIGN_OR_RETURN(const std::vector<double> values, kernels::ReadValues(logits, stream_));
+  std::copy(values.begin(), values.end(), into.begin());
   return absl::OkStatus();
 }
 

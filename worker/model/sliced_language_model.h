@@ -48,7 +48,7 @@ class SlicedLanguageModel final : public Model {
   [[nodiscard]] int64_t TrainingMatmulFlopsPerToken() const override {
     return model_->TrainingMatmulFlopsPerToken();
   }
-  [[nodiscard]] std::vector<std::string> metrics() const override { return model_->metrics(); }
+  [[nodiscard]] std::vector<MetricName> metrics() const override { return model_->metrics(); }
 
  private:
   struct Activations;

@@ -1,18 +1,31 @@
-// StepMetrics: numbers beside the loss that parts of a model count while they run, such as the
-// density of sampled graphs. Each is a mean: a sum over things and how many things there were, both
-// added up over micro-batches and shards, so that the mean is the same for any number of ranks.
+// StepMetrics: numbers beside the samples' losses that parts of a model count while they run, such
+// as the density of sampled graphs, and what such parts add to the loss. Each number is a mean: a
+// sum over things and how many things there were, both added up over micro-batches and shards, so
+// that the mean is the same for any number of ranks.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "common/base/check.h"
+#include "kernels/device/device.h"
+#include "kernels/tensor/tensor.h"
 
 namespace weft::worker {
+
+// The share of valid pairs that sampled graphs link.
+inline constexpr absl::string_view kGraphDensity = "graph_density";
+
+struct MetricName {
+  std::string name;   // as it is shown: lower case with underscores
+  int64_t layer = 0;  // of the model, 0-based
+
+  friend bool operator==(const MetricName&, const MetricName&) = default;
+};
 
 // Used by one thread.
 class StepMetrics {
@@ -22,26 +35,34 @@ class StepMetrics {
     double count = 0;
   };
 
-  // Names as they are shown: lower case with underscores, no name twice.
-  explicit StepMetrics(std::vector<std::string> names)
+  // No name twice.
+  explicit StepMetrics(std::vector<MetricName> names)
       : names_(std::move(names)), sums_(names_.size()) {}
 
-  // The name is one of those above.
-  void Add(absl::string_view name, double sum, double count) {
-    const auto found = std::find(names_.begin(), names_.end(), name);
-    WEFT_CHECK_MSG(found != names_.end(), std::string(name));
-    Sums& sums = sums_[static_cast<size_t>(found - names_.begin())];
-    sums.sum += sum;
-    sums.count += count;
-  }
-  void Clear() { std::fill(sums_.begin(), sums_.end(), Sums()); }
+  // The name is one of those above. Each element of `values` is a thing that is counted; the loss
+  // of the step has `loss_weight` times their sum added to it. Only the handle is kept: ops that
+  // write the values may still be on their way.
+  void Add(const MetricName& name, const kernels::Tensor& values, double loss_weight);
+  // Adds up what was added since the last call. After a pass, before the next one overwrites it.
+  absl::Status Collect(kernels::Stream& stream);
+  // All sums are zero again.
+  void Clear();
 
-  [[nodiscard]] absl::Span<const std::string> names() const { return names_; }
+  [[nodiscard]] absl::Span<const MetricName> names() const { return names_; }
   [[nodiscard]] absl::Span<const Sums> sums() const { return sums_; }  // in the order of the names
+  [[nodiscard]] double loss_part() const { return loss_part_; }
 
  private:
-  std::vector<std::string> names_;
+  struct Added {
+    size_t index;
+    kernels::Tensor values;
+    double loss_weight;
+  };
+
+  std::vector<MetricName> names_;
   std::vector<Sums> sums_;
+  double loss_part_ = 0;
+  std::vector<Added> added_;
 };
 
 }  // namespace weft::worker

@@ -189,13 +189,11 @@ int64_t Trunk::MatmulFlopsPerToken() const {
   return flops;
 }
 
-std::vector<std::string> Trunk::metrics() const {
-  std::vector<std::string> names;
-  for (const auto& block : blocks_) {
-    for (std::string& name : block->mixer().metrics()) {
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        names.push_back(std::move(name));
-      }
+std::vector<MetricName> Trunk::metrics() const {
+  std::vector<MetricName> names;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    for (const absl::string_view name : blocks_[i]->mixer().metrics()) {
+      names.push_back({.name = std::string(name), .layer = static_cast<int64_t>(i)});
     }
   }
   return names;

@@ -88,8 +88,8 @@ class Trunk {
 
   // Of its matrix products in one forward pass.
   [[nodiscard]] int64_t MatmulFlopsPerToken() const;
-  // What its mixers count in StepMetrics, every name once.
-  [[nodiscard]] std::vector<std::string> metrics() const;
+  // What its mixers count in StepMetrics.
+  [[nodiscard]] std::vector<MetricName> metrics() const;
 
  private:
   // Of block i, from activations.residual[i] to [i + 1].

@@ -1,5 +1,7 @@
 #include "worker/rank/mixer_from_spec.h"
 
+#include <limits>
+
 namespace weft::worker {
 namespace {
 
@@ -112,6 +114,32 @@ ScatterbrainMixerConfig ScatterbrainFromSpec(const v1::ScatterbrainSpec& spec) {
                          : Dropped::kExact};
 }
 
+kernels::SbmSampler SamplerFromSpec(v1::SbmSpec::Sampler sampler) {
+  switch (sampler) {
+    case v1::SbmSpec::SAMPLER_POISSON_COPIES:
+      return kernels::SbmSampler::kPoissonCopies;
+    case v1::SbmSpec::SAMPLER_EXACT:
+      return kernels::SbmSampler::kExact;
+    case v1::SbmSpec::SAMPLER_DENSE:
+      return kernels::SbmSampler::kDense;
+    default:
+      return kernels::SbmSampler::kPoisson;
+  }
+}
+
+SbmMixerConfig SbmFromSpec(const v1::SbmSpec& spec) {
+  return {.heads = spec.heads(),
+          .rotary_base = spec.rotary_base(),
+          .clusters = spec.clusters(),
+          .sampler = SamplerFromSpec(spec.sampler()),
+          .exploration = spec.exploration(),
+          .straight_through = spec.straight_through() == v1::SbmSpec::STRAIGHT_THROUGH_LOGIT
+                                  ? kernels::SbmStraightThrough::kLogit
+                                  : kernels::SbmStraightThrough::kMask,
+          .clip = spec.clip() == 0.0 ? std::numeric_limits<double>::infinity() : spec.clip(),
+          .density_weight = spec.density_weight()};
+}
+
 SlimMixerConfig SlimFromSpec(const v1::SlimSpec& spec) {
   return {.heads = spec.heads(),
           .rotary_base = spec.rotary_base(),
@@ -126,6 +154,7 @@ MixerConfig MixerFromSpec(const v1::MixerSpec& spec) {
   if (spec.has_performer()) return PerformerFromSpec(spec.performer());
   if (spec.has_polysketch()) return PolysketchFromSpec(spec.polysketch());
   if (spec.has_scatterbrain()) return ScatterbrainFromSpec(spec.scatterbrain());
+  if (spec.has_sbm()) return SbmFromSpec(spec.sbm());
   if (spec.has_slim()) return SlimFromSpec(spec.slim());
   if (spec.has_delta()) {
     const v1::DeltaSpec& delta = spec.delta();

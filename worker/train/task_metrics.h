@@ -9,6 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "worker/model/step_metrics.h"
 
 namespace weft::worker {
 
@@ -32,15 +33,20 @@ struct StepMetric {
 
 // A loss and what goes with it.
 struct TaskMetrics {
-  double loss = 0;  // mean over the targets, in nats
+  double loss = 0;  // mean over the targets, in nats, with what the model adds to it
   // Accuracy first, then the loss's form, then the model's own.
   std::vector<StepMetric> metrics = {};
   friend bool operator==(const TaskMetrics&, const TaskMetrics&) = default;
 };
 
-// The metrics of sums over `targets` targets: of losses, of right answers, and of each of the
-// model's metrics `names` its sum and its count. A metric without a count is left out.
+// What is summed over the shards of a step: the targets' losses, right answers, what the model adds
+// to the mean loss, and of each of the model's own metrics a sum and a count.
+inline constexpr size_t kLossSum = 0, kRightSum = 1, kAddedLoss = 2, kCountedSums = 3;
+inline size_t SumsOf(absl::Span<const MetricName> names) { return kCountedSums + 2 * names.size(); }
+
+// The metrics of such sums over `targets` targets. Of the model's own, each name's mean over all
+// layers, then those of its layers; what has no count is left out.
 TaskMetrics MetricsOf(absl::Span<const double> sums, double targets, LossForm form,
-                      absl::Span<const std::string> names);
+                      absl::Span<const MetricName> names);
 
 }  // namespace weft::worker

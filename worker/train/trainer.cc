@@ -95,8 +95,7 @@ Trainer::Trainer(const TrainConfig& config, const SampleSource& data, const Rank
       validation_sequences_(
           std::min(config.evaluation.sequences, data.sample_count(Split::kValidation))),
       targets_per_sample_(data.shape().real_target_count()),
-      scratch_(place.device),
-      counted_(std::vector<std::string>()) {}
+      scratch_(place.device) {}
 
 absl::Status Trainer::Allocate(const SampleSource& data) {
   kernels::Device& device = place_.device;
@@ -128,8 +127,8 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
     WEFT_ASSIGN_OR_RETURN(*tensor,
                           kernels::NewTensor(device, dtype, loader_->batch().targets.shape()));
   }
-  counted_ = StepMetrics(model_->metrics());
-  sums_.resize(2 + 2 * counted_.names().size());
+  counted_.emplace(model_->metrics());
+  sums_.resize(SumsOf(counted_->names()));
   WEFT_ASSIGN_OR_RETURN(values_, SharedValues::Create(device, rank_values() + place_.ranks));
   WEFT_ASSIGN_OR_RETURN(
       reducer_, GradientReducer::Create(device, place_.exchange, exchange_thread_, place_.clock,
@@ -179,7 +178,7 @@ absl::Status Trainer::RunShard(int64_t shard) {
             .weights = *model_weights_,
             .draws = {.seed = config_.seed, .step = step_, .training = true},
             .step_sequences = batch.sequences,
-            .metrics = &counted_};
+            .metrics = &*counted_};
   const double gradient_scale = 1.0 / static_cast<double>(batch.sequences * targets_per_sample_);
   std::vector<int64_t> samples(static_cast<size_t>(batch.micro_batch));
   BeginSums();
@@ -194,14 +193,16 @@ absl::Status Trainer::RunShard(int64_t shard) {
     const bool is_last =
         shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
     absl::Status handed_over;
-    WEFT_RETURN_IF_ERROR(model_->LossesAndGradients(
-        pass, loader_->batch(), gradient_scale, gradients, *activations_, results_,
-        [&](int64_t first) {
-          if (is_last) handed_over.Update(reducer_->Ready(*stream_, first));
-        }));
+    WEFT_RETURN_IF_ERROR(
+        model_->LossesAndGradients(pass, loader_->batch(), gradient_scale, gradients, *activations_,
+                                   results_, [&](int64_t first) {
+                                     if (is_last)
+                                       handed_over.Update(reducer_->Ready(*stream_, first));
+                                   }));
     WEFT_RETURN_IF_ERROR(handed_over);
     WEFT_RETURN_IF_ERROR(AddResults());
   }
+  sums_[kAddedLoss] = counted_->loss_part();  // in training only: an evaluation tells of the data
   SetSums(shard);
   return absl::OkStatus();
 }
@@ -227,7 +228,7 @@ absl::Status Trainer::EvaluateShard(int64_t shard) {
             .weights = *model_weights_,
             .draws = {.seed = config_.seed},
             .step_sequences = validation_sequences_,
-            .metrics = &counted_};
+            .metrics = &*counted_};
   std::vector<int64_t> samples;
   BeginSums();
   for (int64_t first = range.first; first < range.last; first += config_.batch.micro_batch) {
@@ -244,22 +245,22 @@ absl::Status Trainer::EvaluateShard(int64_t shard) {
 }
 
 void Trainer::BeginSums() {
-  counted_.Clear();
+  counted_->Clear();
   std::fill(sums_.begin(), sums_.end(), 0.0);
 }
 
 absl::Status Trainer::AddResults() {
   WEFT_ASSIGN_OR_RETURN(const double loss, SumOf(results_.losses, *stream_));
   WEFT_ASSIGN_OR_RETURN(const double right, SumOf(results_.right, *stream_));
-  sums_[0] += loss;
-  sums_[1] += right;
-  return absl::OkStatus();
+  sums_[kLossSum] += loss;
+  sums_[kRightSum] += right;
+  return counted_->Collect(*stream_);
 }
 
 void Trainer::SetSums(int64_t shard) {
-  for (size_t i = 0; i < counted_.sums().size(); ++i) {
-    sums_[2 + 2 * i] = counted_.sums()[i].sum;
-    sums_[3 + 2 * i] = counted_.sums()[i].count;
+  for (size_t i = 0; i < counted_->sums().size(); ++i) {
+    sums_[kCountedSums + 2 * i] = counted_->sums()[i].sum;
+    sums_[kCountedSums + 2 * i + 1] = counted_->sums()[i].count;
   }
   for (size_t i = 0; i < sums_.size(); ++i) {
     values_->Set(static_cast<int64_t>(i) * config_.batch.shards + shard, sums_[i]);
@@ -273,7 +274,7 @@ TaskMetrics Trainer::MetricsOfSums(int64_t samples) const {
     sums.push_back(values_->Sum(first, first + shards));
   }
   return MetricsOf(sums, static_cast<double>(samples * targets_per_sample_), config_.loss_form,
-                   counted_.names());
+                   counted_->names());
 }
 
 void Trainer::PostValues() {

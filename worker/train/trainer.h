@@ -40,8 +40,9 @@ struct RankPlace {
 };
 
 struct StepResult {
-  int64_t step = 0;                      // counts from 1
-  double loss = 0;                       // mean over the step's targets, in nats
+  int64_t step = 0;  // counts from 1
+  // Mean over the step's targets, in nats, with what the model adds to it.
+  double loss = 0;
   std::vector<StepMetric> metrics = {};  // likewise; see task_metrics.h
   double gradient_norm = 0;              // before clipping
   double learning_rate = 0;
@@ -113,9 +114,9 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
-  SampleResults results_;     // of a micro-batch
-  StepMetrics counted_;       // by the model's parts, in the passes of a shard
-  std::vector<double> sums_;  // of a shard: losses, right answers, then what is counted
+  SampleResults results_;               // of a micro-batch
+  std::optional<StepMetrics> counted_;  // by the model's parts, in the passes of a shard
+  std::vector<double> sums_;            // of a shard, as MetricsOf takes them
   // Each sum of all shards, one after the other; then one value for each rank.
   std::optional<SharedValues> values_;
   std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread

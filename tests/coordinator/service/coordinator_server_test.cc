@@ -80,6 +80,7 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
            "weft_job_accuracy_ratio{job_name=\"demo-1\",split=\"validation\"} 0.75",
            "weft_job_bits_per_byte{job_name=\"demo-1\",split=\"train\"} 2.25",
            "weft_job_perplexity{job_name=\"demo-1\",split=\"train\"} 4.5",
+           "weft_job_graph_density_ratio{job_name=\"demo-1\",layer=\"2\"} 0.25",
            "weft_job_step{job_name=\"demo-1\"} 16",
            "weft_job_tokens_total{job_name=\"demo-1\"} 1408",
            "weft_job_step_seconds_count{job_name=\"demo-1\"} 22",

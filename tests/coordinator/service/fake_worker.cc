@@ -97,6 +97,9 @@ void FakeWorker::SendSteps(const v1::StartMember& start, int64_t first, int64_t 
     add(*step.mutable_metrics(), "bits_per_byte", 2.25);
     add(*step.mutable_metrics(), "perplexity", 4.5);
     add(*step.mutable_metrics(), "of_no_series", 1);
+    add(*step.mutable_metrics(), "graph_density", 0.25);
+    add(*step.mutable_metrics(), "graph_density", 0.25);
+    step.mutable_metrics()->rbegin()->set_layer(2);
     if (i % 10 != 0) continue;
     step.set_validation_loss(6.0 / static_cast<double>(i));
     add(*step.mutable_validation_metrics(), "accuracy", 0.75);

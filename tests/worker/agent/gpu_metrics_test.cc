@@ -30,12 +30,11 @@ TEST(GpuMetricsTest, TellsWhatTheDriverSaysAndNothingWhenItSaysNothing) {
                      });
   EXPECT_TRUE(metrics.has_gpus());
   metrics.Measure();
-  EXPECT_THAT(
-      sink.Text(),
-      AllOf(HasSubstr("weft_device_memory_bytes{device=\"3\",kind=\"gpu\"} 1000\n"),
-            HasSubstr("weft_device_memory_used_bytes{device=\"3\",kind=\"gpu\"} 250\n"),
-            HasSubstr("weft_device_utilization_ratio{device=\"3\",kind=\"gpu\"} 0.5\n"),
-            Not(HasSubstr("cpu"))));
+  EXPECT_THAT(sink.Text(),
+              AllOf(HasSubstr("weft_device_memory_bytes{device=\"3\",kind=\"gpu\"} 1000\n"),
+                    HasSubstr("weft_device_memory_used_bytes{device=\"3\",kind=\"gpu\"} 250\n"),
+                    HasSubstr("weft_device_utilization_ratio{device=\"3\",kind=\"gpu\"} 0.5\n"),
+                    Not(HasSubstr("cpu"))));
   answers = false;
   metrics.Measure();
   EXPECT_THAT(sink.Text(), AllOf(Not(HasSubstr("used_bytes{")), Not(HasSubstr("ratio{"))));

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status_macros.h"
 #include "kernels/attention/register.h"
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/device/host_values.h"
@@ -131,6 +132,13 @@ class ModelFixture {
   std::vector<double> Losses() {
     Must(model_->Losses(pass(), batch_, *activations_, results_));
     return ToHost(results_.losses, *stream_);
+  }
+  // The same pass, which counts.
+  absl::Status CountLosses(StepMetrics& metrics) {
+    Pass counting = pass();
+    counting.metrics = &metrics;
+    WEFT_RETURN_IF_ERROR(model_->Losses(counting, batch_, *activations_, results_));
+    return metrics.Collect(*stream_);
   }
   // Of the last pass, whichever it was.
   std::vector<double> ResultLosses() { return ToHost(results_.losses, *stream_); }

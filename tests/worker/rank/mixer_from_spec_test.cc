@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -85,6 +86,31 @@ TEST(MixerFromSpecTest, KnowsEveryModeAndNormOfPolysketch) {
     const MixerConfig mixer =
         Mixer(absl::StrCat("{polysketch: {heads: 4, mode: polynomial, norm: ", name, "}}"));
     EXPECT_EQ(std::get<PolysketchMixerConfig>(mixer).norm, norm);
+  }
+}
+
+TEST(MixerFromSpecTest, CarriesEveryFieldOfSbm) {
+  const auto mixer = std::get<SbmMixerConfig>(
+      Mixer("{sbm: {heads: 3, rotary_base: 90, clusters: 7, sampler: exact, exploration: 0.125, "
+            "straight_through: logit, clip: 0.5, density_weight: 0.25}}"));
+  EXPECT_EQ(mixer.heads, 3);
+  EXPECT_EQ(mixer.rotary_base, 90);
+  EXPECT_EQ(mixer.clusters, 7);
+  EXPECT_EQ(mixer.exploration, 0.125);
+  EXPECT_EQ(mixer.straight_through, kernels::SbmStraightThrough::kLogit);
+  EXPECT_EQ(mixer.clip, 0.5);
+  EXPECT_EQ(mixer.density_weight, 0.25);
+  const std::pair<const char*, kernels::SbmSampler> samplers[] = {
+      {"poisson", kernels::SbmSampler::kPoisson},
+      {"poisson_copies", kernels::SbmSampler::kPoissonCopies},
+      {"exact", kernels::SbmSampler::kExact},
+      {"dense", kernels::SbmSampler::kDense}};
+  for (const auto& [name, sampler] : samplers) {
+    const auto other = std::get<SbmMixerConfig>(
+        Mixer(absl::StrCat("{sbm: {heads: 4, clip: 0, sampler: ", name, "}}")));
+    EXPECT_EQ(other.sampler, sampler);
+    EXPECT_EQ(other.straight_through, kernels::SbmStraightThrough::kMask);
+    EXPECT_TRUE(std::isinf(other.clip));
   }
 }
 

@@ -203,22 +203,24 @@ TEST(TaskFitTest, OtherDataThanTheModelIsForIsRefused) {
   EXPECT_THAT(refusal(model, cases[2]), says("a vocabulary of 16, the model only of 15"));
 }
 
-StepMetric Of(const std::string& name, double value) {
-  return {.name = name, .layer = {}, .value = value};
+StepMetric Of(const std::string& name, double value, std::optional<int64_t> layer = {}) {
+  return {.name = name, .layer = layer, .value = value};
 }
 
 TEST(TaskMetricsTest, AreMeansAndFormsOfTheLoss) {
-  const std::vector<std::string> names = {"density", "unused"};
-  const std::vector<double> sums = {20.0, 5.0, 3.0, 4.0, 0.0, 0.0};
+  const std::vector<MetricName> names = {{"unused", 1}, {"density", 0}, {"density", 3}};
+  // 20 nats and 5 right answers; the model adds 0.5; then sums and counts.
+  const std::vector<double> sums = {20.0, 5.0, 0.5, 0.0, 0.0, 3.0, 4.0, 1.0, 4.0};
   const TaskMetrics bytes = MetricsOf(sums, 10, LossForm::kBitsPerByte, names);
-  EXPECT_EQ(bytes.loss, 2.0);
+  EXPECT_EQ(bytes.loss, 2.5);
   EXPECT_EQ(bytes.metrics,
             (std::vector<StepMetric>{Of("accuracy", 0.5), Of("bits_per_byte", 2.0 / std::log(2.0)),
-                                     Of("density", 0.75)}));
-  const TaskMetrics words = MetricsOf({20.0, 5.0}, 10, LossForm::kPerplexity, {});
+                                     Of("density", 0.5), Of("density", 0.75, 0),
+                                     Of("density", 0.25, 3)}));
+  const TaskMetrics words = MetricsOf({20.0, 5.0, 0.0}, 10, LossForm::kPerplexity, {});
   EXPECT_EQ(words.metrics,
             (std::vector<StepMetric>{Of("accuracy", 0.5), Of("perplexity", std::exp(2.0))}));
-  EXPECT_EQ(MetricsOf({20.0, 5.0}, 10, LossForm::kNone, {}).metrics.size(), 1U);
+  EXPECT_EQ(MetricsOf({20.0, 5.0, 0.0}, 10, LossForm::kNone, {}).metrics.size(), 1U);
 }
 
 }  // namespace

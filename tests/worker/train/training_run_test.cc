@@ -93,6 +93,101 @@ TEST(TrainingRunTest, WeightsAndLossesAreBitEqualForAnyNumberOfRanksAndThreads) 
   }
 }
 
+// Each mechanism by itself, on gangs and through a stop, so that a failure names it. The sketches
+// of 16 tokens have whole blocks and unfinished ones.
+TEST(TrainingRunTest, EveryMechanismEndsWithTheSameBits) {
+  const auto polysketch = [](PolysketchMode mode, PolysketchNorm norm) {
+    return PolysketchMixerConfig{
+        .heads = 2, .mode = mode, .norm = norm, .sketch_size = 4, .block = 6};
+  };
+  const auto sbm = [](kernels::SbmSampler sampler) {
+    return SbmMixerConfig{.heads = 2, .clusters = 3, .sampler = sampler};
+  };
+  const std::vector<MixerConfig> mixers = {
+      DeltaMixerConfig{.heads = 2},
+      SoftmaxMixerConfig{.heads = 2, .kv_heads = 1},
+      PerformerMixerConfig{.heads = 2, .feature_count = 6},
+      SlimMixerConfig{.heads = 2},
+      polysketch(PolysketchMode::kPolynomial, PolysketchNorm::kShared),
+      polysketch(PolysketchMode::kRandomSketch, PolysketchNorm::kShared),
+      polysketch(PolysketchMode::kLearnedSketch, PolysketchNorm::kNone),
+      polysketch(PolysketchMode::kRandomSketchMixed, PolysketchNorm::kShared),
+      polysketch(PolysketchMode::kLearnedSketchMixed, PolysketchNorm::kSeparate),
+      ScatterbrainMixerConfig{.heads = 2, .support = ScatterbrainWindow{.width = 5}},
+      ScatterbrainMixerConfig{.heads = 2, .support = ScatterbrainHash{.rounds = 2, .bucket = 4}},
+      ScatterbrainMixerConfig{
+          .heads = 2, .support = kernels::BlockPattern{.block = 4, .window = 1, .random = 1}},
+      sbm(kernels::SbmSampler::kPoisson),
+      sbm(kernels::SbmSampler::kPoissonCopies),
+      sbm(kernels::SbmSampler::kExact),
+      sbm(kernels::SbmSampler::kDense)};
+  for (const MixerConfig& mixer : mixers) {
+    SCOPED_TRACE(Canonical(mixer));
+    TrainConfig config = TinyRun(4);
+    config.model.layers = {mixer, mixer};
+    const std::string hash = HashOf(Train(config, {}));
+    ASSERT_FALSE(hash.empty());
+    for (const int ranks : {2, 3, 4}) {
+      EXPECT_EQ(HashOf(Train(config, {.ranks = ranks, .threads = 5 - ranks})), hash) << ranks;
+    }
+    const TempDir folder;
+    RunGang(config, {.ranks = 3,
+                     .checkpoint_root = folder.path(),
+                     .generation = 1,
+                     .stopping_rank = 1,
+                     .stop_after_step = 1});
+    const auto rest =
+        RunGang(config, {.ranks = 2, .checkpoint_root = folder.path(), .generation = 2});
+    EXPECT_EQ(rest[0].steps.size(), 2U);
+    EXPECT_EQ(HashOf(rest), hash);
+  }
+}
+
+// Two layers that sample graphs, weighed so much that the loss shows it.
+TEST(TrainingRunTest, GraphDensitiesAreMeansOverTheStepAndPartOfTheLoss) {
+  TrainConfig config = TinyRun(3);
+  const SbmMixerConfig sbm{.heads = 2, .clusters = 3, .density_weight = 0.5};
+  config.model.layers = {sbm, DeltaMixerConfig{.heads = 2}, sbm};
+  const auto alone = Train(config, {});
+  TrainConfig without = config;
+  without.model.layers = config.model.layers;
+  for (const size_t layer : {0, 2}) {
+    std::get<SbmMixerConfig>(without.model.layers[layer]).density_weight = 0;
+  }
+  const auto unweighed = Train(without, {});
+  ASSERT_THAT(alone[0].outcome, IsOk());
+  ASSERT_THAT(unweighed[0].outcome, IsOk());
+  const StepResult& first = alone[0].steps[0].result;
+  ASSERT_EQ(first.metrics.size(), 3U);
+  EXPECT_EQ(first.metrics[0].layer, std::nullopt);
+  EXPECT_EQ(first.metrics[1].layer, 0);
+  EXPECT_EQ(first.metrics[2].layer, 2);
+  for (const StepMetric& metric : first.metrics) {
+    EXPECT_EQ(metric.name, "graph_density");
+    EXPECT_GT(metric.value, 0.05);
+    EXPECT_LT(metric.value, 0.5);
+  }
+  const double both = first.metrics[1].value + first.metrics[2].value;
+  EXPECT_NEAR(first.metrics[0].value, both / 2, 1e-12);
+  // 0.5 times the mean over three layers, one of which has no graph.
+  EXPECT_NEAR(first.loss - unweighed[0].steps[0].result.loss, 0.5 * both / 3, 1e-9);
+  EXPECT_NE(HashOf(alone), HashOf(unweighed));
+
+  for (const int ranks : {2, 5}) {
+    const auto gang = Train(config, {.ranks = ranks});
+    EXPECT_EQ(HashOf(gang), HashOf(alone));
+    for (size_t i = 0; i < gang[0].steps.size(); ++i) {
+      const StepResult& one = alone[0].steps[i].result;
+      const StepResult& other = gang[0].steps[i].result;
+      EXPECT_EQ(other.loss, one.loss);
+      ASSERT_EQ(other.metrics.size(), one.metrics.size());
+      for (size_t j = 0; j < one.metrics.size(); ++j) {
+        EXPECT_EQ(other.metrics[j].value, one.metrics[j].value);
+      }
+    }
+  }
+}
+
 TEST(TrainingRunTest, SeedAndShardsDecideTheWeights) {
   TrainConfig config = TinyRun(2);
   const std::string hash = HashOf(Train(config, {}));

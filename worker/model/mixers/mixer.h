@@ -61,8 +61,8 @@ class Mixer {
 
   // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
-  // Names of what Forward adds to pass.metrics when that is there.
-  [[nodiscard]] virtual std::vector<std::string> metrics() const { return {}; }
+  // Names of what Forward adds to pass.metrics, when that is there, under its layer.
+  [[nodiscard]] virtual std::vector<absl::string_view> metrics() const { return {}; }
 };
 
 // Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was checked.

@@ -10,6 +10,7 @@
 #include "worker/model/mixers/mixer_place.h"
 #include "worker/model/mixers/performer/performer_config.h"
 #include "worker/model/mixers/polysketch/polysketch_config.h"
+#include "worker/model/mixers/sbm/sbm_config.h"
 #include "worker/model/mixers/scatterbrain/scatterbrain_config.h"
 #include "worker/model/mixers/slim/slim_config.h"
 #include "worker/model/mixers/softmax/softmax_config.h"
@@ -17,8 +18,9 @@
 
 namespace weft::worker {
 
-using MixerConfig = std::variant<DeltaMixerConfig, PerformerMixerConfig, PolysketchMixerConfig,
-                                 ScatterbrainMixerConfig, SlimMixerConfig, SoftmaxMixerConfig>;
+using MixerConfig =
+    std::variant<DeltaMixerConfig, PerformerMixerConfig, PolysketchMixerConfig, SbmMixerConfig,
+                 ScatterbrainMixerConfig, SlimMixerConfig, SoftmaxMixerConfig>;
 
 // The mechanism's name in specs, metrics and reports.
 inline absl::string_view NameOf(const MixerConfig& mixer) {

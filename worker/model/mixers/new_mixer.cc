@@ -5,6 +5,7 @@
 #include "worker/model/mixers/linear_attention/linear_attention_mixer.h"
 #include "worker/model/mixers/mixer.h"
 #include "worker/model/mixers/polysketch/polysketch_mixer.h"
+#include "worker/model/mixers/sbm/sbm_mixer.h"
 #include "worker/model/mixers/scatterbrain/scatterbrain_mixer.h"
 #include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/mixers/softmax/softmax_mixer.h"
@@ -26,6 +27,10 @@ struct MixerOf<PerformerMixerConfig> {
 template <>
 struct MixerOf<PolysketchMixerConfig> {
   using Type = PolysketchMixer;
+};
+template <>
+struct MixerOf<SbmMixerConfig> {
+  using Type = SbmMixer;
 };
 template <>
 struct MixerOf<ScatterbrainMixerConfig> {
