@@ -18,8 +18,42 @@ using weft::testing::TinySpec;
 
 constexpr int64_t kSteps = 120;
 
-v1::JobSpec SpecFor(const std::string& text, int min_workers, int max_workers) {
+// One layer of each mechanism, in each of its kinds that draw or add up in their own way.
+void UseEveryMechanism(v1::ModelSpec& model) {
+  model.clear_mixers();
+  model.add_mixers()->mutable_delta()->set_heads(2);
+  model.add_mixers()->mutable_softmax()->set_heads(2);
+  model.add_mixers()->mutable_performer()->set_heads(2);
+  model.mutable_mixers(2)->mutable_performer()->set_feature_count(8);
+  model.add_mixers()->mutable_slim()->set_heads(2);
+  for (const auto mode :
+       {v1::PolysketchSpec::MODE_LEARNED_SKETCH_MIXED, v1::PolysketchSpec::MODE_RANDOM_SKETCH}) {
+    v1::PolysketchSpec& sketch = *model.add_mixers()->mutable_polysketch();
+    sketch.set_heads(2);
+    sketch.set_mode(mode);
+    sketch.set_sketch_size(4);
+    sketch.set_block(8);
+  }
+  model.add_mixers()->mutable_scatterbrain()->set_heads(2);
+  model.mutable_mixers(6)->mutable_scatterbrain()->mutable_window()->set_width(8);
+  model.add_mixers()->mutable_scatterbrain()->set_heads(2);
+  model.mutable_mixers(7)->mutable_scatterbrain()->mutable_hash()->set_bucket(8);
+  for (const auto sampler : {v1::SbmSpec::SAMPLER_POISSON, v1::SbmSpec::SAMPLER_EXACT}) {
+    v1::SbmSpec& sbm = *model.add_mixers()->mutable_sbm();
+    sbm.set_heads(2);
+    sbm.set_clusters(4);
+    sbm.set_sampler(sampler);
+  }
+  model.set_layers(model.mixers_size());
+}
+
+v1::JobSpec SpecFor(const std::string& text, int min_workers, int max_workers,
+                    bool every_mechanism = false) {
   v1::JobSpec spec = TinySpec(text, kSteps);
+  if (every_mechanism) {
+    UseEveryMechanism(*spec.mutable_model());
+    spec.mutable_training()->set_steps(60);
+  }
   spec.mutable_resources()->set_min_workers(min_workers);
   spec.mutable_resources()->set_max_workers(max_workers);
   return spec;
@@ -30,8 +64,8 @@ class SameBits : public ::testing::Test {
   void SetUp() override { ASSERT_OK(cluster_.Start(4)); }
 
   // The weights after an undisturbed run on exactly `workers` workers.
-  std::string UndisturbedHash(int workers) {
-    auto job = cluster_.Submit(SpecFor(cluster_.text_path(), workers, workers));
+  std::string UndisturbedHash(int workers, bool every_mechanism = false) {
+    auto job = cluster_.Submit(SpecFor(cluster_.text_path(), workers, workers, every_mechanism));
     EXPECT_OK(job);
     if (!job.ok()) return "";
     auto done = cluster_.AwaitState(job->name(), v1::Job::STATE_SUCCEEDED);
@@ -61,6 +95,29 @@ TEST_F(SameBits, ThroughTheDeathOfARank) {
   EXPECT_EQ(done.generation(), 2);
   EXPECT_EQ(done.recoveries(), 1);
   EXPECT_EQ(done.weights_hash(), undisturbed);
+}
+
+TEST_F(SameBits, OfEveryMechanismOnAnyNumberOfWorkersAndThroughADeath) {
+  const std::string one = UndisturbedHash(1, /*every_mechanism=*/true);
+  ASSERT_EQ(one.size(), 64U);
+  for (const int workers : {2, 3, 4}) EXPECT_EQ(UndisturbedHash(workers, true), one) << workers;
+
+  ASSERT_OK_AND_ASSIGN(const v1::Job job,
+                       cluster_.Submit(SpecFor(cluster_.text_path(), 2, 3, true)));
+  ASSERT_OK(cluster_.AwaitStep(job.name(), 25));
+  const auto ranks = cluster_.Descendants("w1", "weft-rank");
+  ASSERT_EQ(ranks.size(), 1U);
+  kill(ranks.front(), SIGKILL);
+  ASSERT_OK_AND_ASSIGN(const v1::Job done,
+                       cluster_.AwaitState(job.name(), v1::Job::STATE_SUCCEEDED));
+  EXPECT_EQ(done.recoveries(), 1);
+  EXPECT_EQ(done.weights_hash(), one);
+  // What its graphs were like has come all the way.
+  ASSERT_EQ(done.last_step().metrics_size(), 3);
+  EXPECT_EQ(done.last_step().metrics(0).name(), "graph_density");
+  EXPECT_GT(done.last_step().metrics(0).value(), 0.0);
+  EXPECT_EQ(done.last_step().metrics(1).layer(), 8);
+  EXPECT_EQ(done.last_step().metrics(2).layer(), 9);
 }
 
 TEST_F(SameBits, ThroughTheLossOfAWorkerAndTheReturnToFewer) {
