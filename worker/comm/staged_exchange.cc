@@ -25,9 +25,9 @@ absl::Status StagedExchange::Stage(kernels::Tensor& operand, const Call& call) {
     WEFT_ASSIGN_OR_RETURN(staging_, kernels::NewHostBuffer(*host_, operand.bytes()));
   }
   kernels::Tensor staged(staging_, operand.dtype(), operand.shape());
-  WEFT_RETURN_IF_ERROR(device.CopyToHost(kernels::HostAddress(staged), operand, *stream_));
+  WEFT_RETURN_IF_ERROR(device.CopyToHost(staged.address(), operand, *stream_));
   WEFT_RETURN_IF_ERROR(call(staged));
-  return device.CopyFromHost(operand, kernels::HostAddress(staged), *stream_);
+  return device.CopyFromHost(operand, staged.address(), *stream_);
 }
 
 absl::Status StagedExchange::Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) {
