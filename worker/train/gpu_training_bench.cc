@@ -108,7 +108,7 @@ void Steps(benchmark::State& state, TrainConfig config) {
     benchmark::DoNotOptimize(unused);
     loss = Must(trainer->RunStep(false)).loss;
   }
-  const auto tokens = static_cast<double>(state.iterations() * config.batch.tokens());
+  const auto tokens = static_cast<double>(state.iterations() * TokensOfStep(config));
   const double flops = tokens * static_cast<double>(trainer->model().TrainingMatmulFlopsPerToken());
   const kernels::CudaMemory memory = Must(kernels::CudaMemoryOf(**device));
   state.counters["tokens/s"] = benchmark::Counter(tokens, benchmark::Counter::kIsRate);

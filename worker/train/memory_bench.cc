@@ -73,7 +73,8 @@ double PeakOfAPass(const MixerConfig& mixer, int64_t tokens, bool slices) {
   const ParameterBlock gradients(model->layout(), block());
   Must(InitialiseWeights(/*seed=*/1, *stream, weights));
   const SampleBatch batch = {.tokens = Ids(*device, *stream, tokens),
-                             .targets = Ids(*device, *stream, tokens)};
+                             .targets = Ids(*device, *stream, tokens),
+                             .valid = {}};
   const double before = OwnMemory("VmRSS:");
   SampleResults results;
   for (kernels::Tensor* tensor : {&results.losses, &results.right}) {
