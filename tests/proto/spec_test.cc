@@ -257,7 +257,9 @@ const std::vector<BadSpec>& BadSpecs() {
        "softmax has no state of fixed size"},
       {"SlicesOfMixedSketches",
        [](auto& s) {
-         s.mutable_model()->mutable_mixers(0)->mutable_polysketch()->set_heads(2);
+         s.mutable_model()->clear_mixers();
+         s.mutable_model()->clear_overrides();
+         s.mutable_model()->add_mixers()->mutable_polysketch()->set_heads(2);
          s.mutable_memory()->set_slice_length(16);
        },
        "memory.slice_length", "random_sketch"},
