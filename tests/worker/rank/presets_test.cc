@@ -59,6 +59,20 @@ TEST(PresetParametersTest, SlimHasThePublishedParameters) {
   EXPECT_EQ(ParametersOf("slim-enwik8"), 35033344);
 }
 
+// A cluster model in each of two layers: a map of 2 (d^2 + d) parameters and 128 clusters of each
+// head.
+TEST(PresetParametersTest, SbmHasThePublishedParameters) {
+  auto config = ConfigOf(*client::FindPreset("sbm-lra-listops"));
+  ASSERT_OK(config);
+  for (MixerConfig& layer : config->model.layers) {
+    layer = SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .rotary_base = 0};
+  }
+  const auto model = NewModel(config->model);
+  ASSERT_OK(model);
+  EXPECT_EQ(ParametersOf("sbm-lra-listops") - (*model)->layout().parameter_count(),
+            2 * (2112 + 8192));
+}
+
 // The hidden width of the authors' program: 8/3 of the width, rounded down to a multiple of 8.
 TEST(PresetParametersTest, PolysketchHasTheHiddenWidthsOfItsProgram) {
   for (const char* name : {"polysketch-small", "polysketch-medium", "polysketch-large"}) {
