@@ -120,7 +120,8 @@ TEST(GeneratedSourceTest, HasTheNumberOfSamplesAskedFor) {
 
 TEST(CopyingTest, TheSecondHalfRepeatsTheFirst) {
   const auto source = SourceOf(NewCopyingTask(11, {.symbols = 255}));
-  EXPECT_EQ(source->shape(), (SampleShape{.sequence = 11, .vocabulary = 256, .classes = 256}));
+  EXPECT_EQ(source->shape(),
+            (SampleShape{.sequence = 11, .vocabulary = 256, .classes = 256, .real_targets = 5}));
   const ReadSample sample = Sample(*source, Split::kTrain, 0);
   // 0 w 0 w with five symbols in w: twelve tokens, the last of them a target only.
   std::vector<int32_t> text = sample.tokens;
