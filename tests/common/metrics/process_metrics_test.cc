@@ -47,7 +47,7 @@ TEST(ProcessMetricsTest, TellsOfThisProcess) {
   EXPECT_GE(sink.values["process_max_fds"], sink.values["process_open_fds"]);
   const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   EXPECT_LE(sink.values["process_start_time_seconds"], now + 1) << "the clock ticks in 10 ms";
-  EXPECT_GT(sink.values["process_start_time_seconds"], now - 600);
+  EXPECT_GT(sink.values["process_start_time_seconds"], now - 86400);
 }
 
 TEST(ProcessUsageTest, OfAProcessThatIsNotThereIsNothing) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
@@ -16,6 +17,7 @@
 #include "coordinator/store/memory_job_store.h"
 #include "tests/common/metrics/http_get.h"
 #include "tests/coordinator/service/service_fixture.h"
+#include "tests/testing/await.h"
 
 namespace weft::coordinator::testing {
 namespace {
@@ -62,7 +64,13 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
   worker->SendSteps(start, 15, 16);  // again, as after a restore
   worker->SendCheckpoint(start, 1, 20);
   ASSERT_TRUE(worker->Await(v1::CoordinatorMessage::kAcknowledged).has_value());
-  const std::string text = Http("/metrics");
+  std::string text;
+  // What is counted once a second comes with the first tick after the worker.
+  EXPECT_TRUE(weft::testing::Await([&] {
+    text = Http("/metrics");
+    return absl::StrContains(text, "weft_slots{device_kind=\"cpu\",state=\"used\"}") &&
+           absl::StrContains(text, "weft_loop_lag_seconds_bucket");
+  }));
   for (const char* name : {
            "weft_build_info{program=\"weft-coordinator\",version=\"0.1.0-test\"} 1",
            "weft_queue_wait_seconds_count{queue=\"default\"} 1",

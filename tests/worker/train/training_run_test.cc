@@ -29,7 +29,7 @@ std::string HashOf(const std::vector<RankRecord>& records) {
   return records[0].outcome->weights_sha256;
 }
 
-// Writes down how long each exchange might have taken, in whole seconds.
+// Writes down how long each exchange might have taken: about half a minute or a whole one.
 class PatienceRecorder final : public Exchange {
  public:
   PatienceRecorder(std::unique_ptr<Exchange> exchange, std::vector<int64_t>* seconds)
@@ -38,8 +38,7 @@ class PatienceRecorder final : public Exchange {
     return exchange_->Prepare(membership, deadline);
   }
   absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) override {
-    seconds_.push_back(
-        static_cast<int64_t>(std::ceil(absl::ToDoubleSeconds(deadline - absl::Now()))));
+    seconds_.push_back(deadline - absl::Now() > absl::Seconds(40) ? 60 : 30);
     return exchange_->Reduce(bucket, op, deadline);
   }
   absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) override {
