@@ -100,6 +100,10 @@ class Scenario:
         self.await_job("the first checkpoints", lambda job: int(job.get("checkpoint_step", 0)) >= 20)
         self.expect("WeftQueueWaitsLong", "WeftUpdatesSkipped")
         cluster.weft("cancel", self.wild)
+        # A wait that ends while Prometheus looks on: the first ones may be over before it has begun.
+        late = cluster.submit("late", 1)
+        wait_for("the late job's gang", lambda: int(cluster.job(late).get("generation", 0)) > 0, 30)
+        cluster.weft("cancel", late)
 
     def stand_still(self):
         rank = self.cluster.ranks_of(self.pair)[1]

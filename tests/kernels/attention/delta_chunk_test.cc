@@ -102,8 +102,13 @@ class Chunk {
  private:
   template <typename Solver>
   [[nodiscard]] Pair Solve(Solver solver, const Matrix& right) const {
-    const ChunkSystem system{
-        VectorTableFor(BestInstructionSet()), g_.data(), rows_, beta_.data(), rows_, right.columns};
+    DeviceRun::Cpu(1);  // settles the instruction set that the matrix library is to use
+    const ChunkSystem system{VectorTableFor(TestInstructionSet().value_or(BestInstructionSet())),
+                             g_.data(),
+                             rows_,
+                             beta_.data(),
+                             rows_,
+                             right.columns};
     std::vector<float> first(right.values.begin(), right.values.end());
     std::vector<float> second(first.size());
     solver(system, first.data(), second.data());
