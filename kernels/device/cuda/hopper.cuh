@@ -140,6 +140,18 @@ __device__ inline void StoreBytes(void* to, const void* from, uint32_t bytes) {
                "r"(SharedAddress(from)), "r"(bytes)
                : "memory");
 }
+// The same boxes and bytes, only as far as the L2 cache.
+__device__ inline void PrefetchBox(const CUtensorMap& map, int column, int head, int token,
+                                   int batch) {
+  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global [%0, {%1, %2, %3, %4}];" ::"l"(&map),
+               "r"(column), "r"(head), "r"(token), "r"(batch)
+               : "memory");
+}
+__device__ inline void PrefetchBytes(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)),
+               "r"(bytes)
+               : "memory");
+}
 __device__ inline void CommitStores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 // Until all but the kLast last groups of this thread's stores have read their shared memory.
 template <int kLast>

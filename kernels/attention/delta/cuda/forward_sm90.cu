@@ -1,0 +1,281 @@
+// The pass `forward` of chunk_record.h: chunk after chunk, for 64 values of a head in a warpgroup,
+//
+//   X = V - K S    E = X - R (Bd X)    N = Bd E    O = Q S + P N    S <- S + K^T N
+//
+// all transposed (values are rows). One warp keeps a ring of chunks loaded.
+#include "kernels/attention/delta/cuda/delta_passes_sm90.h"
+#include "kernels/attention/delta/cuda/delta_sm90.cuh"
+
+namespace weft::kernels::sm90 {
+namespace {
+
+struct ForwardParams {
+  DeltaForwardMaps maps;
+  const uint8_t* records;
+  const float* initial_state;
+  float* final_state;
+  float* saved_state;
+  int heads;
+  int chunks;
+  int value_dim;
+  int ahead;
+  bool keep_errors;
+};
+
+// kSlices: of 64 values, a warpgroup each. kDepth: chunks in shared memory.
+template <int kKey, int kSlices, int kDepth>
+struct ForwardLayout {
+  static constexpr int kStages = kDepth;
+  // With two slices, registers come from a warpgroup that loads and needs none.
+  static constexpr bool kMoveRegisters = kSlices == 2;
+  static constexpr int kThreads = kSlices * 128 + (kMoveRegisters ? 128 : 32);
+  static constexpr int kKeyBytes = kKey / 64 * kTileBytes;
+  static constexpr int kLoadedBytes = 2 * kKeyBytes + kRecordBytes + kSlices * kTileBytes;
+  // Offsets in a stage.
+  static constexpr int kQ = kKeyBytes;
+  static constexpr int kV = 2 * kKeyBytes;
+  static constexpr int kRecord = kV + kSlices * kTileBytes;
+  static constexpr int kStageBytes = kRecord + 2 * kSquareBytes + 1024;
+  // Then what is stored: E and O of every slice.
+  static constexpr int kStored = kStages * kStageBytes;
+  static constexpr int kBarriers = kStored + kSlices * 2 * kTileBytes;
+  static constexpr int kSharedBytes = kBarriers + 2 * kStages * 8 + kSharedSlack;
+  static constexpr int kBlocks =  // of a multiprocessor
+      !kMoveRegisters && kSharedBytes * 2 <= 227 * 1024 ? 2 : 1;
+};
+
+// Where a block works.
+struct Work {
+  __device__ Work(int heads, int groups, int slices)
+      : head(blockIdx.x / groups % heads),
+        batch(blockIdx.x / groups / heads),
+        first_slice(blockIdx.x % groups * slices) {}
+  int head;
+  int batch;
+  int first_slice;
+};
+
+template <int kKey, int kSlices, int kDepth>
+__device__ void LoadChunks(const ForwardParams& params, uint8_t* shared, uint64_t* full,
+                           uint64_t* empty, const Work& work) {
+  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+  const uint8_t* record = params.records + (int64_t{work.batch} * params.heads + work.head) *
+                                               params.chunks * int64_t{kRecordBytes};
+  hopper::RingPlace<Layout::kStages> place;
+  for (int chunk = 0; chunk < params.chunks; ++chunk) {
+    uint8_t* const stage = shared + place.stage * Layout::kStageBytes;
+    uint64_t* const barrier = full + place.stage;
+    const int token = chunk * kDeltaCudaChunk;
+    hopper::AwaitPhase(empty + place.stage, place.parity ^ 1);
+    hopper::ArriveExpecting(barrier, Layout::kLoadedBytes);
+    LoadTiles<kKey>(params.maps.k, stage, barrier, work.head, token, work.batch);
+    for (int i = 0; i < kSlices; ++i) {
+      hopper::LoadBox(params.maps.v, stage + Layout::kV + i * kTileBytes, barrier,
+                      64 * (work.first_slice + i), work.head, token, work.batch);
+    }
+    hopper::LoadBytes(stage + Layout::kRecord, record, kRecordBytes, barrier);
+    LoadTiles<kKey>(params.maps.q, stage + Layout::kQ, barrier, work.head, token, work.batch);
+    if (params.ahead > 0 && chunk + params.ahead < params.chunks) {
+      const int later = token + params.ahead * kDeltaCudaChunk;
+      PrefetchTiles<kKey>(params.maps.k, work.head, later, work.batch);
+      for (int i = 0; i < kSlices; ++i) {
+        hopper::PrefetchBox(params.maps.v, 64 * (work.first_slice + i), work.head, later,
+                            work.batch);
+      }
+      hopper::PrefetchBytes(record + int64_t{params.ahead} * kRecordBytes, kRecordBytes);
+      PrefetchTiles<kKey>(params.maps.q, work.head, later, work.batch);
+    }
+    record += kRecordBytes;
+    place.Advance();
+  }
+}
+
+// V^T of a slice.
+__device__ void LoadValues(float (&x)[32], const uint8_t* tile) {
+#pragma unroll
+  for (int s = 0; s < 4; ++s) {
+    uint32_t piece[4];
+    hopper::LoadTransposed(piece, tile, 16 * s);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      x[8 * s + 2 * i] = hopper::LowOf(piece[i]);
+      x[8 * s + 2 * i + 1] = hopper::HighOf(piece[i]);
+    }
+  }
+}
+
+// One chunk: stores E into `stored` when wanted, leaves O^T in o.
+template <int kKey, int kSlices, int kDepth>
+__device__ void ForwardChunk(float (&s)[kKey / 2], float (&o)[32], const uint8_t* stage,
+                             const uint8_t* values, uint8_t* stored, bool keep_errors,
+                             const Place& at) {
+  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+  const uint8_t* const r_tile = stage + Layout::kRecord;
+  const uint8_t* const p_tile = r_tile + kSquareBytes;
+  const auto* const beta = reinterpret_cast<const float*>(p_tile + kSquareBytes);
+  uint32_t state[kKey / 16][4];
+  hopper::ToOperand(state, s);
+  float x[32];
+  LoadValues(x, values);
+  hopper::Settle(x);
+  hopper::StartProducts();
+  MultiplyRows<kKey / 16, -1>(x, state, stage);
+  hopper::CommitProducts();
+  MultiplyRows<kKey / 16>(o, state, stage + Layout::kQ, false);
+  hopper::CommitProducts();
+  hopper::AwaitProducts<1>();
+  hopper::Settle(x);
+
+  uint32_t pairs[4][4];
+  {
+    float scaled[32];
+#pragma unroll
+    for (int i = 0; i < 32; ++i) scaled[i] = x[i];
+    ScaleColumns(scaled, beta, at);
+    hopper::ToOperand(pairs, scaled);
+  }
+  hopper::Settle(x);
+  hopper::StartProducts();
+  MultiplyRows<4, -1>(x, pairs, r_tile);
+  hopper::CommitProducts();
+  hopper::AwaitProducts<0>();
+  hopper::Settle(x);
+  hopper::Settle(o);
+
+  uint32_t errors[4][4];
+  hopper::ToOperand(errors, x);
+  ScaledOperand(pairs, errors, beta, at);
+  hopper::StartProducts();
+  MultiplyColumns(s, pairs, stage);
+  MultiplyRows<4>(o, pairs, p_tile);
+  hopper::CommitProducts();
+  // Meanwhile: the last chunk's stores have been read.
+  if (threadIdx.x % 128 == 0) hopper::AwaitStoresRead<0>();
+  hopper::MeetThreads(1 + threadIdx.x / 128, 128);
+  if (keep_errors) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored, 16 * i, errors[i]);
+  }
+  hopper::AwaitProducts<0>();
+  hopper::Settle(s);
+  hopper::Settle(o);
+}
+
+template <int kKey, int kSlices, int kDepth>
+__device__ void ComputeChunks(const ForwardParams& params, uint8_t* shared, uint64_t* full,
+                              uint64_t* empty, const Work& work) {
+  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+  const Place at;
+  const int group = threadIdx.x / 128;
+  const bool leader = threadIdx.x % 128 == 0;
+  const int slice = work.first_slice + group;
+  const int64_t state_place =
+      (int64_t{work.batch} * params.heads + work.head) * kKey * params.value_dim + 64 * slice;
+  const auto state_at = [&](auto* state) {
+    return state == nullptr ? nullptr : state + state_place;
+  };
+  uint8_t* const stored_errors = shared + Layout::kStored + group * 2 * kTileBytes;
+  uint8_t* const stored_o = stored_errors + kTileBytes;
+  float s[kKey / 2];
+  LoadState<kKey>(s, state_at(params.initial_state), params.value_dim, at);
+
+  hopper::RingPlace<Layout::kStages> place;
+  for (int chunk = 0; chunk < params.chunks; ++chunk) {
+    const uint8_t* const stage = shared + place.stage * Layout::kStageBytes;
+    hopper::AwaitPhase(full + place.stage, place.parity);
+    float o[32];
+    ForwardChunk<kKey, kSlices, kDepth>(s, o, stage, stage + Layout::kV + group * kTileBytes,
+                                        stored_errors, params.keep_errors, at);
+    uint32_t pairs[4][4];
+    hopper::ToOperand(pairs, o);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored_o, 16 * i, pairs[i]);
+    hopper::FenceForEngines();
+    hopper::MeetThreads(1 + group, 128);
+    if (leader) {
+      hopper::Arrive(empty + place.stage);
+      const int token = chunk * kDeltaCudaChunk;
+      if (params.keep_errors) {
+        hopper::StoreBox(params.maps.errors, stored_errors, 64 * slice, work.head, token,
+                         work.batch);
+      }
+      hopper::StoreBox(params.maps.o, stored_o, 64 * slice, work.head, token, work.batch);
+      hopper::CommitStores();
+    }
+    place.Advance();
+  }
+  StoreState<kKey>(s, state_at(params.final_state), params.value_dim, at);
+  StoreState<kKey>(s, state_at(params.saved_state), params.value_dim, at);
+  if (leader) hopper::AwaitStoresRead<0>();
+}
+
+template <int kKey, int kSlices, int kDepth>
+__global__ void __launch_bounds__(ForwardLayout<kKey, kSlices, kDepth>::kThreads,
+                                  ForwardLayout<kKey, kSlices, kDepth>::kBlocks)
+    Forward(const __grid_constant__ ForwardParams params) {
+  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+  extern __shared__ uint8_t raw[];
+  uint8_t* const shared = AlignedShared(raw);
+  auto* const full = reinterpret_cast<uint64_t*>(shared + Layout::kBarriers);
+  uint64_t* const empty = full + Layout::kStages;
+  const Work work(params.heads, params.value_dim / 64 / kSlices, kSlices);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Layout::kStages; ++i) {
+      hopper::InitBarrier(full + i, 1);
+      hopper::InitBarrier(empty + i, kSlices);
+    }
+    hopper::PublishBarriers();
+  }
+  __syncthreads();
+  if (threadIdx.x / 128 == kSlices) {
+    if constexpr (Layout::kMoveRegisters) hopper::ShrinkRegisters<24>();
+    if (threadIdx.x % 128 == 0)
+      LoadChunks<kKey, kSlices, kDepth>(params, shared, full, empty, work);
+  } else {
+    if constexpr (Layout::kMoveRegisters) hopper::GrowRegisters<240>();
+    ComputeChunks<kKey, kSlices, kDepth>(params, shared, full, empty, work);
+  }
+}
+
+template <int kKey, int kSlices, int kDepth>
+cudaError_t Launch(const DeltaCudaShape& shape, ForwardParams params, cudaStream_t stream) {
+  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+  const cudaError_t error =
+      cudaFuncSetAttribute(Forward<kKey, kSlices, kDepth>,
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kSharedBytes);
+  if (error != cudaSuccess) return error;
+  static_assert(Layout::kSharedBytes <= 227 * 1024);
+  const int blocks = shape.batch * shape.heads * (shape.value_dim / 64 / kSlices);
+  params.ahead = ChunksAhead(blocks);
+  Forward<kKey, kSlices, kDepth>
+      <<<blocks, Layout::kThreads, Layout::kSharedBytes, stream>>>(params);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchForward(const DeltaForwardArgs& args, const DeltaForwardMaps& maps,
+                          cudaStream_t stream) {
+  const DeltaCudaShape& shape = args.shape;
+  const ForwardParams params{maps,
+                             args.records,
+                             args.initial_state,
+                             args.final_state,
+                             args.saved_state,
+                             shape.heads,
+                             ChunksOf(shape),
+                             shape.value_dim,
+                             0,
+                             args.errors != nullptr};
+  // 64 x 64 fits twice into a multiprocessor with two stages, which serves many heads best.
+  const bool pairs = SlicesOfBlock(shape) == 2;
+  const bool few = shape.batch * shape.heads <= kManyHeads;
+  if (shape.key_dim == 64) {
+    if (pairs) return Launch<64, 2, 2>(shape, params, stream);
+    return few ? Launch<64, 1, 4>(shape, params, stream) : Launch<64, 1, 2>(shape, params, stream);
+  }
+  return pairs ? Launch<128, 2, 2>(shape, params, stream)
+               : Launch<128, 1, 3>(shape, params, stream);
+}
+
+}  // namespace weft::kernels::sm90
