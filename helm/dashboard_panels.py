@@ -75,10 +75,10 @@ def table(title, about, join, *queries, width=24):
     return Panel("table", title, "none", about, [Query(*query) for query in queries], width, 8, join=join)
 
 
-def quantile(share, metric, by, selector=""):
-    """A quantile of a histogram over the last interval."""
+def quantile(share, metric, by, selector="", window="$__rate_interval"):
+    """A quantile of a histogram over the last interval; over a longer window for what happens seldom."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{selector}[$__rate_interval])))"
+    return f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{selector}[{window}])))"
 
 
 DATASOURCE = Variable("datasource")
@@ -142,9 +142,9 @@ OVERVIEW = Dashboard(
               stacked=True, lowest=0),
         graph("Longest present wait", "s", "How long the job that waits longest has been queued.",
               ('max by (queue) (weft_queue_oldest_wait_seconds{queue=~"$queue"})', "{{queue}}"), lowest=0),
-        graph("Wait until placed", "s", "Time from submission to first placement of the jobs that were placed.",
-              (quantile(0.5, "weft_queue_wait_seconds", "queue", '{queue=~"$queue"}'), "{{queue}}: half"),
-              (quantile(0.9, "weft_queue_wait_seconds", "queue", '{queue=~"$queue"}'), "{{queue}}: 9 of 10"), lowest=0),
+        graph("Wait until placed", "s", "Time from submission to first placement, of the jobs that were placed in the last hour.",
+              (quantile(0.5, "weft_queue_wait_seconds", "queue", '{queue=~"$queue"}', "1h"), "{{queue}}: half"),
+              (quantile(0.9, "weft_queue_wait_seconds", "queue", '{queue=~"$queue"}', "1h"), "{{queue}}: 9 of 10"), lowest=0),
         graph("Workers held by queues", "none", "Workers that each queue's jobs hold, and the queue's limit if it has one.",
               ('max by (queue) (weft_queue_held_workers{queue=~"$queue"})', "{{queue}}"),
               ('max by (queue) (weft_queue_worker_limit{queue=~"$queue"})', "{{queue}}: limit"), lowest=0),
@@ -169,8 +169,8 @@ OVERVIEW = Dashboard(
         graph("Recoveries", "none", "Gangs that ended before their job did, in 5 minutes, by cause.",
               ("sum by (cause) (increase(weft_recoveries_total[5m])) or vector(0)", "{{cause}}"), width=12, lowest=0),
         graph("Time to recover", "s", "From the first sign that a gang ends until the next one trains, of the last hour's recoveries.",
-              ("histogram_quantile(0.5, sum by (le) (rate(weft_recovery_seconds_bucket[1h])))", "half"),
-              ("histogram_quantile(0.9, sum by (le) (rate(weft_recovery_seconds_bucket[1h])))", "9 of 10"),
+              (quantile(0.5, "weft_recovery_seconds", "", window="1h"), "half"),
+              (quantile(0.9, "weft_recovery_seconds", "", window="1h"), "9 of 10"),
               width=12, lowest=0),
     ],
     ALL_EVENTS)
