@@ -167,7 +167,7 @@ OVERVIEW = Dashboard(
               (f"sum by (job_name) (job_name:weft_job_tokens:rate1m {IN_QUEUE})", "{{job_name}}"),
               width=12, stacked=True, lowest=0),
         graph("Recoveries", "none", "Gangs that ended before their job did, in 5 minutes, by cause.",
-              ("sum by (cause) (increase(weft_recoveries_total[5m])) or vector(0)", "{{cause}}"), width=12, lowest=0),
+              ("sum by (cause) (increase(weft_job_recoveries_total[5m]))", "{{cause}}"), width=12, lowest=0),
         graph("Time to recover", "s", "From the first sign that a gang ends until the next one trains, of the last hour's recoveries.",
               (quantile(0.5, "weft_recovery_seconds", "", window="1h"), "half"),
               (quantile(0.9, "weft_recovery_seconds", "", window="1h"), "9 of 10"),
