@@ -94,8 +94,9 @@ class Gpu {
     static const double rate = [this] {
       const Shape shape = {8192, 8192};
       const Tensor a = Random(DType::kBf16, shape), b = Random(DType::kBf16, shape);
-      Tensor c = New(DType::kBf16, shape);
-      return 2.0 * 8192 * 8192 * 8192 / Time([&] { return LinearForward(*stream_, a, b, c); });
+      Tensor c = New(DType::kBf16, shape), none;
+      return 2.0 * 8192 * 8192 * 8192 /
+             Time([&] { return LinearForward(*stream_, a, b, none, c); });
     }();
     return rate;
   }
@@ -138,7 +139,7 @@ void BenchLinear(benchmark::State& state, int64_t inputs, int64_t outputs) {
     Tensor y = gpu.New(DType::kBf16, dy.shape()), dx = gpu.New(DType::kBf16, x.shape());
     Tensor dw = gpu.New(DType::kF32, w.shape());
     Report(s, gpu, Limit::kFlops, 6.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
-      Check(LinearForward(gpu.stream(), x, w, y));
+      Check(LinearForward(gpu.stream(), x, w, Tensor(), y));
       Check(LinearBackwardInput(gpu.stream(), dy, w, dx, Accumulate::kYes));
       return LinearBackwardWeight(gpu.stream(), dy, x, dw);
     });

@@ -88,7 +88,7 @@ void LinearForwardBench(benchmark::State& state) {
   Bench bench(state);
   const int64_t r = state.range(1), k = state.range(2), n = state.range(3);
   Tensor x = bench.Random({r, k}), w = bench.Random({n, k}), y = bench.Random({r, n});
-  for (auto _ : state) Check(LinearForward(bench.stream(), x, w, y));
+  for (auto _ : state) Check(LinearForward(bench.stream(), x, w, Tensor(), y));
   Flops(state, ProductFlops(state));
 }
 

@@ -4,7 +4,6 @@
 
 #include "absl/memory/memory.h"
 #include "common/base/status_macros.h"
-#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 
@@ -104,10 +103,8 @@ absl::StatusOr<std::unique_ptr<DecodingState>> LanguageModel::NewDecodingState(
 
 absl::Status LanguageModel::Decode(const Pass& pass, DecodingState& state, Tensor& logits) const {
   WEFT_RETURN_IF_ERROR(trunk_.Decode(pass, state.token, state.trunk));
-  WEFT_RETURN_IF_ERROR(kernels::LinearForward(pass.stream, state.trunk.residual,
-                                              pass.weights[head_weight_], logits));
-  if (!head_bias_) return absl::OkStatus();
-  return kernels::BiasForward(pass.stream, logits, BiasIn(pass.weights), logits);
+  return kernels::LinearForward(pass.stream, state.trunk.residual, pass.weights[head_weight_],
+                                BiasIn(pass.weights), logits);
 }
 
 int64_t LanguageModel::TrainingMatmulFlopsPerToken() const {

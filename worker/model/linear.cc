@@ -26,10 +26,8 @@ Linear::Linear(absl::string_view prefix, int64_t in, int64_t out, bool bias,
 
 absl::Status Linear::Forward(const Pass& pass, const Tensor& x, Tensor& y) const {
   Tensor rows = AsRows(y, out_);
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearForward(pass.stream, AsRows(x, in_), pass.weights[weight_], rows));
-  if (!bias_) return absl::OkStatus();
-  return kernels::BiasForward(pass.stream, rows, pass.weights[*bias_], rows);
+  return kernels::LinearForward(pass.stream, AsRows(x, in_), pass.weights[weight_],
+                                bias_ ? pass.weights[*bias_] : Tensor(), rows);
 }
 
 absl::Status Linear::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,

@@ -53,6 +53,14 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
                                        sizeof(first)));
   calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
                                        sizeof(second)));
+  if (gemm.bias != nullptr) {
+    // The library's rows are our columns, and its bias is a column.
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                         sizeof(epilogue)));
+    calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                         &gemm.bias, sizeof(gemm.bias)));
+  }
   calls(cublasLtMatrixLayoutInit(&out.a, LibraryType(type),
                                  rows_of(gemm.b_transposed, gemm.n, gemm.k),
                                  rows_of(gemm.b_transposed, gemm.k, gemm.n), gemm.b_stride));

@@ -9,9 +9,10 @@
 
 namespace weft::kernels {
 
-// Row-major d[M,N] = a[M,K] b[K,N] + beta d. A transposed operand lies as [K,M] or [N,K]. `a` and
-// `b` have the device's compute type. The order of the sums depends on the shapes, the addresses'
-// alignment, the GPU's architecture and the library's version alone.
+// Row-major d[M,N] = a[M,K] b[K,N] + beta d + bias, where bias[N] is added to every row. A
+// transposed operand lies as [K,M] or [N,K]. `a` and `b` have the device's compute type. The order
+// of the sums depends on the shapes, the addresses' alignment, the GPU's architecture and the
+// library's version alone.
 struct CudaGemm {
   int64_t m = 0, n = 0, k = 0;
   const void* a = nullptr;
@@ -24,6 +25,7 @@ struct CudaGemm {
   int64_t d_stride = 0;
   DType d_type = DType::kF32;
   float beta = 0;
+  const void* bias = nullptr;  // of d's type; null: none
 };
 
 absl::Status Run(CudaStream& stream, const CudaGemm& gemm);

@@ -1,4 +1,5 @@
 #include "kernels/device/cpu/gemm_tiles.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cpu_blocks.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/operand_check.h"
@@ -6,12 +7,13 @@
 namespace weft::kernels::internal {
 namespace {
 
-absl::Status ForwardCpu(Stream& stream, const Tensor& x, const Tensor& w, Tensor& y) {
+absl::Status ForwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
+                        Tensor& y) {
   const int64_t outputs = w.dim(0);
   const int64_t inputs = w.dim(1);
   ParallelGemm(AsCpuStream(stream), {Transpose::kNo, Transpose::kYes, RowsOf(x), outputs, inputs},
                x.data<float>(), w.data<float>(), 0, y.data<float>());
-  return absl::OkStatus();
+  return bias.present() ? BiasForward(stream, y, bias, y) : absl::OkStatus();
 }
 
 absl::Status BackwardInputCpu(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,

@@ -6,7 +6,8 @@
 namespace weft::kernels::internal {
 namespace {
 
-absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, Tensor& y) {
+absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
+                         Tensor& y) {
   return Run(AsCudaStream(stream), {.m = RowsOf(x),
                                     .n = w.dim(0),
                                     .k = w.dim(1),
@@ -17,7 +18,8 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, Tenso
                                     .b_transposed = true,
                                     .d = y.address(),
                                     .d_stride = w.dim(0),
-                                    .d_type = y.dtype()});
+                                    .d_type = y.dtype(),
+                                    .bias = bias.address()});
 }
 
 absl::Status BackwardInputCuda(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,

@@ -86,12 +86,12 @@ class GradientTest : public ::testing::Test {
 };
 
 TEST_F(GradientTest, Linear) {
-  Tensor x = Random({3, 4}), w = Random({5, 4}), dy = Random({3, 5});
+  Tensor x = Random({3, 4}), w = Random({5, 4}), dy = Random({3, 5}), bias = Random({5});
   Tensor y = Zero({3, 5}), dx = Zero({3, 4}), dw = Zero({5, 4});
   ASSERT_OK(LinearBackwardInput(stream(), dy, w, dx, Accumulate::kNo));
   ASSERT_OK(LinearBackwardWeight(stream(), dy, x, dw));
   const auto value = [&] {
-    EXPECT_OK(LinearForward(stream(), x, w, y));
+    EXPECT_OK(LinearForward(stream(), x, w, bias, y));
     return Dot(y, dy);
   };
   ExpectGradient(x, dx, value);

@@ -34,14 +34,20 @@ constexpr float kLossScale = 0.0078125;  // exact in fp32
 
 using Rows = std::vector<std::vector<float>>;
 
-OpCase ForwardLinear(int64_t r, int64_t k, int64_t n) {
-  return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n),
-          .operands = {Normal(1, {r, k}), Normal(2, {n, k}), Normal(3, {r, n})},
+OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased) {
+  return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n, biased ? "Biased" : ""),
+          .operands = {Normal(1, {r, k}), Normal(2, {n, k}), Normal(3, {r, n}), Normal(4, {n})},
           .results = {2},
-          .call = [](Stream& s, Operands t) { return LinearForward(s, t[0], t[1], t[2]); },
+          .call =
+              [=](Stream& s, Operands t) {
+                return LinearForward(s, t[0], t[1], biased ? t[3] : Tensor(), t[2]);
+              },
           .plain =
               [=](Rows& a) {
                 plain::MatMul({a[0], k, 1}, {a[1], 1, k}, r, n, k, 0, a[2]);
+                for (size_t i = 0; biased && i < a[2].size(); ++i) {
+                  a[2][i] += a[3][i % static_cast<size_t>(n)];
+                }
               }};
 }
 
@@ -72,7 +78,8 @@ OpCase BackwardLinearWeight(int64_t r, int64_t k, int64_t n) {
 void AddLinear(std::vector<OpCase>& cases) {
   const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {239, 1, 33}, {130, 129, 257}, {257, 96, 65}};
   for (const auto& [r, k, n] : shapes) {
-    cases.push_back(ForwardLinear(r, k, n));
+    cases.push_back(ForwardLinear(r, k, n, false));
+    cases.push_back(ForwardLinear(r, k, n, true));
     cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kNo));
     cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kYes));
     cases.push_back(BackwardLinearWeight(r, k, n));
