@@ -13,6 +13,12 @@ namespace weft::worker {
 
 using kernels::Tensor;
 
+namespace {
+
+constexpr int64_t kMostBuckets = 128;
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels::Device& device,
                                                                          Exchange& exchange,
                                                                          ExchangeThread& thread,
@@ -30,11 +36,13 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels
 
 absl::Status GradientReducer::Allocate(kernels::Device& device) {
   const int64_t elements = options_.elements;
-  const int64_t size =
-      kernels::FixedPointBlocks(options_.bucket_elements) * kernels::kFixedPointBlock;
+  // So many that the calls for one do not show beside a large gradient, which has few of them then.
+  const int64_t wanted = std::max(options_.bucket_elements, elements / kMostBuckets);
+  const int64_t size = kernels::FixedPointBlocks(wanted) * kernels::kFixedPointBlock;
   for (int64_t first = 0; first < elements; first += size) {
     buckets_.push_back({.first = first, .count = std::min(size, elements - first)});
   }
+  if (options_.shards == 1) buckets_.clear();
   std::reverse(buckets_.begin(), buckets_.end());
   next_bucket_ = buckets_.size();
 
@@ -42,6 +50,10 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
     WEFT_ASSIGN_OR_RETURN(Tensor gradient,
                           kernels::NewTensor(device, device.sum_dtype(), {elements}));
     shard_gradients_.push_back(std::move(gradient));
+  }
+  if (buckets_.empty()) {
+    mean_ = shard_gradients_.front();
+    return absl::OkStatus();
   }
   WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
   const int64_t largest = std::min(size, elements);

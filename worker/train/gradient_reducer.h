@@ -9,6 +9,8 @@
 //   sum       = the integers of all local shards, then of all ranks
 //   mean      = sum as floating point (the shards' gradients carry 1 / tokens of the step already)
 //
+// A step of one shard has nothing to add: its gradient is the mean.
+//
 // Blocks are counted from the start of the flat block, so the bucket size changes no bit.
 #pragma once
 

@@ -10,6 +10,7 @@
 #include "kernels/random/philox.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/in_process_exchange.h"
+#include "worker/comm/local_exchange.h"
 #include "worker/train/shard_plan.h"
 
 namespace weft::worker {
@@ -134,6 +135,31 @@ TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {
   const std::vector<float> sum = Reduce(3, 1024, shards);
   EXPECT_TRUE(std::isnan(sum[1500]));
   EXPECT_TRUE(std::isfinite(sum[0]));
+}
+
+TEST(GradientReducerTest, TheGradientOfOneShardIsTheMeanBitForBit) {
+  kernels::RegisterCpuKernels();
+  const auto device = kernels::NewCpuDevice({.threads = 1});
+  const auto stream = (*device)->NewStream();
+  const RealClock clock;
+  LocalExchange exchange;
+  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
+                             absl::InfiniteFuture()));
+  ExchangeThread thread;
+  const auto reducer =
+      GradientReducer::Create(**device, exchange, thread, clock, {.elements = kElements});
+  ASSERT_OK(reducer);
+  const std::vector<float> shard = ShardGradient(0);
+  std::vector<float> mean(kElements);
+  for (int step = 0; step < 2; ++step) {
+    ASSERT_OK((*reducer)->Begin(**stream));
+    kernels::Tensor gradient = (*reducer)->shard_gradient(0);
+    ASSERT_OK((*device)->CopyFromHost(gradient, shard.data(), **stream));
+    ASSERT_OK((*reducer)->Ready(**stream, 0));
+    ASSERT_OK((*reducer)->Finish());
+    ASSERT_OK((*device)->CopyToHost(mean.data(), (*reducer)->mean(), **stream));
+    EXPECT_EQ(BitsOf(mean), BitsOf(shard));
+  }
 }
 
 }  // namespace
