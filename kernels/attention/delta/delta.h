@@ -40,6 +40,7 @@ inline constexpr int64_t kMaxDeltaChunk = 256;
 struct DeltaSaved {
   Tensor errors;  // e_t: [B, T, H, Dv]
   Tensor state;   // S after the last token: [B, H, Dk, Dv]
+  Tensor record;  // what the device's kernels keep for themselves; absent where they keep nothing
 };
 
 // kInvalidArgument: the problem makes sense on no device. kUnimplemented: not on this device.

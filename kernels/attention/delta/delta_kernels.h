@@ -13,7 +13,13 @@ DeltaForwardKernel DeltaForwardReference;
 DeltaBackwardKernel DeltaBackwardReference;
 DeltaForwardKernel DeltaForwardCpu;
 DeltaBackwardKernel DeltaBackwardCpu;
+// In a build with CUDA.
+DeltaForwardKernel DeltaForwardCuda;
+DeltaBackwardKernel DeltaBackwardCuda;
+int64_t DeltaCudaRecordBytes(const DeltaProblem& problem);
 
+// How many bytes of DeltaSaved::record a problem takes on a GPU.
+void SetDeltaCudaRecord(int64_t (*bytes)(const DeltaProblem&));
 void RegisterDelta(DeviceKind kind, DeltaForwardKernel* forward, DeltaBackwardKernel* backward);
 
 }  // namespace weft::kernels

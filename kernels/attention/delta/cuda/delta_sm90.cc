@@ -1,5 +1,6 @@
-#include "kernels/attention/delta/cuda/delta_passes_sm90.h"
 #include "kernels/attention/delta/cuda/delta_sm90.h"
+
+#include "kernels/attention/delta/cuda/delta_passes_sm90.h"
 #include "kernels/device/cuda/tensor_map.h"
 
 namespace weft::kernels::sm90 {
