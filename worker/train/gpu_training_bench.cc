@@ -76,7 +76,8 @@ TrainConfig DeltaNet(int64_t tokens, int64_t sequences, int64_t micro_batch) {
   config.model = {.vocabulary = 32000,
                   .width = 2048,
                   .hidden = 5632,
-                  .layers = std::vector<MixerConfig>(24, DeltaMixerConfig{.heads = 16})};
+                  .layers = std::vector<MixerConfig>(24, DeltaMixerConfig{.heads = 16}),
+                  .weights = WeightScheme::kTorch};  // quickly drawn
   config.batch = {
       .sequences = sequences, .sequence_length = tokens, .shards = 1, .micro_batch = micro_batch};
   return config;
