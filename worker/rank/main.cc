@@ -22,6 +22,8 @@ namespace {
 void RegisterKernels() {
   kernels::RegisterCpuKernels();
   kernels::RegisterCpuAttention();
+  kernels::RegisterCudaKernels();
+  kernels::RegisterCudaAttention();
 }
 
 ExitCode Ended(const absl::Status& status) {

@@ -10,13 +10,11 @@
 #include "common/base/status_macros.h"
 #include "common/file/file_system.h"
 #include "common/log/log.h"
-#include "kernels/device/cpu/cpu_device.h"
 #include "proto/spec/print.h"
-#include "worker/comm/local_exchange.h"
-#include "worker/comm/relay_exchange.h"
 #include "worker/data/open_data.h"
 #include "worker/rank/agent_link.h"
 #include "worker/rank/config_from_spec.h"
+#include "worker/rank/rank_device.h"
 #include "worker/rank/rank_reporter.h"
 #include "worker/train/training_run.h"
 
@@ -28,11 +26,6 @@ namespace {
 [[noreturn]] void EndProcess(const absl::Status& why) {
   LogWarning("rank", "ends at once", {{"cause", why.message()}});
   std::_Exit(ExitCodeOf(why.code()));
-}
-
-std::unique_ptr<Exchange> NewExchange(const v1::RankAssignment& assignment) {
-  if (assignment.relay_channel().empty()) return std::make_unique<LocalExchange>();
-  return std::make_unique<RelayExchange>();
 }
 
 absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenCheckpoints(
@@ -52,9 +45,8 @@ absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, Checkpoin
   WEFT_ASSIGN_OR_RETURN(const auto data, OpenData(config.data, config.batch.sequence_length,
                                                   static_cast<int32_t>(config.model.vocabulary)));
   if (assignment.rank() == 0) reporter.OnNotice(absl::StrCat("data: ", data->Describe()));
-  WEFT_ASSIGN_OR_RETURN(const auto device,
-                        kernels::NewCpuDevice({.threads = assignment.threads()}));
-  const std::unique_ptr<Exchange> exchange = NewExchange(assignment);
+  WEFT_ASSIGN_OR_RETURN(const auto device, NewRankDevice(assignment));
+  WEFT_ASSIGN_OR_RETURN(const auto exchange, NewRankExchange(assignment, *device));
   const Membership membership = {.job = assignment.job(),
                                  .generation = Generation(assignment.generation()),
                                  .rank = assignment.rank(),

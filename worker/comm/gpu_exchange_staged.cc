@@ -1,0 +1,14 @@
+#include <utility>
+
+#include "worker/comm/gpu_exchange.h"
+#include "worker/comm/staged_exchange.h"
+
+namespace weft::worker {
+
+absl::StatusOr<std::unique_ptr<Exchange>> NewGpuExchange(std::unique_ptr<Exchange> host,
+                                                         kernels::Device& device,
+                                                         int /*ordinal*/) {
+  return StagedExchange::Create(std::move(host), device);
+}
+
+}  // namespace weft::worker
