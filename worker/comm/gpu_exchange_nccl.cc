@@ -6,8 +6,7 @@
 namespace weft::worker {
 
 absl::StatusOr<std::unique_ptr<Exchange>> NewGpuExchange(std::unique_ptr<Exchange> host,
-                                                         kernels::Device& /*device*/,
-                                                         int ordinal) {
+                                                         kernels::Device& /*device*/, int ordinal) {
   return NcclExchange::Create(std::move(host), ordinal);
 }
 

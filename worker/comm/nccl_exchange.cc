@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -45,12 +46,7 @@ ncclDataType_t TypeOf(kernels::DType dtype) {
 
 using Words = std::array<int32_t, sizeof(PackedCall) / sizeof(int32_t)>;
 
-Words WordsOf(const ExchangeCall& call) {
-  const PackedCall packed = Pack(call);
-  Words words;
-  std::memcpy(words.data(), &packed, sizeof(packed));
-  return words;
-}
+Words WordsOf(const ExchangeCall& call) { return std::bit_cast<Words>(Pack(call)); }
 
 }  // namespace
 
@@ -60,9 +56,8 @@ absl::StatusOr<std::unique_ptr<NcclExchange>> NcclExchange::Create(
   auto exchange =
       absl::WrapUnique(new NcclExchange(std::move(rendezvous), ordinal, std::move(host)));
   WEFT_RETURN_IF_ERROR(OfCuda(cudaSetDevice(ordinal), "cudaSetDevice"));
-  WEFT_RETURN_IF_ERROR(
-      OfCuda(cudaStreamCreateWithFlags(&exchange->stream_, cudaStreamNonBlocking),
-             "cudaStreamCreate"));
+  WEFT_RETURN_IF_ERROR(OfCuda(cudaStreamCreateWithFlags(&exchange->stream_, cudaStreamNonBlocking),
+                              "cudaStreamCreate"));
   return exchange;
 }
 
@@ -85,9 +80,8 @@ absl::Status NcclExchange::Join(absl::Time deadline) {
   // NCCL's id is 128 bytes that rank 0 makes; its process listens there while the others join.
   ncclUniqueId id;
   if (membership().rank == 0) WEFT_RETURN_IF_ERROR(OfNccl(ncclGetUniqueId(&id), "ncclGetUniqueId"));
-  WEFT_ASSIGN_OR_RETURN(
-      kernels::Tensor words,
-      kernels::NewTensor(*host_, kernels::DType::kI32, {sizeof(id) / sizeof(int32_t)}));
+  WEFT_ASSIGN_OR_RETURN(kernels::Tensor words, kernels::NewTensor(*host_, kernels::DType::kI32,
+                                                                  {sizeof(id) / sizeof(int32_t)}));
   if (membership().rank == 0) std::memcpy(words.data<int32_t>(), &id, sizeof(id));
   WEFT_RETURN_IF_ERROR(rendezvous_->Broadcast(words, 0, deadline));
   std::memcpy(&id, words.data<int32_t>(), sizeof(id));
@@ -97,9 +91,9 @@ absl::Status NcclExchange::Join(absl::Time deadline) {
 absl::Status NcclExchange::Connect(const ncclUniqueId& id, absl::Time deadline) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  WEFT_RETURN_IF_ERROR(OfNccl(ncclCommInitRankConfig(&communicator_, membership().ranks, id,
-                                                     membership().rank, &config),
-                              "ncclCommInitRankConfig"));
+  WEFT_RETURN_IF_ERROR(OfNccl(
+      ncclCommInitRankConfig(&communicator_, membership().ranks, id, membership().rank, &config),
+      "ncclCommInitRankConfig"));
   const absl::Status connected = Await([] { return cudaSuccess; }, deadline);
   if (!connected.ok()) Disconnect();
   return connected;
@@ -150,9 +144,9 @@ absl::Status NcclExchange::NameTheOddOne(const ExchangeCall& call, absl::Time de
         kernels::NewTensor(*host_, kernels::DType::kI32, {static_cast<int64_t>(mine.size())}));
     std::copy(mine.begin(), mine.end(), words.data<int32_t>());
     WEFT_RETURN_IF_ERROR(rendezvous_->Broadcast(words, rank, deadline));
-    PackedCall packed;
-    std::memcpy(&packed, words.data<int32_t>(), sizeof(packed));
-    WEFT_ASSIGN_OR_RETURN(const ExchangeCall other, Unpack(packed));
+    Words theirs;
+    std::copy_n(words.data<int32_t>(), theirs.size(), theirs.begin());
+    WEFT_ASSIGN_OR_RETURN(const ExchangeCall other, Unpack(std::bit_cast<PackedCall>(theirs)));
     if (other != call) mismatch = CallMismatch("rank", membership().rank, call, rank, other);
   }
   return mismatch;
@@ -162,13 +156,13 @@ absl::Status NcclExchange::Enqueue(const ExchangeCall& call, void* operand) {
   const auto count = static_cast<size_t>(call.shape.count());
   switch (call.op) {
     case CallOp::kSum:
-      return OfNccl(ncclAllReduce(operand, operand, count, ncclInt32, ncclSum, communicator_,
-                                  stream_),
-                    "ncclAllReduce");
+      return OfNccl(
+          ncclAllReduce(operand, operand, count, ncclInt32, ncclSum, communicator_, stream_),
+          "ncclAllReduce");
     case CallOp::kMax:
-      return OfNccl(ncclAllReduce(operand, operand, count, ncclInt32, ncclMax, communicator_,
-                                  stream_),
-                    "ncclAllReduce");
+      return OfNccl(
+          ncclAllReduce(operand, operand, count, ncclInt32, ncclMax, communicator_, stream_),
+          "ncclAllReduce");
     case CallOp::kBroadcast:
       return OfNccl(ncclBroadcast(operand, operand, count, TypeOf(call.dtype), call.root,
                                   communicator_, stream_),

@@ -12,7 +12,8 @@ namespace weft::worker {
 
 // Cores, or the one GPU that this process sees, in the precision of the spec. kUnavailable without
 // a GPU or in a build without CUDA.
-absl::StatusOr<std::unique_ptr<kernels::Device>> NewRankDevice(const v1::RankAssignment& assignment);
+absl::StatusOr<std::unique_ptr<kernels::Device>> NewRankDevice(
+    const v1::RankAssignment& assignment);
 
 // For tensors on `device`, which outlives it: nothing to exchange for a single rank, else over the
 // host's relay; between GPUs NCCL carries the bytes, in a build that has it.

@@ -52,9 +52,8 @@ class OverGpu final : public Exchange {
     return exchange_->Prepare(membership, deadline);
   }
   absl::Status Reduce(kernels::Tensor& bucket, worker::ReduceOp op, absl::Time deadline) override {
-    return Carry(bucket, [&](kernels::Tensor& there) {
-      return exchange_->Reduce(there, op, deadline);
-    });
+    return Carry(bucket,
+                 [&](kernels::Tensor& there) { return exchange_->Reduce(there, op, deadline); });
   }
   absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) override {
     return Carry(tensor, [&](kernels::Tensor& there) {
@@ -128,11 +127,10 @@ TEST(NcclExchange, HasAGpuToBeTestedOn) {
 
 TEST(NcclExchange, TakesOperandsOfItsGpuOnly) {
   if (GpuCount() == 0) GTEST_SKIP() << "no GPU";
-  ASSERT_OK_AND_ASSIGN(
-      auto exchange,
-      worker::NcclExchange::Create(std::make_unique<worker::InProcessExchange>(
-                                       std::make_shared<worker::InProcessHub>()),
-                                   0));
+  ASSERT_OK_AND_ASSIGN(auto exchange,
+                       worker::NcclExchange::Create(std::make_unique<worker::InProcessExchange>(
+                                                        std::make_shared<worker::InProcessHub>()),
+                                                    0));
   ASSERT_OK(exchange->Prepare({"job", worker::Generation(1), 0, 1, 0, ""}, Soon()));
   kernels::Tensor host = NewHostTensor(kernels::DType::kI32, {4});
   EXPECT_THAT(exchange->Reduce(host, worker::ReduceOp::kSum, Soon()),
