@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "client/contexts.h"
 
 namespace weft::client {
 
@@ -17,8 +18,15 @@ std::filesystem::path DefaultStateDirectory();
 // when none does.
 absl::StatusOr<std::string> AddressOfLocalCluster(const std::filesystem::path& state_directory);
 
-// The address to use: `flag` (--address), else $WEFT_ADDRESS, else the local cluster. kUnavailable,
-// with what to do, when there is none.
-absl::StatusOr<std::string> ResolveAddress(const std::string& flag);
+// The folder of the files that a person configures: $XDG_CONFIG_HOME/weft, else ~/.config/weft.
+std::filesystem::path ConfigDirectory();
+
+// Comma-separated host:port. kInvalidArgument says which one is none.
+absl::Status CheckAddresses(const std::string& addresses);
+
+// The cluster to speak to: --address, else --context, else $WEFT_ADDRESS, else the context in use,
+// else the local cluster. kUnavailable, with what to do, when there is none.
+absl::StatusOr<Context> ResolveContext(const std::string& address_flag,
+                                       const std::string& context_flag);
 
 }  // namespace weft::client

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
 
 #include "client/job_file.h"
 #include "client/session.h"
@@ -20,10 +22,17 @@ void AddQueues(CLI::App& app, Session& session);   // create-queue, update-queue
 void AddSample(CLI::App& app, Session& session);   // sample
 void AddData(CLI::App& app, Session& session);     // data tokenize|listops|print
 void AddLocal(CLI::App& app, Session& session);    // up, run
+void AddTop(CLI::App& app, Session& session);         // top
+void AddContext(CLI::App& app, Session& session);     // context list|use|set|delete
+void AddCompletion(CLI::App& app, Session& session);  // completion
 void AddPresets(CLI::App& app, Session& session);  // presets, presets show
 
 // The flags FILE, --preset and --set, for a command that takes a job.
 void AddJobSource(CLI::App& command, JobSource& source);
+
+// What may stand at the end of a line: `weft __complete WORDS...`, one line a candidate.
+ExitCode CompleteWords(const CLI::App& app, Session& session,
+                       const std::vector<std::string>& words);
 
 // Follows a job until it ends, printing its progress and, at the end, its summary. The exit code is
 // the job's; kDeadlineExceeded (12) after `limit`.

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
+#include <string>
 
 #include "client/commands.h"
 #include "client/session.h"
@@ -21,12 +22,15 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "weft 0.1.0");
   app.fallthrough();  // global flags may also stand behind the command
   app.add_option("--address", session.address_flag,
-                 "host:port of the coordinator; default: $WEFT_ADDRESS, else the local cluster");
+                 "host:port of the coordinator, or several, comma separated; default: "
+                 "$WEFT_ADDRESS, else the context in use, else the local cluster");
+  app.add_option("--context", session.context_flag,
+                 "Speak to this cluster of `weft context list`");
   app.add_option_function<std::string>(
          "-o,--output", [&](const std::string& name) { session.output = OutputFormats().at(name); },
          "How results are printed")
       ->check(CLI::IsMember(OutputFormats()).description("").name(""))
-      ->type_name("table|json|yaml|name");
+      ->type_name("table|wide|json|yaml|name");
   AddSubmit(app, session);
   AddGet(app, session);
   AddWatch(app, session);
@@ -39,6 +43,12 @@ int Run(int argc, char** argv) {
   AddData(app, session);
   AddLocal(app, session);
   AddPresets(app, session);
+  AddTop(app, session);
+  AddContext(app, session);
+  AddCompletion(app, session);
+  if (argc > 1 && std::string(argv[1]) == "__complete") {
+    return CompleteWords(app, session, {argv + 2, argv + argc});
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

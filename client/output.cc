@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <yaml-cpp/yaml.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "absl/strings/ascii.h"
@@ -44,6 +45,20 @@ void EmitBlock(const YAML::Node& node, YAML::Emitter& out) {
   }
 }
 
+nlohmann::json NodeToJson(const YAML::Node& node) {
+  if (node.IsMap()) {
+    nlohmann::json map = nlohmann::json::object();
+    for (const auto& entry : node) map[entry.first.Scalar()] = NodeToJson(entry.second);
+    return map;
+  }
+  if (node.IsSequence()) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const auto& entry : node) list.push_back(NodeToJson(entry));
+    return list;
+  }
+  return node.Scalar();
+}
+
 std::string JsonToYaml(const std::string& json) {
   YAML::Emitter out;
   EmitBlock(YAML::Load(json), out);
@@ -55,6 +70,7 @@ std::string JsonToYaml(const std::string& json) {
 const std::map<std::string, OutputFormat>& OutputFormats() {
   static const auto& formats = *new std::map<std::string, OutputFormat>{
       {"table", OutputFormat::kTable},
+      {"wide", OutputFormat::kWide},
       {"json", OutputFormat::kJson},
       {"yaml", OutputFormat::kYaml},
       {"name", OutputFormat::kName},
@@ -69,6 +85,18 @@ std::string ToJson(const google::protobuf::Message& message) {
   std::string json;
   WEFT_CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
   return json;
+}
+
+std::string ToJsonLine(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  WEFT_CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
+  return json;
+}
+
+std::string YamlToJson(const std::string& yaml) {
+  return absl::StrCat(NodeToJson(YAML::Load(yaml)).dump(1), "\n");
 }
 
 std::string ToYaml(const google::protobuf::Message& message) { return JsonToYaml(ToJson(message)); }
@@ -86,6 +114,14 @@ void PrintMessages(const std::vector<const google::protobuf::Message*>& messages
     json = ToJson(*messages.front());
   }
   out << (format == OutputFormat::kYaml ? JsonToYaml(json) : json);
+}
+
+void PrintVerb(const google::protobuf::Message& resource, const std::string& name,
+               const std::string& done, OutputFormat format, std::ostream& out) {
+  if (IsForPrograms(format)) return PrintMessages({&resource}, /*as_list=*/false, format, out);
+  out << name;
+  if (format != OutputFormat::kName) out << ' ' << done;
+  out << '\n';
 }
 
 }  // namespace weft::client

@@ -1,4 +1,4 @@
-// The forms in which a command prints resources: -o table, json, yaml or name.
+// The forms in which a command prints resources: -o table, wide, json, yaml or name.
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -10,16 +10,29 @@
 
 namespace weft::client {
 
-enum class OutputFormat { kTable, kJson, kYaml, kName };
+enum class OutputFormat { kTable, kWide, kJson, kYaml, kName };
 
 const std::map<std::string, OutputFormat>& OutputFormats();
+// json and yaml: for programs, and nothing else on standard output.
+inline bool IsForPrograms(OutputFormat format) {
+  return format == OutputFormat::kJson || format == OutputFormat::kYaml;
+}
 
 // JSON as protobuf defines it, with the field names of the proto, indented.
 std::string ToJson(const google::protobuf::Message& message);
 std::string ToYaml(const google::protobuf::Message& message);
+// On one line, without a newline.
+std::string ToJsonLine(const google::protobuf::Message& message);
+// Plain YAML (maps, lists, texts) as JSON.
+std::string YamlToJson(const std::string& yaml);
 
 // One resource, or a list of them, in json or yaml; a list is an array (json) or a sequence (yaml).
 void PrintMessages(const std::vector<const google::protobuf::Message*>& messages, bool as_list,
                    OutputFormat format, std::ostream& out);
+
+// What a verb did to a resource: "jobs/demo-1 cancelled", its name alone (-o name), or the resource
+// as it is now.
+void PrintVerb(const google::protobuf::Message& resource, const std::string& name,
+               const std::string& done, OutputFormat format, std::ostream& out);
 
 }  // namespace weft::client

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "client/address.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/grpc_channel.h"
@@ -37,18 +38,40 @@ void Session::Fail(const absl::Status& status) {
   exit_code = weft::ExitCodeOf(status.code());
 }
 
+std::shared_ptr<grpc::Channel> Session::ChannelTo(const std::string& address) const {
+  ChannelOptions options;
+  options.retried_methods = {
+      "weft.v1.JobService/GetJob",       "weft.v1.JobService/ListJobs",
+      "weft.v1.JobService/CreateJob",    "weft.v1.JobService/ListSteps",
+      "weft.v1.JobService/ExplainJob",   "weft.v1.WorkerService/ListWorkers",
+      "weft.v1.QueueService/ListQueues", "weft.v1.CheckpointService/ListCheckpoints"};
+  return NewChannel(address, options);
+}
+
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
-  if (channel_ == nullptr) {
-    WEFT_ASSIGN_OR_RETURN(address_, ResolveAddress(address_flag));
-    ChannelOptions options;
-    options.retried_methods = {
-        "weft.v1.JobService/GetJob",       "weft.v1.JobService/ListJobs",
-        "weft.v1.JobService/CreateJob",    "weft.v1.JobService/ListSteps",
-        "weft.v1.JobService/ExplainJob",   "weft.v1.WorkerService/ListWorkers",
-        "weft.v1.QueueService/ListQueues", "weft.v1.CheckpointService/ListCheckpoints"};
-    channel_ = NewChannel(address_, options);
+  if (channel_ != nullptr) return channel_;
+  WEFT_ASSIGN_OR_RETURN(const Context context, ResolveContext(address_flag, context_flag));
+  address_ = context.address;
+  const std::vector<std::string> addresses = absl::StrSplit(context.address, ',');
+  if (addresses.size() == 1) {
+    channel_ = ChannelTo(addresses.front());
+    return channel_;
   }
-  return channel_;
+  // Of several replicas one leads, and only that one takes connections. All are asked at the same
+  // time: one that hangs keeps nobody from the one that leads.
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (const std::string& address : addresses) channels.push_back(ChannelTo(address));
+  const absl::Time deadline = absl::Now() + timeout;
+  while (absl::Now() < deadline) {
+    for (size_t i = 0; i < channels.size(); ++i) {
+      if (channels[i]->GetState(/*try_to_connect=*/true) != GRPC_CHANNEL_READY) continue;
+      address_ = addresses[i];
+      channel_ = channels[i];
+      return channel_;
+    }
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  return absl::UnavailableError(absl::StrCat("no answer from the coordinators at ", address_));
 }
 
 void Session::Prepare(grpc::ClientContext& context) const { SetTimeout(context, timeout); }

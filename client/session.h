@@ -21,6 +21,7 @@ class Session {
  public:
   // Bound to the global flags.
   std::string address_flag;
+  std::string context_flag;
   OutputFormat output = OutputFormat::kTable;
   absl::Duration timeout = absl::Seconds(10);  // of a unary call
 
@@ -32,8 +33,12 @@ class Session {
 
   // The channel, made at the first call.
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect();
+  // Forgets the channel: the next Connect looks for a replica that serves.
+  void Disconnect() { channel_ = nullptr; }
   // Of a cluster that this process started itself.
   void UseAddress(const std::string& address) { address_flag = address; }
+  // The addresses in use, as they were given. Empty before Connect.
+  [[nodiscard]] const std::string& address() const { return address_; }
 
   // One unary call with the session's deadline:
   //   Call(&v1::JobService::Stub::GetJob, *stub, request) -> StatusOr<v1::Job>.
@@ -59,7 +64,9 @@ class Session {
   absl::StatusOr<std::string> FindJob(const std::string& text);
 
  private:
-  std::string address_;
+  [[nodiscard]] std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) const;
+
+  std::string address_;  // for error texts: the one in use, or all of them
   std::shared_ptr<grpc::Channel> channel_;
 };
 

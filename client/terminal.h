@@ -7,5 +7,9 @@ namespace weft::client {
 bool StdoutIsTerminal();
 // Columns of the terminal; 80 when unknown.
 int TerminalWidth();
+// Lines of the terminal; 24 when unknown.
+int TerminalHeight();
+// Whether the environment (LC_ALL, LC_CTYPE, LANG) asks for UTF-8.
+bool IsUtf8Environment();
 
 }  // namespace weft::client

@@ -12,41 +12,39 @@
 namespace weft::client {
 namespace {
 
+// Does the verb and prints what it did.
 using Verb = std::function<absl::Status(Session&, v1::JobService::Stub&, const std::string& name)>;
 
 // Applies the verb to every job; one that fails does not keep the others from being tried.
-void ApplyToAll(Session& session, const std::vector<std::string>& jobs, const char* done,
-                const Verb& verb) {
+void ApplyToAll(Session& session, const std::vector<std::string>& jobs, const Verb& verb) {
   const auto channel = session.Connect();
   if (!channel.ok()) return session.Fail(channel.status());
   auto stub = v1::JobService::NewStub(*channel);
   for (const std::string& text : jobs) {
     absl::StatusOr<std::string> name = session.FindJob(text);
-    absl::Status status = name.ok() ? verb(session, *stub, *name) : name.status();
-    if (status.ok()) {
-      std::cout << *name << ' ' << done << '\n';
-    } else {
-      session.Fail(status);
-    }
+    session.Fail(name.ok() ? verb(session, *stub, *name) : name.status());
   }
 }
 
 void AddVerb(CLI::App& app, Session& session, const char* name, const char* description,
-             const char* done, Verb verb) {
+             Verb verb) {
   auto jobs = std::make_shared<std::vector<std::string>>();
   CLI::App* command = app.add_subcommand(name, description);
   command->add_option("JOB", *jobs, "Ids, or specs' names for the newest ones")->required();
   command->callback(
-      [jobs, done, verb = std::move(verb), &session] { ApplyToAll(session, *jobs, done, verb); });
+      [jobs, verb = std::move(verb), &session] { ApplyToAll(session, *jobs, verb); });
 }
 
 template <typename Request, typename Response>
 Verb Calling(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                          Response*)) {
-  return [method](Session& session, v1::JobService::Stub& stub, const std::string& name) {
+                                                          Response*),
+             const char* done) {
+  return [method, done](Session& session, v1::JobService::Stub& stub, const std::string& name) {
     Request request;
     request.set_name(name);
-    return session.Call(method, stub, request).status();
+    WEFT_ASSIGN_OR_RETURN(const Response response, session.Call(method, stub, request));
+    PrintVerb(response, name, done, session.output, std::cout);
+    return absl::OkStatus();
   };
 }
 
@@ -54,12 +52,13 @@ Verb Calling(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, 
 
 void AddCancel(CLI::App& app, Session& session) {
   using Stub = v1::JobService::Stub;
-  AddVerb(app, session, "cancel", "Stop jobs for good", "cancelled", Calling(&Stub::CancelJob));
-  AddVerb(app, session, "pause", "Save a checkpoint, free the workers, keep the jobs", "pausing",
-          Calling(&Stub::PauseJob));
-  AddVerb(app, session, "resume", "Queue paused jobs again", "resumed", Calling(&Stub::ResumeJob));
-  AddVerb(app, session, "delete", "Forget ended jobs and their logs; checkpoints stay", "deleted",
-          Calling(&Stub::DeleteJob));
+  AddVerb(app, session, "cancel", "Stop jobs for good", Calling(&Stub::CancelJob, "cancelled"));
+  AddVerb(app, session, "pause", "Save a checkpoint, free the workers, keep the jobs",
+          Calling(&Stub::PauseJob, "pausing"));
+  AddVerb(app, session, "resume", "Queue paused jobs again",
+          Calling(&Stub::ResumeJob, "resumed"));
+  AddVerb(app, session, "delete", "Forget ended jobs and their logs; checkpoints stay",
+          Calling(&Stub::DeleteJob, "deleted"));
 }
 
 }  // namespace weft::client

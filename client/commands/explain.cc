@@ -48,10 +48,12 @@ absl::Status Explain(Session& session, const std::string& job) {
   request.set_name(name);
   WEFT_ASSIGN_OR_RETURN(const v1::Explanation explanation,
                         session.Call(&v1::JobService::Stub::ExplainJob, *stub, request));
-  if (session.output == OutputFormat::kTable || session.output == OutputFormat::kName) {
-    Print(explanation);
-  } else {
+  if (IsForPrograms(session.output)) {
     PrintMessages({&explanation}, /*as_list=*/false, session.output, std::cout);
+  } else if (session.output == OutputFormat::kName) {
+    std::cout << name << '\n';
+  } else {
+    Print(explanation);
   }
   return absl::OkStatus();
 }

@@ -10,7 +10,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "client/commands.h"
-#include "client/progress.h"
+#include "client/list_all.h"
+#include "client/resource_tables.h"
 #include "client/table.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
@@ -25,12 +26,12 @@ namespace {
 template <typename Resource, typename MakeTable>
 void PrintResources(const Session& session, const std::vector<Resource>& resources, bool as_list,
                     const MakeTable& make_table) {
-  if (session.output == OutputFormat::kTable) {
+  if (session.output == OutputFormat::kTable || session.output == OutputFormat::kWide) {
     if (resources.empty()) {
       std::cerr << "none found\n";
       return;
     }
-    make_table(resources).Print(std::cout);
+    make_table(resources, session.output == OutputFormat::kWide).Print(std::cout);
   } else if (session.output == OutputFormat::kName) {
     for (const Resource& resource : resources) std::cout << resource.name() << '\n';
   } else {
@@ -39,75 +40,6 @@ void PrintResources(const Session& session, const std::vector<Resource>& resourc
     for (const Resource& resource : resources) messages.push_back(&resource);
     PrintMessages(messages, as_list, session.output, std::cout);
   }
-}
-
-// Follows the pages of a List call to the end. `field` picks the resources out of a response.
-template <typename Resource, typename Stub, typename Request, typename Response, typename Field>
-absl::StatusOr<std::vector<Resource>> ListAll(Session& session, Stub& stub,
-                                              grpc::Status (Stub::*method)(grpc::ClientContext*,
-                                                                           const Request&,
-                                                                           Response*),
-                                              Request request, const Field& field) {
-  std::vector<Resource> all;
-  do {
-    WEFT_ASSIGN_OR_RETURN(Response response, session.Call(method, stub, request));
-    for (auto& resource : *field(response)) all.push_back(std::move(resource));
-    request.set_page_token(response.next_page_token());
-  } while (!request.page_token().empty());
-  return all;
-}
-
-Table JobTable(const std::vector<v1::Job>& jobs) {
-  Table table({"NAME", "STATE", "QUEUE", "WORKERS", "STEP", "LOSS", "METRICS", "RECOVERIES", "AGE",
-               "REASON"});
-  for (const v1::Job& job : jobs) {
-    const bool stepped = job.last_step().step() > 0;
-    table.Add({ShortName(job.name()), StateName(job.state()), job.spec().queue(),
-               absl::StrCat(job.workers_size()),
-               absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
-               stepped ? absl::StrFormat("%.3f", job.last_step().loss()) : "",
-               ScoresOf(job.last_step()), absl::StrCat(job.recoveries()),
-               Age(job.create_time(), absl::Now()),
-               job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
-  }
-  return table;
-}
-
-Table WorkerTable(const std::vector<v1::Worker>& workers) {
-  Table table({"NAME", "STATE", "DEVICES", "CLASS", "THREADS", "JOBS", "HEARTBEAT", "AGE"});
-  for (const v1::Worker& worker : workers) {
-    int threads = 0;
-    for (const v1::Device& device : worker.devices()) threads += device.threads();
-    std::vector<std::string> jobs;
-    for (const std::string& job : worker.jobs()) jobs.push_back(ShortName(job));
-    table.Add({ShortName(worker.name()),
-               std::string(absl::StripPrefix(v1::Worker::State_Name(worker.state()), "STATE_")),
-               absl::StrCat(worker.devices_size()),
-               worker.devices().empty() ? "" : worker.devices(0).device_class(),
-               absl::StrCat(threads), absl::StrJoin(jobs, ","),
-               Age(worker.heartbeat_time(), absl::Now()), Age(worker.join_time(), absl::Now())});
-  }
-  return table;
-}
-
-Table QueueTable(const std::vector<v1::Queue>& queues) {
-  Table table({"NAME", "QUEUED", "RUNNING", "WORKERS", "LIMIT"});
-  for (const v1::Queue& queue : queues) {
-    table.Add({ShortName(queue.name()), absl::StrCat(queue.queued_jobs()),
-               absl::StrCat(queue.running_jobs()), absl::StrCat(queue.used_workers()),
-               queue.max_workers() == 0 ? "none" : absl::StrCat(queue.max_workers())});
-  }
-  return table;
-}
-
-Table CheckpointTable(const std::vector<v1::Checkpoint>& checkpoints) {
-  Table table({"NAME", "STEP", "SIZE", "WEIGHTS", "AGE", "PATH"});
-  for (const v1::Checkpoint& checkpoint : checkpoints) {
-    table.Add({ShortName(checkpoint.name()), absl::StrCat(checkpoint.step()),
-               Bytes(checkpoint.bytes()), checkpoint.weights_hash().substr(0, 16),
-               Age(checkpoint.create_time(), absl::Now()), checkpoint.path()});
-  }
-  return table;
 }
 
 struct GetFlags {

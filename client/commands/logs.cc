@@ -24,8 +24,10 @@ struct LogsFlags {
 
 void PrintLine(const v1::LogLine& line, const LogsFlags& flags, OutputFormat format) {
   if (format == OutputFormat::kJson) {
-    std::cout << ToJson(line);
-  } else if (flags.bare) {
+    std::cout << ToJsonLine(line) << '\n';  // one object a line, so that a followed log can be read
+  } else if (format == OutputFormat::kYaml) {
+    PrintMessages({&line}, /*as_list=*/true, format, std::cout);
+  } else if (flags.bare || format == OutputFormat::kName) {
     std::cout << line.text() << '\n';
   } else {
     const std::string rank = line.rank() < 0 ? "agent" : absl::StrCat("rank ", line.rank());

@@ -22,34 +22,45 @@ std::string QueueName(const std::string& text) {
   return absl::StrCat("queues/", absl::StripPrefix(text, "queues/"));
 }
 
-absl::Status Create(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+absl::Status Create(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags,
+                    const char* done) {
   v1::CreateQueueRequest request;
   request.mutable_queue()->set_name(QueueName(flags.queue));
   request.mutable_queue()->set_max_workers(flags.max_workers);
-  return session.Call(&v1::QueueService::Stub::CreateQueue, stub, request).status();
+  WEFT_ASSIGN_OR_RETURN(const auto queue,
+                        session.Call(&v1::QueueService::Stub::CreateQueue, stub, request));
+  PrintVerb(queue, QueueName(flags.queue), done, session.output, std::cout);
+  return absl::OkStatus();
 }
 
-absl::Status Update(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+absl::Status Update(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags,
+                    const char* done) {
   v1::UpdateQueueRequest request;
   request.mutable_queue()->set_name(QueueName(flags.queue));
   request.mutable_queue()->set_max_workers(flags.max_workers);
-  return session.Call(&v1::QueueService::Stub::UpdateQueue, stub, request).status();
+  WEFT_ASSIGN_OR_RETURN(const auto queue,
+                        session.Call(&v1::QueueService::Stub::UpdateQueue, stub, request));
+  PrintVerb(queue, QueueName(flags.queue), done, session.output, std::cout);
+  return absl::OkStatus();
 }
 
-absl::Status Delete(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags) {
+absl::Status Delete(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags,
+                    const char* done) {
   v1::DeleteQueueRequest request;
   request.set_name(QueueName(flags.queue));
-  return session.Call(&v1::QueueService::Stub::DeleteQueue, stub, request).status();
+  WEFT_ASSIGN_OR_RETURN(const auto queue,
+                        session.Call(&v1::QueueService::Stub::DeleteQueue, stub, request));
+  PrintVerb(queue, QueueName(flags.queue), done, session.output, std::cout);
+  return absl::OkStatus();
 }
 
-using Verb = absl::Status (*)(Session&, v1::QueueService::Stub&, const QueueFlags&);
+using Verb = absl::Status (*)(Session&, v1::QueueService::Stub&, const QueueFlags&,
+                              const char* done);
 
 absl::Status Apply(Session& session, const QueueFlags& flags, Verb verb, const char* done) {
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
   auto stub = v1::QueueService::NewStub(channel);
-  WEFT_RETURN_IF_ERROR(verb(session, *stub, flags));
-  std::cout << QueueName(flags.queue) << ' ' << done << '\n';
-  return absl::OkStatus();
+  return verb(session, *stub, flags, done);
 }
 
 void AddVerb(CLI::App& app, Session& session, const char* name, const char* description,

@@ -3,10 +3,12 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/commands.h"
+#include "client/output.h"
 #include "common/base/status_macros.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
 
@@ -38,9 +40,20 @@ absl::Status Sample(Session& session, const SampleFlags& flags) {
   grpc::ClientContext context;  // as long as the text takes
   auto stream = stub->SampleText(&context, request);
   v1::SampleTextResponse piece;
-  std::cout << flags.prompt << std::flush;
-  while (stream->Read(&piece)) std::cout << piece.text() << std::flush;
-  std::cout << '\n';
+  if (IsForPrograms(session.output)) {
+    v1::SampleTextResponse whole;
+    whole.set_text(flags.prompt);
+    while (stream->Read(&piece)) whole.mutable_text()->append(piece.text());
+    WEFT_RETURN_IF_ERROR(session.Finished(stream->Finish()));
+    PrintMessages({&whole}, /*as_list=*/false, session.output, std::cout);
+    return absl::OkStatus();
+  }
+  bool begun = false;  // an error prints nothing but itself
+  while (stream->Read(&piece)) {
+    if (!std::exchange(begun, true)) std::cout << flags.prompt;
+    std::cout << piece.text() << std::flush;
+  }
+  if (begun) std::cout << '\n';
   return session.Finished(stream->Finish());
 }
 

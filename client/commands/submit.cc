@@ -28,7 +28,7 @@ struct SubmitFlags {
 absl::Status Submit(Session& session, const SubmitFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
-  if (session.output == OutputFormat::kJson || session.output == OutputFormat::kYaml) {
+  if (IsForPrograms(session.output)) {
     PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
   } else if (session.output == OutputFormat::kName) {
     std::cout << job.name() << '\n';
@@ -75,7 +75,13 @@ void AddSubmit(CLI::App& app, Session& session) {
     command->callback([job, &session] {
       const absl::StatusOr<v1::JobSpec> spec = ReadJob(*job);
       if (!spec.ok()) return session.Fail(spec.status());
-      std::cout << spec::SpecToYaml(*spec);
+      if (session.output == OutputFormat::kName) {
+        std::cout << spec->name() << '\n';
+      } else if (session.output == OutputFormat::kJson) {
+        PrintMessages({&*spec}, /*as_list=*/false, session.output, std::cout);
+      } else {
+        std::cout << spec::SpecToYaml(*spec);
+      }
     });
   }
 }

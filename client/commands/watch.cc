@@ -42,10 +42,10 @@ absl::Status WatchOnce(Session& session, const std::string& name, absl::Time dea
 }  // namespace
 
 void WatchToEnd(Session& session, const std::string& name, absl::Duration limit) {
-  const bool machine =
-      session.output == OutputFormat::kJson || session.output == OutputFormat::kYaml;
-  // With json or yaml the progress goes to standard error and the result alone to standard output.
-  ProgressPrinter printer(machine ? std::cerr : std::cout, !machine && StdoutIsTerminal(),
+  const bool machine = IsForPrograms(session.output);
+  // With json, yaml or name the progress goes to standard error and the result alone to standard output.
+  const bool quiet = machine || session.output == OutputFormat::kName;
+  ProgressPrinter printer(quiet ? std::cerr : std::cout, !quiet && StdoutIsTerminal(),
                           TerminalWidth());
   const absl::Time deadline = absl::Now() + limit;
   v1::Job job;
@@ -65,6 +65,7 @@ void WatchToEnd(Session& session, const std::string& name, absl::Duration limit)
       printer.Finish();
       return session.Fail(status);
     }
+    session.Disconnect();
     // The coordinator is away; the job may well go on. Give up only when it was never reached.
     if (job.name().empty()) return session.Fail(status);
     if (after_step != before) pause = absl::Milliseconds(100);
@@ -74,6 +75,8 @@ void WatchToEnd(Session& session, const std::string& name, absl::Duration limit)
   printer.Finish();
   if (machine) {
     PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
+  } else if (session.output == OutputFormat::kName) {
+    std::cout << job.name() << '\n';
   } else {
     std::cout << Summary(job) << '\n';
   }

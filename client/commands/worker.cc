@@ -58,18 +58,21 @@ absl::Status Drain(Session& session, const DrainFlags& flags, bool drain) {
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
   auto stub = v1::WorkerService::NewStub(channel);
   const std::string name = absl::StrCat("workers/", absl::StripPrefix(flags.worker, "workers/"));
+  v1::Worker worker;
   if (drain) {
     v1::DrainWorkerRequest request;
     request.set_name(name);
     request.set_reason(flags.reason);
     request.set_until_restart(flags.until_restart);
-    WEFT_RETURN_IF_ERROR(session.Call(&v1::WorkerService::Stub::DrainWorker, *stub, request));
+    WEFT_ASSIGN_OR_RETURN(worker,
+                          session.Call(&v1::WorkerService::Stub::DrainWorker, *stub, request));
   } else {
     v1::UndrainWorkerRequest request;
     request.set_name(name);
-    WEFT_RETURN_IF_ERROR(session.Call(&v1::WorkerService::Stub::UndrainWorker, *stub, request));
+    WEFT_ASSIGN_OR_RETURN(worker,
+                          session.Call(&v1::WorkerService::Stub::UndrainWorker, *stub, request));
   }
-  std::cout << name << (drain ? " draining\n" : " undrained\n");
+  PrintVerb(worker, name, drain ? "draining" : "undrained", session.output, std::cout);
   return flags.wait ? AwaitDrained(session, *stub, name, limit) : absl::OkStatus();
 }
 

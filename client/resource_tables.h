@@ -1,0 +1,25 @@
+// Resources as tables, for `weft get` and `weft top`. `wide` adds columns.
+#pragma once
+
+#include <vector>
+
+#include "client/table.h"
+#include "weft/v1/checkpoint.pb.h"
+#include "weft/v1/job.pb.h"
+#include "weft/v1/queue.pb.h"
+#include "weft/v1/worker.pb.h"
+
+namespace weft::client {
+
+Table JobTable(const std::vector<v1::Job>& jobs, bool wide);
+Table WorkerTable(const std::vector<v1::Worker>& workers, bool wide);
+Table QueueTable(const std::vector<v1::Queue>& queues, bool wide);
+Table CheckpointTable(const std::vector<v1::Checkpoint>& checkpoints, bool wide);
+
+// A number with three decimals; empty without one.
+std::string LossCell(const v1::Job& job);
+// Tokens a second of the last step; empty while the job does not run.
+std::string SpeedCell(const v1::Job& job);
+std::string WorkerStateName(const v1::Worker& worker);
+
+}  // namespace weft::client
