@@ -11,21 +11,21 @@
 
 namespace weft::client {
 
-void AddSubmit(CLI::App& app, Session& session);   // submit, validate
-void AddGet(CLI::App& app, Session& session);      // get jobs|workers|queues|checkpoints
-void AddWatch(CLI::App& app, Session& session);    // watch
-void AddLogs(CLI::App& app, Session& session);     // logs
-void AddCancel(CLI::App& app, Session& session);   // cancel, pause, resume, delete
-void AddExplain(CLI::App& app, Session& session);  // explain
-void AddWorkers(CLI::App& app, Session& session);  // drain, undrain
-void AddQueues(CLI::App& app, Session& session);   // create-queue, update-queue, delete-queue
-void AddSample(CLI::App& app, Session& session);   // sample
-void AddData(CLI::App& app, Session& session);     // data tokenize|listops|print
-void AddLocal(CLI::App& app, Session& session);    // up, run
+void AddSubmit(CLI::App& app, Session& session);      // submit, validate
+void AddGet(CLI::App& app, Session& session);         // get jobs|workers|queues|checkpoints
+void AddWatch(CLI::App& app, Session& session);       // watch
+void AddLogs(CLI::App& app, Session& session);        // logs
+void AddCancel(CLI::App& app, Session& session);      // cancel, pause, resume, delete
+void AddExplain(CLI::App& app, Session& session);     // explain
+void AddWorkers(CLI::App& app, Session& session);     // drain, undrain
+void AddQueues(CLI::App& app, Session& session);      // create-queue, update-queue, delete-queue
+void AddSample(CLI::App& app, Session& session);      // sample
+void AddData(CLI::App& app, Session& session);        // data tokenize|listops|print
+void AddLocal(CLI::App& app, Session& session);       // up, run
 void AddTop(CLI::App& app, Session& session);         // top
 void AddContext(CLI::App& app, Session& session);     // context list|use|set|delete
 void AddCompletion(CLI::App& app, Session& session);  // completion
-void AddPresets(CLI::App& app, Session& session);  // presets, presets show
+void AddPresets(CLI::App& app, Session& session);     // presets, presets show
 
 // The flags FILE, --preset and --set, for a command that takes a job.
 void AddJobSource(CLI::App& command, JobSource& source);

@@ -163,8 +163,8 @@ std::vector<Candidate> ArgumentCandidates(const Place& place, const NameSource& 
     }
   }
   if (!all.empty()) return all;
-  std::vector<const CLI::Option*> positionals =
-      place.command->get_options([](const CLI::Option* option) { return option->get_positional(); });
+  std::vector<const CLI::Option*> positionals = place.command->get_options(
+      [](const CLI::Option* option) { return option->get_positional(); });
   if (positionals.empty()) return {};
   const size_t at = std::min(place.arguments, positionals.size() - 1);
   // Only a list of names goes on behind the last argument.

@@ -40,10 +40,11 @@ absl::StatusOr<Context> ReadContext(const std::string& where, const YAML::Node& 
       known = true;
     }
     if (!known) {
-      return Wrong(where, absl::StrCat("there is no field '", name, "'; allowed: ",
-                                       absl::StrJoin(fields, ", ", [](auto* out, const auto& field) {
-                                         out->append(field.first);
-                                       })));
+      return Wrong(where,
+                   absl::StrCat("there is no field '", name, "'; allowed: ",
+                                absl::StrJoin(fields, ", ", [](auto* out, const auto& field) {
+                                  out->append(field.first);
+                                })));
     }
   }
   if (context.address.empty()) return Wrong(where, "address: is required");
@@ -82,10 +83,10 @@ absl::StatusOr<Context> Contexts::Find(const std::string& name) const {
   if (found != by_name.end()) return found->second;
   const std::string names =
       absl::StrJoin(by_name, ", ", [](auto* out, const auto& pair) { out->append(pair.first); });
-  return absl::NotFoundError(
-      absl::StrCat("no context is called '", name, "'; there ",
-                   names.empty() ? "are none (weft context set NAME ADDRESS makes one)"
-                                 : absl::StrCat("are: ", names)));
+  return absl::NotFoundError(absl::StrCat("no context is called '", name, "'; there ",
+                                          names.empty()
+                                              ? "are none (weft context set NAME ADDRESS makes one)"
+                                              : absl::StrCat("are: ", names)));
 }
 
 std::filesystem::path ContextsPath() { return ConfigDirectory() / "contexts.yaml"; }
@@ -140,9 +141,8 @@ absl::Status CheckContextName(const std::string& name) {
     good = good && (absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-');
   }
   if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", name,
-                   "' is no name of a context; allowed: 1 to 64 letters, digits, '.', '_' and '-'"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", name, "' is no name of a context; allowed: 1 to 64 letters, digits, '.', '_' and '-'"));
 }
 
 }  // namespace weft::client

@@ -24,8 +24,7 @@ int Run(int argc, char** argv) {
   app.add_option("--address", session.address_flag,
                  "host:port of the coordinator, or several, comma separated; default: "
                  "$WEFT_ADDRESS, else the context in use, else the local cluster");
-  app.add_option("--context", session.context_flag,
-                 "Speak to this cluster of `weft context list`");
+  app.add_option("--context", session.context_flag, "Speak to this cluster of `weft context list`");
   app.add_option_function<std::string>(
          "-o,--output", [&](const std::string& name) { session.output = OutputFormats().at(name); },
          "How results are printed")

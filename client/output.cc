@@ -69,11 +69,8 @@ std::string JsonToYaml(const std::string& json) {
 
 const std::map<std::string, OutputFormat>& OutputFormats() {
   static const auto& formats = *new std::map<std::string, OutputFormat>{
-      {"table", OutputFormat::kTable},
-      {"wide", OutputFormat::kWide},
-      {"json", OutputFormat::kJson},
-      {"yaml", OutputFormat::kYaml},
-      {"name", OutputFormat::kName},
+      {"table", OutputFormat::kTable}, {"wide", OutputFormat::kWide}, {"json", OutputFormat::kJson},
+      {"yaml", OutputFormat::kYaml},   {"name", OutputFormat::kName},
   };
   return formats;
 }

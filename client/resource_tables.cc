@@ -7,8 +7,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "client/session.h"
 #include "client/progress.h"
+#include "client/session.h"
 #include "client/text.h"
 
 namespace weft::client {
@@ -17,9 +17,8 @@ namespace {
 // Names joined by commas, as a cell without blanks.
 template <typename Names>
 std::string NamesCell(const Names& names) {
-  return absl::StrJoin(names, ",", [](std::string* out, const std::string& name) {
-    out->append(ShortName(name));
-  });
+  return absl::StrJoin(
+      names, ",", [](std::string* out, const std::string& name) { out->append(ShortName(name)); });
 }
 
 }  // namespace
@@ -39,10 +38,11 @@ std::string WorkerStateName(const v1::Worker& worker) {
 }
 
 Table JobTable(const std::vector<v1::Job>& jobs, bool wide) {
-  std::vector<std::string> titles = {"NAME", "STATE", "QUEUE", "WORKERS", "STEP", "LOSS",
-                                     "METRICS", "RECOVERIES"};
+  std::vector<std::string> titles = {"NAME", "STATE", "QUEUE",   "WORKERS",
+                                     "STEP", "LOSS",  "METRICS", "RECOVERIES"};
   if (wide) {
-    titles.insert(titles.end(), {"VALIDATION", "TOKENS/S", "ETA", "CHECKPOINT", "GENERATION", "ON"});
+    titles.insert(titles.end(),
+                  {"VALIDATION", "TOKENS/S", "ETA", "CHECKPOINT", "GENERATION", "ON"});
   }
   titles.insert(titles.end(), {"AGE", "REASON"});
   Table table(titles);
@@ -57,7 +57,8 @@ Table JobTable(const std::vector<v1::Job>& jobs, bool wide) {
         ScoresOf(job.last_step()),
         absl::StrCat(job.recoveries())};
     if (wide) {
-      row.push_back(job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss()) : "");
+      row.push_back(job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss())
+                                              : "");
       row.push_back(SpeedCell(job));
       row.push_back(job.has_eta() ? ShortDuration(absl::Seconds(job.eta().seconds())) : "");
       row.push_back(job.checkpoint_step() > 0 ? absl::StrCat(job.checkpoint_step()) : "");
@@ -72,8 +73,8 @@ Table JobTable(const std::vector<v1::Job>& jobs, bool wide) {
 }
 
 Table WorkerTable(const std::vector<v1::Worker>& workers, bool wide) {
-  std::vector<std::string> titles = {"NAME", "STATE",     "DEVICES", "CLASS", "THREADS",
-                                     "JOBS", "HEARTBEAT", "AGE"};
+  std::vector<std::string> titles = {"NAME",    "STATE", "DEVICES",   "CLASS",
+                                     "THREADS", "JOBS",  "HEARTBEAT", "AGE"};
   if (wide) titles.insert(titles.end(), {"ADDRESS", "VERSION"});
   Table table(titles);
   for (const v1::Worker& worker : workers) {

@@ -32,16 +32,15 @@ Table TopJobs(const std::vector<v1::Job>& jobs, absl::Time now) {
                "RECOVERIES", "AGE", "REASON"});
   for (const v1::Job& job : jobs) {
     const auto steps = static_cast<double>(std::max<int64_t>(1, job.spec().training().steps()));
-    table.Add({ShortName(job.name()), StateName(job.state()),
-               absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
-               absl::StrFormat("%.0f%%", 100 * static_cast<double>(job.last_step().step()) / steps),
-               LossCell(job),
-               job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss()) : "",
-               SpeedCell(job),
-               job.has_eta() ? ShortDuration(absl::Seconds(job.eta().seconds())) : "",
-               absl::StrCat(job.workers_size()), absl::StrCat(job.recoveries()),
-               Age(job.create_time(), now),
-               job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
+    table.Add(
+        {ShortName(job.name()), StateName(job.state()),
+         absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
+         absl::StrFormat("%.0f%%", 100 * static_cast<double>(job.last_step().step()) / steps),
+         LossCell(job),
+         job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss()) : "",
+         SpeedCell(job), job.has_eta() ? ShortDuration(absl::Seconds(job.eta().seconds())) : "",
+         absl::StrCat(job.workers_size()), absl::StrCat(job.recoveries()),
+         Age(job.create_time(), now), job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
   }
   return table;
 }
@@ -55,8 +54,8 @@ std::string TopText(const ClusterView& view, absl::Time now) {
   });
   std::ostringstream out;
   out << "weft at " << view.address << "  "
-      << absl::FormatTime("%H:%M:%S", now, absl::LocalTimeZone()) << "\njobs: "
-      << CountByState(jobs, [](const v1::Job& job) { return StateName(job.state()); })
+      << absl::FormatTime("%H:%M:%S", now, absl::LocalTimeZone())
+      << "\njobs: " << CountByState(jobs, [](const v1::Job& job) { return StateName(job.state()); })
       << "   workers: " << CountByState(view.workers, WorkerStateName) << "\n\n";
   if (!jobs.empty()) {
     TopJobs(jobs, now).Print(out);

@@ -31,8 +31,7 @@ void AddVerb(CLI::App& app, Session& session, const char* name, const char* desc
   auto jobs = std::make_shared<std::vector<std::string>>();
   CLI::App* command = app.add_subcommand(name, description);
   command->add_option("JOB", *jobs, "Ids, or specs' names for the newest ones")->required();
-  command->callback(
-      [jobs, verb = std::move(verb), &session] { ApplyToAll(session, *jobs, verb); });
+  command->callback([jobs, verb = std::move(verb), &session] { ApplyToAll(session, *jobs, verb); });
 }
 
 template <typename Request, typename Response>
@@ -55,8 +54,7 @@ void AddCancel(CLI::App& app, Session& session) {
   AddVerb(app, session, "cancel", "Stop jobs for good", Calling(&Stub::CancelJob, "cancelled"));
   AddVerb(app, session, "pause", "Save a checkpoint, free the workers, keep the jobs",
           Calling(&Stub::PauseJob, "pausing"));
-  AddVerb(app, session, "resume", "Queue paused jobs again",
-          Calling(&Stub::ResumeJob, "resumed"));
+  AddVerb(app, session, "resume", "Queue paused jobs again", Calling(&Stub::ResumeJob, "resumed"));
   AddVerb(app, session, "delete", "Forget ended jobs and their logs; checkpoints stay",
           Calling(&Stub::DeleteJob, "deleted"));
 }

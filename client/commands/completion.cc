@@ -77,8 +77,8 @@ ExitCode CompleteWords(const CLI::App& app, Session& session,
                        const std::vector<std::string>& words) {
   session.timeout = kNamesTimeout;
   TakeClusterFlags(words, session);
-  const auto found = Complete(
-      app, words, [&session](const std::string& kind) { return NamesOf(session, kind); });
+  const auto found =
+      Complete(app, words, [&session](const std::string& kind) { return NamesOf(session, kind); });
   for (const Candidate& candidate : found) {
     // The first line of a description; a tab would end the text.
     std::string description = candidate.description.substr(0, candidate.description.find('\n'));
@@ -96,8 +96,8 @@ void AddCompletion(CLI::App& app, Session& session) {
   command->callback([shell, &session] {
     const std::string script = CompletionScript(*shell);
     if (script.empty()) {
-      return session.Fail(absl::InvalidArgumentError("SHELL must be one of bash, zsh, fish, is '" +
-                                                     *shell + "'"));
+      return session.Fail(
+          absl::InvalidArgumentError("SHELL must be one of bash, zsh, fish, is '" + *shell + "'"));
     }
     std::cout << script;
   });

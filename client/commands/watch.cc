@@ -43,7 +43,8 @@ absl::Status WatchOnce(Session& session, const std::string& name, absl::Time dea
 
 void WatchToEnd(Session& session, const std::string& name, absl::Duration limit) {
   const bool machine = IsForPrograms(session.output);
-  // With json, yaml or name the progress goes to standard error and the result alone to standard output.
+  // With json, yaml or name the progress goes to standard error and the result alone to standard
+  // output.
   const bool quiet = machine || session.output == OutputFormat::kName;
   ProgressPrinter printer(quiet ? std::cerr : std::cout, !quiet && StdoutIsTerminal(),
                           TerminalWidth());
