@@ -17,6 +17,7 @@
 #include "kernels/attention/register.h"
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/device/device.h"
+#include "kernels/device/host_values.h"
 #include "kernels/device/reference/reference_device.h"
 
 namespace weft::kernels::testing {
@@ -79,6 +80,11 @@ class DeviceRun {
     RegisterCpuAttention();
     return DeviceRun(NewCpuDevice({.threads = threads, .isa = TestInstructionSet()}).value());
   }
+  // A GPU (tests/testing/gpu.h finds one), which lives as long as this.
+  static DeviceRun Cuda(std::unique_ptr<Device> device) {
+    RegisterCudaAttention();
+    return DeviceRun(std::move(device));
+  }
 
   Device& device() { return *device_; }
   Stream& stream() { return *stream_; }
@@ -86,38 +92,27 @@ class DeviceRun {
   Tensor New(const Shape& shape) {
     return NewTensor(*device_, device_->compute_dtype(), shape).value();
   }
-  Tensor Upload(const Values& values, const Shape& shape) {
-    Tensor tensor = New(shape);
-    WEFT_CHECK(tensor.count() == static_cast<int64_t>(values.size()));
-    if (device_->compute_dtype() == DType::kF64) {
-      WEFT_CHECK(device_->CopyFromHost(tensor, values.data(), *stream_).ok());
-    } else {
-      const std::vector<float> rounded(values.begin(), values.end());
-      WEFT_CHECK(device_->CopyFromHost(tensor, rounded.data(), *stream_).ok());
-    }
-    return tensor;
+  Tensor NewSum(const Shape& shape) {
+    return NewTensor(*device_, device_->sum_dtype(), shape).value();
+  }
+  Tensor Upload(const Values& values, const Shape& shape) { return Filled(New(shape), values); }
+  Tensor UploadSum(const Values& values, const Shape& shape) {
+    return Filled(NewSum(shape), values);
   }
   Tensor UploadIntegers(const std::vector<int32_t>& values, const Shape& shape) {
-    Tensor tensor = NewTensor(*device_, DType::kI32, shape).value();
-    WEFT_CHECK(tensor.count() == static_cast<int64_t>(values.size()));
-    WEFT_CHECK(device_->CopyFromHost(tensor, values.data(), *stream_).ok());
-    return tensor;
+    return Filled(NewTensor(*device_, DType::kI32, shape).value(),
+                  Values(values.begin(), values.end()));
   }
-  Values Download(const Tensor& tensor) {
-    Values values(tensor.count());
-    if (device_->compute_dtype() == DType::kF64) {
-      WEFT_CHECK(device_->CopyToHost(values.data(), tensor, *stream_).ok());
-    } else {
-      std::vector<float> rounded(values.size());
-      WEFT_CHECK(device_->CopyToHost(rounded.data(), tensor, *stream_).ok());
-      std::copy(rounded.begin(), rounded.end(), values.begin());
-    }
-    return values;
-  }
+  Values Download(const Tensor& tensor) { return ReadValues(tensor, *stream_).value(); }
 
  private:
   explicit DeviceRun(std::unique_ptr<Device> device)
       : device_(std::move(device)), stream_(device_->NewStream().value()) {}
+
+  Tensor Filled(Tensor tensor, const Values& values) {
+    WEFT_CHECK(WriteValues(tensor, values, *stream_).ok());
+    return tensor;
+  }
 
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
