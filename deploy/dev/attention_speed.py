@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Measures the attention kernels at 1,024 to 32,768 tokens and writes docs/attention_speed.md.
 
-    deploy/dev/attention_speed.py [BUILD_DIR]       default: build/ci
+    deploy/dev/attention_speed.py [--build DIR] [--jobs N]       default: build/ci, 1
 
 Times are those of one thread on its processor, so that other programs may run beside it. What counts are ratios: how
 time grows with the length, the rate of the arithmetic over that of the matrix library in the same process, and the
-time over that of our own softmax attention.
+time over that of our own softmax attention. Every mechanism's pass is measured by a process of its own, N at a time:
+at most as many as there are idle cores.
 """
 
+import argparse
 import json
 import math
 import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,22 +45,28 @@ the rate of the matrix library ({rate:.0f} GFLOP/s here) in the same process.
 """
 
 
-def measure(build):
-    """name -> {ns, share, rate}"""
-    benchmarks = subprocess.run(
-        [build / "bench/attention_bench", "--benchmark_list_tests"], check=True, capture_output=True, text=True)
-    wanted = [line for line in benchmarks.stdout.split()
-              if any(line.startswith(benchmark.format(name, T=length)) for _, benchmark, _ in MECHANISMS
-                     for name in ("Forward", "Backward") for length in LENGTHS)]
-    pattern = "^(" + "|".join(wanted) + ")$"
+def measure_one(build, pattern):
+    """name -> {ns, share, rate} of the benchmarks that the pattern names, measured by one process."""
     run = subprocess.run(
-        [build / "bench/attention_bench", f"--benchmark_filter={pattern}", "--benchmark_format=json",
+        [build / "bench/attention_bench", f"--benchmark_filter=^{pattern}/real_time$", "--benchmark_format=json",
          "--benchmark_min_time=0.2"], check=True, stdout=subprocess.PIPE, text=True)
     return {
         entry["name"].removesuffix("/real_time"): {
             "ns": entry["ns/token/head"], "share": entry["share"], "rate": entry["GFLOP/s"] / entry["share"]}
         for entry in json.loads(run.stdout)["benchmarks"]
     }
+
+
+def measure(build, jobs):
+    """name -> {ns, share, rate} of all."""
+    lengths = "(" + "|".join(str(length) for length in LENGTHS) + ")"
+    patterns = [benchmark.format(pass_name, T=lengths) for _, benchmark, _ in MECHANISMS
+                for pass_name in ("Forward", "Backward")]
+    results = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for found in pool.map(lambda pattern: measure_one(build, pattern), patterns):
+            results.update(found)
+    return results
 
 
 def slope(points):
@@ -86,8 +94,11 @@ def table(results, pass_name):
 
 
 def main():
-    build = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build/ci"
-    results = measure(build)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=Path, default=ROOT / "build/ci")
+    parser.add_argument("--jobs", type=int, default=1)
+    arguments = parser.parse_args()
+    results = measure(arguments.build.resolve(), arguments.jobs)
     cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     rate = max(each["rate"] for each in results.values())
     text = HEAD.format(cpu=cpu, rate=rate)
