@@ -14,9 +14,10 @@ constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
 cudaDataType_t LibraryType(DType dtype) { return dtype == DType::kBf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// The largest power of two up to 256 that divides the address.
-uint32_t AlignmentOf(const void* address) {
-  const auto value = reinterpret_cast<uintptr_t>(address) | 256;
+// The largest power of two up to 256 that divides the addresses of all matrices of a batch.
+uint32_t AlignmentOf(const void* address, int64_t step_bytes) {
+  const auto value =
+      reinterpret_cast<uintptr_t>(address) | static_cast<uintptr_t>(step_bytes) | 256;
   return static_cast<uint32_t>(value & (~value + 1));
 }
 
@@ -38,6 +39,14 @@ class Calls {
  private:
   cublasStatus_t status_ = CUBLAS_STATUS_SUCCESS;
 };
+
+void DescribeBatch(int32_t batch, int64_t step, cublasLtMatrixLayoutOpaque_t& layout,
+                   Calls& calls) {
+  calls(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch,
+                                         sizeof(batch)));
+  calls(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                         &step, sizeof(step)));
+}
 
 // The library's matrices lie by columns, so it computes transpose(d) = transpose(b) transpose(a),
 // where a row-major matrix is its transpose by columns already: its first operand is our b.
@@ -69,9 +78,16 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
                                  rows_of(gemm.a_transposed, gemm.m, gemm.k), gemm.a_stride));
   calls(cublasLtMatrixLayoutInit(&out.d, LibraryType(gemm.d_type), static_cast<uint64_t>(gemm.n),
                                  static_cast<uint64_t>(gemm.m), gemm.d_stride));
+  if (gemm.batch > 1) {
+    DescribeBatch(gemm.batch, gemm.b_step, out.a, calls);
+    DescribeBatch(gemm.batch, gemm.a_step, out.b, calls);
+    DescribeBatch(gemm.batch, gemm.d_step, out.d, calls);
+  }
   const auto workspace = static_cast<size_t>(kWorkspaceBytes);
-  const uint32_t a_alignment = AlignmentOf(gemm.b), b_alignment = AlignmentOf(gemm.a),
-                 d_alignment = AlignmentOf(gemm.d);
+  const int64_t steps = gemm.batch > 1 ? 1 : 0;
+  const uint32_t a_alignment = AlignmentOf(gemm.b, steps * gemm.b_step * SizeOf(type));
+  const uint32_t b_alignment = AlignmentOf(gemm.a, steps * gemm.a_step * SizeOf(type));
+  const uint32_t d_alignment = AlignmentOf(gemm.d, steps * gemm.d_step * SizeOf(gemm.d_type));
   calls(cublasLtMatmulPreferenceInit(&out.preference));
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, const auto& value) {
     calls(cublasLtMatmulPreferenceSetAttribute(&out.preference, name, &value, sizeof(value)));
@@ -87,8 +103,8 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
 }  // namespace
 
 absl::Status Run(CudaStream& stream, const CudaGemm& gemm) {
-  if (gemm.m == 0 || gemm.n == 0) return absl::OkStatus();
-  const DType type = stream.device().compute_dtype();
+  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return absl::OkStatus();
+  const DType type = gemm.operands_f32 ? DType::kF32 : stream.device().compute_dtype();
   const std::string what =
       absl::StrCat("matrix product ", gemm.m, "x", gemm.k, "x", gemm.n, " of ", NameOf(type));
   Descriptors descriptors;

@@ -10,7 +10,8 @@
 namespace weft::kernels {
 
 // Row-major d[M,N] = a[M,K] b[K,N] + beta d + bias, where bias[N] is added to every row. A
-// transposed operand lies as [K,M] or [N,K]. `a` and `b` have the device's compute type. The order
+// transposed operand lies as [K,M] or [N,K]. `a` and `b` have the device's compute type, or are
+// fp32 where `operands_f32` says so. The order
 // of the sums depends on the shapes, the addresses' alignment, the GPU's architecture and the
 // library's version alone.
 struct CudaGemm {
@@ -26,6 +27,10 @@ struct CudaGemm {
   DType d_type = DType::kF32;
   float beta = 0;
   const void* bias = nullptr;  // of d's type; null: none
+  // So many products of one shape, whose matrices lie so many elements apart.
+  int batch = 1;
+  int64_t a_step = 0, b_step = 0, d_step = 0;
+  bool operands_f32 = false;  // a and b are fp32, whatever the compute type
 };
 
 absl::Status Run(CudaStream& stream, const CudaGemm& gemm);
