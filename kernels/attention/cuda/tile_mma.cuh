@@ -1,0 +1,219 @@
+// Products of small matrices in shared memory on tensor cores (mma.sync, sm_80 and later), with
+// sums in fp32. bf16 operands are multiplied as they are; fp32 operands as three products of tf32
+// parts, which loses about as much as fp32 arithmetic does (Ootomo and Yokota 2022, "Recovering
+// single precision accuracy from Tensor Cores while surpassing the FP32 theoretical peak
+// performance").
+//
+// Each warp has 16 rows of a result. Of its 16 x N accumulators, lane l holds, for each 8 columns
+// n: d[n][0], d[n][1]: row l / 4, columns 8 n + 2 (l % 4) and the next; d[n][2], d[n][3]: row l / 4
+// + 8. Both types hold them alike, so code about accumulators serves both.
+//
+// Rows of an operand lie `stride` elements apart, where StrideOf keeps banks from colliding.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "kernels/device/cuda/vector.cuh"
+
+namespace weft::kernels::tiles {
+
+// Elements from row to row of a matrix `columns` wide (a multiple of 16).
+template <typename T>
+__host__ __device__ constexpr int StrideOf(int columns) {
+  return columns + 16 / static_cast<int>(sizeof(T));
+}
+
+__device__ inline void Multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&d)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline void MultiplyTf32(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&d)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline uint32_t Tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+
+// fp32 numbers as sums of two tf32 numbers.
+template <int N>
+struct Halves {
+  __device__ explicit Halves(const float (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      high[i] = Tf32(x[i]);
+      low[i] = Tf32(x[i] - __uint_as_float(high[i]));
+    }
+  }
+  uint32_t high[N], low[N];
+};
+
+__device__ inline void MultiplyF32(const Halves<4>& a, const Halves<2>& b, float (&d)[4]) {
+  MultiplyTf32(a.low, b.high, d);
+  MultiplyTf32(a.high, b.low, d);
+  MultiplyTf32(a.high, b.high, d);
+}
+
+__device__ inline uint32_t Pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ inline uint32_t PairAt(const bf16* at) { return *reinterpret_cast<const uint32_t*>(at); }
+
+// d[16, 8 N] += a[16, k] b[8 N, k]^T; `a` is the warp's first row. k is a multiple of 16.
+template <int N>
+__device__ inline void ProductOfRows(const bf16* a, int a_stride, const bf16* b, int b_stride,
+                                     int k, float (&d)[N][4]) {
+  const int row = threadIdx.x % 32 / 4;
+  const int pair = threadIdx.x % 4 * 2;
+  const bf16* const a_row = a + row * a_stride + pair;
+  const bf16* const b_row = b + row * b_stride + pair;
+  for (int at = 0; at < k; at += 16) {
+    const uint32_t left[4] = {PairAt(a_row + at), PairAt(a_row + 8 * a_stride + at),
+                              PairAt(a_row + at + 8), PairAt(a_row + 8 * a_stride + at + 8)};
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const bf16* const column = b_row + 8 * n * b_stride + at;
+      const uint32_t right[2] = {PairAt(column), PairAt(column + 8)};
+      Multiply(left, right, d[n]);
+    }
+  }
+}
+template <int N>
+__device__ inline void ProductOfRows(const float* a, int a_stride, const float* b, int b_stride,
+                                     int k, float (&d)[N][4]) {
+  const int row = threadIdx.x % 32 / 4;
+  const int column = threadIdx.x % 4;
+  const float* const a_row = a + row * a_stride + column;
+  const float* const b_row = b + row * b_stride + column;
+  for (int at = 0; at < k; at += 8) {
+    const Halves<4> left(
+        {a_row[at], a_row[8 * a_stride + at], a_row[at + 4], a_row[8 * a_stride + at + 4]});
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const float* const other = b_row + 8 * n * b_stride + at;
+      MultiplyF32(left, Halves<2>({other[0], other[4]}), d[n]);
+    }
+  }
+}
+
+// d[16, 8 N] += p[16, 8 K] b[8 K, 8 N], p being accumulators (rounded to the type of b). K is even.
+template <int K, int N>
+__device__ inline void ProductOfColumns(const float (&p)[K][4], const bf16* b, int b_stride,
+                                        float (&d)[N][4]) {
+  static_assert(K % 2 == 0 && N % 2 == 0);
+  const int lane = threadIdx.x % 32;
+  // Lanes 0 to 15 name the 16 rows at columns 16 n, the others the same rows 8 columns on.
+  const bf16* const row = b + lane % 16 * b_stride + lane / 16 * 8;
+#pragma unroll
+  for (int k = 0; k < K; k += 2) {
+    const uint32_t left[4] = {Pack(p[k][0], p[k][1]), Pack(p[k][2], p[k][3]),
+                              Pack(p[k + 1][0], p[k + 1][1]), Pack(p[k + 1][2], p[k + 1][3])};
+#pragma unroll
+    for (int n = 0; n < N; n += 2) {
+      const auto address =
+          static_cast<uint32_t>(__cvta_generic_to_shared(row + 8 * k * b_stride + 8 * n));
+      uint32_t first[2], second[2];
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                   : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
+                   : "r"(address)
+                   : "memory");
+      Multiply(left, first, d[n]);
+      Multiply(left, second, d[n + 1]);
+    }
+  }
+}
+template <int K, int N>
+__device__ inline void ProductOfColumns(const float (&p)[K][4], const float* b, int b_stride,
+                                        float (&d)[N][4]) {
+  const int column = threadIdx.x % 32 / 4;
+  const int row = threadIdx.x % 4 * 2;
+  const float* const at = b + row * b_stride + column;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    // Rows in another order than the instruction's, on both sides alike.
+    const Halves<4> left({p[k][0], p[k][2], p[k][1], p[k][3]});
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const float* const other = at + 8 * k * b_stride + 8 * n;
+      MultiplyF32(left, Halves<2>({other[0], other[b_stride]}), d[n]);
+    }
+  }
+}
+
+// Rows of a matrix in global memory.
+template <typename S>
+struct Rows {
+  const S* first;
+  int64_t step;  // elements from row to row
+  int width;
+  bool vectors;  // aligned for accesses of 16 bytes
+};
+
+// The rows of one head of a [B, n, H, width] tensor.
+template <typename S>
+__device__ inline Rows<S> RowsOfHead(const S* tensor, int n, int heads, int head, int width,
+                                     bool vectors) {
+  const int64_t step = int64_t{heads} * width;
+  return {tensor + (int64_t{head / heads} * n) * step + int64_t{head % heads} * width, step, width,
+          vectors};
+}
+
+// to[count, padded] = the rows that `index` names (none where it is negative) from column `begin`
+// on, and zeros where there is nothing. All threads of the block; `padded` is a multiple of 16.
+template <int kThreads, typename T, typename S>
+__device__ inline void LoadRows(const Rows<S>& from, const int* index, int count, int begin,
+                                int padded, T* to, int to_stride) {
+  constexpr int V = kVector<T>;
+  const int pieces = padded / V;
+  for (int i = static_cast<int>(threadIdx.x); i < count * pieces; i += kThreads) {
+    const int row = i / pieces;
+    const int column = i % pieces * V;
+    float values[V] = {};
+    if (index[row] >= 0) {
+      const S* const at = from.first + index[row] * from.step + begin + column;
+      if (from.vectors && begin + column + V <= from.width) {
+        Load<V>(at, values);
+      } else {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          if (begin + column + v < from.width) values[v] = ToFloat(at[v]);
+        }
+      }
+    }
+    Store<V>(to + row * to_stride + column, values);
+  }
+}
+
+// Calls store(row of 16, column, value) for the warp's accumulators.
+template <int N, typename F>
+__device__ inline void ForAccumulators(const float (&d)[N][4], const F& store) {
+  const int row = threadIdx.x % 32 / 4;
+  const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) store(row + c / 2 * 8, 8 * n + column + c % 2, d[n][c]);
+  }
+}
+
+// Over the four lanes that share a row.
+template <typename Op>
+__device__ inline float RowReduce(float x, const Op& op) {
+  x = op(x, __shfl_xor_sync(0xFFFFFFFF, x, 1));
+  return op(x, __shfl_xor_sync(0xFFFFFFFF, x, 2));
+}
+
+}  // namespace weft::kernels::tiles
