@@ -123,6 +123,29 @@ TEST_F(SameBits, OfEveryMechanismOnAnyNumberOfWorkersAndThroughADeath) {
   EXPECT_EQ(layers, (std::vector<int32_t>{-1, 8, 9}));
 }
 
+TEST_F(SameBits, OnSeveralDevicesOfOneWorkerAndThroughADeath) {
+  const std::string one = UndisturbedHash(1);
+  // 3 devices: a gang of its own that needs no MPI. With another worker, one of 4 ranks.
+  TestCluster wide;
+  ASSERT_OK(wide.StartCoordinator());
+  ASSERT_OK(wide.StartWorker("w1", {"--threads", "3", "--devices", "3"}));
+  ASSERT_OK_AND_ASSIGN(const v1::Job alone, wide.Submit(SpecFor(wide.text_path(), 1, 1)));
+  ASSERT_OK(wide.AwaitStep(alone.name(), 45));
+  EXPECT_EQ(wide.Descendants("w1", "weft-relay").size(), 1U);
+  EXPECT_EQ(wide.Descendants("w1", "orterun").size(), 0U);
+  const auto ranks = wide.Descendants("w1", "weft-rank");
+  ASSERT_EQ(ranks.size(), 3U);
+  kill(ranks.back(), SIGKILL);
+  ASSERT_OK_AND_ASSIGN(const v1::Job done, wide.AwaitState(alone.name(), v1::Job::STATE_SUCCEEDED));
+  EXPECT_EQ(done.recoveries(), 1);
+  EXPECT_EQ(done.weights_hash(), one);
+
+  ASSERT_OK(wide.StartWorker("w2"));
+  ASSERT_OK_AND_ASSIGN(const v1::Job both, wide.Submit(SpecFor(wide.text_path(), 2, 2)));
+  ASSERT_OK_AND_ASSIGN(const v1::Job ended, wide.AwaitState(both.name(), v1::Job::STATE_SUCCEEDED));
+  EXPECT_EQ(ended.weights_hash(), one);
+}
+
 TEST_F(SameBits, ThroughTheLossOfAWorkerAndTheReturnToFewer) {
   const std::string undisturbed = UndisturbedHash(1);
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(SpecFor(cluster_.text_path(), 1, 4)));

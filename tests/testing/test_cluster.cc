@@ -196,8 +196,10 @@ absl::Status TestCluster::StartWorker(const std::string& name,
   std::vector<std::string> arguments = {"--coordinator",    address_,
                                         "--name",           name,
                                         "--state-dir",      absl::StrCat(directory(), "/", name),
-                                        "--threads",        "1",
                                         "--metrics-listen", "127.0.0.1:0"};
+  if (std::find(flags.begin(), flags.end(), "--threads") == flags.end()) {
+    arguments.insert(arguments.end(), {"--threads", "1"});
+  }
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   WEFT_RETURN_IF_ERROR(Spawn(name, "weft-worker", arguments, {}));
   worker_pids_.push_back(PidOf(name));

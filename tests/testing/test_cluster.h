@@ -48,7 +48,7 @@ class TestCluster {
 
   // Starts a coordinator (again) on the cluster's state and waits until it serves.
   absl::Status StartCoordinator(const std::vector<std::string>& flags = {});
-  // Starts a worker (again) with one thread and waits until it has joined.
+  // Starts a worker (again), with one thread unless `flags` say, and waits until it has joined.
   absl::Status StartWorker(const std::string& name, const std::vector<std::string>& flags = {});
   // A coordinator and workers w1 ... wN.
   absl::Status Start(int workers);

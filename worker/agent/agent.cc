@@ -151,6 +151,7 @@ void Agent::MakeProcessParts(const std::vector<std::string>& environment) {
   MemberProcesses::Options members;
   members.devices = options_.devices;
   members.rank_program = rank_program;
+  members.relay_program = absl::StrCat(options_.program_directory, "/weft-relay");
   members.relay_programs = relay_programs_;
   members.environment = environment;
   members.shell_socket = ShellSocketPath(options_.state_directory);

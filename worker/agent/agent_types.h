@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/base/strong_int.h"
 
@@ -50,7 +51,10 @@ struct MemberOrder {
   int members = 1;         // workers of the gang
   int member_index = 0;    // of this one; member 0 leads: it starts the relays
   std::string payload;     // the whole order, opaque to the core
-  [[nodiscard]] bool has_relays() const { return members > 1; }
+  // Several ranks exchange through relays; those of several workers, over MPI.
+  [[nodiscard]] bool has_relays() const { return members > 1 || ranks.size() > 1; }
+  // What the lead starts: one relay, or the program that starts one on every worker.
+  [[nodiscard]] absl::string_view launcher() const { return members > 1 ? "mpirun" : "weft-relay"; }
   [[nodiscard]] bool leads() const { return member_index == 0; }
 };
 

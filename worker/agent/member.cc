@@ -76,13 +76,14 @@ void Member::OnRelayEnded(const RelayEnded& event, absl::Time now,
     // The lead knows best why relays do not start. To the others it looks the same whether their
     // own relay or the lead failed; what the lead says counts.
     const bool own_fault = event.part == RelayPart::kLauncher;
-    AddFinding(own_fault ? MemberOutcome::kFailed : MemberOutcome::kPeerLost,
-               absl::StrCat("the relays did not start: ",
-                            own_fault ? "mpirun " : "this worker's relay daemon ", event.how));
+    AddFinding(
+        own_fault ? MemberOutcome::kFailed : MemberOutcome::kPeerLost,
+        absl::StrCat("the relays did not start: ",
+                     own_fault ? order_.launcher() : "this worker's relay daemon", " ", event.how));
     return Kill(actions);
   }
-  const std::string why =
-      absl::StrCat(event.part == RelayPart::kLauncher ? "mpirun " : "the relay daemon ", event.how);
+  const std::string why = absl::StrCat(
+      event.part == RelayPart::kLauncher ? order_.launcher() : "the relay daemon", " ", event.how);
   actions.emplace_back(AbortExchange{key(), why});
   if (event.clean || Phase() == MemberPhase::kSaving) return;  // the ranks may need no relay now
   AddFinding(MemberOutcome::kPeerLost, absl::StrCat("the relays were lost: ", why));

@@ -93,7 +93,7 @@ void MemberProcesses::Do(const SpawnMember& action) {
 }
 
 absl::Status MemberProcesses::MakeSite(Live& live, const MemberOrder& order) {
-  WEFT_RETURN_IF_ERROR(options_.relay_programs.status());
+  if (order.members > 1) WEFT_RETURN_IF_ERROR(options_.relay_programs.status());
   RelaySiteOptions site;
   site.job = order.key.job;
   site.generation = order.key.generation;
@@ -102,7 +102,7 @@ absl::Status MemberProcesses::MakeSite(Live& live, const MemberOrder& order) {
   site.first_rank = order.ranks.front();
   site.local_ranks = static_cast<int>(order.ranks.size());
   site.ranks = live.order.world_size();
-  site.relay_program = options_.relay_programs->relay;
+  site.relay_program = options_.relay_program;
   site.scratch = options_.scratch;
   site.start_timeout = options_.relay_start_timeout;
   WEFT_ASSIGN_OR_RETURN(live.site, RelaySite::Create(site));
@@ -184,17 +184,12 @@ RelayLauncher MemberProcesses::LauncherOf(const Live& live) const {
 }
 
 absl::Status MemberProcesses::SpawnLauncher(Live& live, const MemberOrder& order) {
-  live.token = NewToken();
-  WEFT_ASSIGN_OR_RETURN(const CommandLine line,
-                        LauncherOf(live).Mpirun(GangOf(live), options_.environment));
-  GangRoute route;
-  route.key = order.key;
-  route.own_index = order.member_index;
-  for (const v1::GangMember& member : live.order.members()) {
-    route.workers.push_back(member.worker());
-    route.addresses.push_back(member.peer_address());
+  CommandLine line = live.site->Relay(options_.environment);
+  if (order.members > 1) {
+    live.token = NewToken();
+    WEFT_ASSIGN_OR_RETURN(line, LauncherOf(live).Mpirun(GangOf(live), options_.environment));
+    daemons_.AddGang(live.token, RouteOf(live, order));
   }
-  daemons_.AddGang(live.token, std::move(route));
   const MemberKey key = order.key;
   ChildCallbacks child;
   child.on_output = [this, key](OutputStream stream, absl::string_view text) {
@@ -205,6 +200,17 @@ absl::Status MemberProcesses::SpawnLauncher(Live& live, const MemberOrder& order
   };
   WEFT_ASSIGN_OR_RETURN(live.launcher, supervisor_.Spawn(ToChild(line), std::move(child)));
   return absl::OkStatus();
+}
+
+GangRoute MemberProcesses::RouteOf(const Live& live, const MemberOrder& order) {
+  GangRoute route;
+  route.key = order.key;
+  route.own_index = order.member_index;
+  for (const v1::GangMember& member : live.order.members()) {
+    route.workers.push_back(member.worker());
+    route.addresses.push_back(member.peer_address());
+  }
+  return route;
 }
 
 // --- what the processes say ---------------------------------------------------------------------

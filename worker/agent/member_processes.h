@@ -32,6 +32,8 @@ class MemberProcesses {
   struct Options {
     std::vector<v1::Device> devices;  // by index
     std::string rank_program;         // weft-rank
+    std::string relay_program;        // weft-relay
+    // For gangs of several workers.
     absl::StatusOr<RelayPrograms> relay_programs = absl::UnavailableError("not looked for");
     std::vector<std::string> environment;  // of all children, NAME=value
     std::string shell_socket;              // of the RemoteShellServer
@@ -81,7 +83,9 @@ class MemberProcesses {
   Live* Find(const MemberKey& key);
   absl::Status MakeSite(Live& live, const MemberOrder& order);
   absl::Status SpawnRank(Live& live, const MemberOrder& order, int local_rank);
+  // The relay itself for a gang on this worker alone, else the mpirun that starts all relays.
   absl::Status SpawnLauncher(Live& live, const MemberOrder& order);
+  static GangRoute RouteOf(const Live& live, const MemberOrder& order);
   [[nodiscard]] RelayGang GangOf(const Live& live) const;
   [[nodiscard]] RelayLauncher LauncherOf(const Live& live) const;
   void OnRankMessage(const MemberKey& key, int rank, const absl::StatusOr<std::string>& bytes);

@@ -251,21 +251,32 @@ const std::string& RelaySite::channel_name() const { return channel_->name(); }
 
 bool RelaySite::relay_joined() const { return channel_->relay_joined(); }
 
+CommandLine RelaySite::Relay(absl::Span<const std::string> environment) const {
+  return {.program = options_.relay_program,
+          .arguments = {"weft-relay"},
+          .environment = Environment(environment),
+          .working_directory = "/"};
+}
+
 CommandLine RelaySite::Shell(absl::string_view command,
                              absl::Span<const std::string> environment) const {
-  CommandLine line;
-  line.program = "/bin/sh";
-  line.arguments = {"sh", "-c", std::string(command)};
-  line.working_directory = "/";
+  return {.program = "/bin/sh",
+          .arguments = {"sh", "-c", std::string(command)},
+          .environment = Environment(environment),
+          .working_directory = "/"};
+}
+
+std::vector<std::string> RelaySite::Environment(absl::Span<const std::string> environment) const {
   // orted looks for the remote shell too, although it starts no others: it lies beside the relay.
-  line.environment = CleanEnvironment(environment, fs::path(options_.relay_program).parent_path());
-  line.environment.push_back(absl::StrCat("TMPDIR=", folder().string()));
-  line.environment.push_back(absl::StrCat(kRelayChannelVariable, "=", channel_name()));
-  line.environment.push_back(absl::StrCat(kRelayProgramVariable, "=", options_.relay_program));
-  line.environment.push_back(
+  std::vector<std::string> variables =
+      CleanEnvironment(environment, fs::path(options_.relay_program).parent_path());
+  variables.push_back(absl::StrCat("TMPDIR=", folder().string()));
+  variables.push_back(absl::StrCat(kRelayChannelVariable, "=", channel_name()));
+  variables.push_back(absl::StrCat(kRelayProgramVariable, "=", options_.relay_program));
+  variables.push_back(
       absl::StrCat(kRelayStartSecondsVariable, "=",
                    std::clamp<int64_t>(absl::ToInt64Seconds(options_.start_timeout), 1, 3600)));
-  return line;
+  return variables;
 }
 
 void RelaySite::Abort(const absl::Status& why) { channel_->Abort(why); }

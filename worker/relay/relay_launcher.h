@@ -1,6 +1,8 @@
 // How the relays of a gang are started, without ssh: command lines, environments, scratch folders
 // and the clean-up. Nothing here starts a process; the agents do, and call this library.
 //
+// A gang on one host: its agent creates the RelaySite and runs RelaySite::Relay, without MPI.
+//
 // Who calls what, for one generation of a gang over H > 1 hosts:
 //   every member's agent  RelaySite::Create: the host's shared memory and scratch folder. Its own
 //                         ranks get channel_name() in their Membership.
@@ -123,6 +125,8 @@ class RelaySite {
   [[nodiscard]] const std::string& channel_name() const;  // for Membership::relay_channel
   // Whether this host's relay has met those of all other hosts: the gang can exchange.
   [[nodiscard]] bool relay_joined() const;
+  // weft-relay itself, for a gang on this host alone.
+  [[nodiscard]] CommandLine Relay(absl::Span<const std::string> environment) const;
   // `sh -c command` with what orted and weft-relay need on this host.
   [[nodiscard]] CommandLine Shell(absl::string_view command,
                                   absl::Span<const std::string> environment) const;
@@ -136,6 +140,8 @@ class RelaySite {
  private:
   RelaySite(RelaySiteOptions options, std::unique_ptr<RelayChannel> channel);
   [[nodiscard]] std::filesystem::path folder() const;
+  [[nodiscard]] std::vector<std::string> Environment(
+      absl::Span<const std::string> environment) const;
 
   RelaySiteOptions options_;
   std::unique_ptr<RelayChannel> channel_;

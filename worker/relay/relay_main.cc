@@ -6,7 +6,8 @@
 //  - it leaves by _exit, with the buffers of unfinished operations still in place;
 //  - SIGPIPE is ignored: a lost peer is a failed operation, not the end of the process;
 //  - MPI_Init, which cannot be given a deadline, runs under an alarm;
-//  - it dies with its parent (orted) and leaves within a tenth of a second of its agent's death.
+//  - it dies with its parent (orted; of a gang on one host, which needs no MPI, the agent) and
+//    leaves within a tenth of a second of its agent's death.
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -21,6 +22,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "worker/comm/relay_channel.h"
+#include "worker/relay/lone_host_group.h"
 #include "worker/relay/mpi_host_group.h"
 #include "worker/relay/relay_environment.h"
 #include "worker/relay/relay_loop.h"
@@ -36,20 +38,27 @@ std::string Environment(const char* name) {
 // Everything that MPI may still write to when the process leaves: kept until _exit.
 struct Relay {
   std::unique_ptr<RelayChannel> channel;
-  std::unique_ptr<MpiHostGroup> group;
+  std::unique_ptr<HostGroup> group;
   std::unique_ptr<RelayLoop> loop;
 };
+
+absl::StatusOr<std::unique_ptr<HostGroup>> NewGroup(int hosts, int start_seconds, int* argc,
+                                                    char*** argv) {
+  if (hosts == 1) return std::make_unique<LoneHostGroup>();
+  // Left at its default action: ends the process, which mpirun and the ranks notice.
+  alarm(static_cast<unsigned>(start_seconds) + 1);
+  if (MPI_Init(argc, argv) != MPI_SUCCESS) return absl::UnavailableError("MPI_Init failed");
+  alarm(0);
+  return MpiHostGroup::New();
+}
 
 // Serves until something ends it; returns what.
 absl::Status Serve(Relay& relay, int start_seconds, int* argc, char*** argv) {
   const absl::Time start_deadline = absl::Now() + absl::Seconds(start_seconds);
   WEFT_RETURN_IF_ERROR(relay.channel->AbortStatus());
   WEFT_RETURN_IF_ERROR(relay.channel->ClaimRelay());
-  // Left at its default action: ends the process, which mpirun and the ranks notice.
-  alarm(static_cast<unsigned>(start_seconds) + 1);
-  if (MPI_Init(argc, argv) != MPI_SUCCESS) return absl::UnavailableError("MPI_Init failed");
-  alarm(0);
-  WEFT_ASSIGN_OR_RETURN(relay.group, MpiHostGroup::New());
+  WEFT_ASSIGN_OR_RETURN(relay.group,
+                        NewGroup(relay.channel->options().hosts, start_seconds, argc, argv));
   relay.loop = std::make_unique<RelayLoop>(*relay.channel, *relay.group);
   return relay.loop->Run(start_deadline);
 }
@@ -64,7 +73,7 @@ int Main(int argc, char** argv) {
   if (name.empty() || (!seconds.empty() && (!absl::SimpleAtoi(seconds, &start_seconds) ||
                                             start_seconds < 1 || start_seconds > 3600))) {
     std::fprintf(stderr,
-                 "weft-relay is started by weft-worker through mpirun: %s must name the host's "
+                 "weft-relay is started by weft-worker: %s must name the host's "
                  "shared memory and %s be 1..3600\n",
                  kRelayChannelVariable, kRelayStartSecondsVariable);
     return 2;

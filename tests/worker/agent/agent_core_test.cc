@@ -79,6 +79,10 @@ class AgentCoreTest : public ::testing::Test {
     Step(RankEnded{Key(generation), rank, false, "ended with status 0"});
   }
 
+  void KillLauncher(int64_t generation) {
+    Step(RelayEnded{Key(generation), RelayPart::kLauncher, false, "was killed by SIGKILL"});
+  }
+
   AgentPolicy policy_;
   AgentCore core_;
   absl::Time now_ = kStart;
@@ -113,6 +117,8 @@ TEST_F(AgentCoreTest, OneDeadRankTakesTheOthersAlongAndOneReportNamesTheSignal) 
   Step(RankEnded{Key(1), 0, true, "was killed by SIGKILL"});
   EXPECT_THAT(TakenExits(), IsEmpty());
   Step(RankEnded{Key(1), 2, true, "was killed by SIGKILL"});
+  EXPECT_THAT(TakenExits(), IsEmpty()) << "their relay still runs";
+  KillLauncher(1);
   EXPECT_THAT(TakenExits(),
               ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
                                 Field(&ExitReport::message, "rank 1 was killed by SIGSEGV"))));
@@ -139,6 +145,7 @@ TEST_F(AgentCoreTest, ALocalCrashBeatsTheLostPeerThatItLooksLikeToTheOthers) {
   EndRank(1, 1, MemberOutcome::kPeerLost, "an exchange failed");
   EXPECT_THAT(Taken<KillMember>(), IsEmpty()) << "the cause may still come";
   Step(RankEnded{Key(1), 0, false, "was killed by SIGBUS"});
+  KillLauncher(1);
   EXPECT_THAT(TakenExits(), ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
                                               Field(&ExitReport::message, HasSubstr("SIGBUS")))));
 }
@@ -149,6 +156,7 @@ TEST_F(AgentCoreTest, ALostPeerEndsTheMemberWithinTheGrace) {
   Wait(policy_.peer_loss_grace);
   EXPECT_THAT(Taken<KillMember>(), SizeIs(1));
   Step(RankEnded{Key(1), 0, true, "was killed by SIGKILL"});
+  KillLauncher(1);
   EXPECT_THAT(TakenExits(), ElementsAre(Field(&ExitReport::outcome, MemberOutcome::kPeerLost)));
 }
 
@@ -212,6 +220,8 @@ TEST_F(AgentCoreTest, AHigherGenerationStartsWhenTheLowerOneIsCompletelyGone) {
   Step(RankEnded{Key(1), 0, true, "was killed by SIGKILL"});
   EXPECT_THAT(Taken<SpawnMember>(), IsEmpty());
   Step(RankEnded{Key(1), 1, true, "was killed by SIGKILL"});
+  EXPECT_THAT(Taken<SpawnMember>(), IsEmpty());
+  KillLauncher(1);
   EXPECT_THAT(TakenExits(), ElementsAre(Field(&ExitReport::outcome, MemberOutcome::kKilled)));
   EXPECT_THAT(Taken<SpawnMember>(), SizeIs(1));
 }
@@ -257,6 +267,7 @@ TEST_F(AgentCoreTest, AnOrderedKillIsKilledEvenWhenPeersVanishWithIt) {
   EXPECT_THAT(Taken<KillMember>(), SizeIs(1));
   EndRank(1, 0, MemberOutcome::kPeerLost, "an exchange failed");
   Step(RankEnded{Key(1), 1, true, "was killed by SIGKILL"});
+  KillLauncher(1);
   EXPECT_THAT(TakenExits(),
               ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kKilled),
                                 Field(&ExitReport::message, "cancelled by its owner"))));
@@ -381,6 +392,16 @@ TEST_F(AgentCoreTest, RelaysThatDoNotStartFailTheLead) {
   EXPECT_THAT(TakenExits(),
               ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
                                 Field(&ExitReport::message, HasSubstr("mpirun ended")))));
+}
+
+TEST_F(AgentCoreTest, ARelayOfOneWorkerIsNamedWhenItDoesNotStart) {
+  Step(StartReceived{Alone(1, {0, 1})});
+  KillLauncher(1);
+  EXPECT_THAT(Taken<KillMember>(), SizeIs(1));
+  for (const int rank : {0, 1}) Step(RankEnded{Key(1), rank, true, "was killed by SIGKILL"});
+  EXPECT_THAT(TakenExits(),
+              ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
+                                Field(&ExitReport::message, HasSubstr("weft-relay was killed")))));
 }
 
 TEST_F(AgentCoreTest, APeerThatCannotBeReachedIsALostPeerWhateverMpirunMakesOfIt) {
