@@ -14,8 +14,9 @@ void RegisterReferenceAttention() {
   RegisterDelta(DeviceKind::kReference, DeltaForwardReference, DeltaBackwardReference);
   RegisterPolysketch(DeviceKind::kReference, PolysketchForwardReference,
                      PolysketchBackwardReference, PolysketchUndoReference);
-  RegisterLinearAttention(DeviceKind::kReference, LinearAttentionForwardReference,
-                          LinearAttentionBackwardReference, LinearAttentionUndoReference);
+  RegisterLinearAttention(DeviceKind::kReference,
+                          {LinearAttentionForwardReference, LinearAttentionBackwardReference,
+                           LinearAttentionUndoReference, LinearAttentionSegmentsHost});
   RegisterRandomSketch(DeviceKind::kReference, RandomSketchForwardReference,
                        RandomSketchBackwardReference);
   RegisterLearnedSketch(DeviceKind::kReference, LearnedSketchForwardReference,
@@ -35,8 +36,8 @@ void RegisterCpuAttention() {
   RegisterDelta(DeviceKind::kCpu, DeltaForwardCpu, DeltaBackwardCpu);
   RegisterPolysketch(DeviceKind::kCpu, PolysketchForwardCpu, PolysketchBackwardCpu,
                      PolysketchUndoCpu);
-  RegisterLinearAttention(DeviceKind::kCpu, LinearAttentionForwardCpu, LinearAttentionBackwardCpu,
-                          LinearAttentionUndoCpu);
+  RegisterLinearAttention(DeviceKind::kCpu, {LinearAttentionForwardCpu, LinearAttentionBackwardCpu,
+                                             LinearAttentionUndoCpu, LinearAttentionSegmentsHost});
   RegisterRandomSketch(DeviceKind::kCpu, RandomSketchForwardCpu, RandomSketchBackwardCpu);
   RegisterLearnedSketch(DeviceKind::kCpu, LearnedSketchForwardCpu, LearnedSketchBackwardCpu);
   RegisterSbm(DeviceKind::kCpu, {SbmSampleGraphCpu, SbmForwardCpu, SbmBackwardCpu});

@@ -14,15 +14,22 @@ namespace {
 constinit OpTable<LinearAttentionForwardKernel> forward_kernels("linear attention forward");
 constinit OpTable<LinearAttentionBackwardKernel> backward_kernels("linear attention backward");
 constinit OpTable<LinearAttentionUndoKernel> undo_kernels("linear attention undo");
+constinit OpTable<LinearAttentionSegments> segment_counts("linear attention");
+
+// How many of a head are kept for the backward pass.
+int64_t StatesOf(const LinearAttentionProblem& p, const Device& device) {
+  const auto segments = segment_counts.Find(device.kind());
+  return p.causal && segments.ok() ? (**segments)(device, p) : 1;
+}
 
 struct Shapes {
-  explicit Shapes(const LinearAttentionProblem& p)
+  Shapes(const LinearAttentionProblem& p, const Device& device)
       : keys{p.batch, p.tokens, p.heads, p.key_dim},
         values{p.batch, p.tokens, p.heads, p.value_dim},
         valid{p.batch, p.tokens},
         state{p.batch, p.heads, LinearAttentionStateSize(p)},
         rows{p.batch, p.heads, p.tokens},
-        states{p.batch, p.heads, p.causal ? SegmentsOf(p).count : 1, LinearAttentionStateSize(p)} {}
+        states{p.batch, p.heads, StatesOf(p, device), LinearAttentionStateSize(p)} {}
 
   Shape keys;
   Shape values;
@@ -56,7 +63,7 @@ absl::Status CheckProblem(const LinearAttentionProblem& p) {
 
 void CheckOptional(OperandCheck& check, absl::string_view name, const Tensor& tensor,
                    const Shape& shape) {
-  if (tensor.present()) check.Shaped(name, tensor, shape);
+  if (tensor.present()) check.SumShaped(name, tensor, shape);
 }
 
 // All inputs but q, which nobody asks for when a state is undone.
@@ -73,9 +80,9 @@ void CheckInputs(OperandCheck& check, const LinearAttentionProblem& p, const Sha
 
 void CheckSaved(OperandCheck& check, const LinearAttentionProblem& p, const Shapes& shapes,
                 const LinearAttentionSaved& saved) {
-  check.Shaped("saved.denominators", saved.denominators, shapes.rows)
-      .Shaped("saved.states", saved.states, shapes.states);
-  if (HasLevels(p)) check.Shaped("saved.levels", saved.levels, shapes.rows);
+  check.SumShaped("saved.denominators", saved.denominators, shapes.rows)
+      .SumShaped("saved.states", saved.states, shapes.states);
+  if (HasLevels(p)) check.SumShaped("saved.levels", saved.levels, shapes.rows);
 }
 
 void CheckStates(OperandCheck& check, const LinearAttentionProblem& p, const Shapes& shapes,
@@ -93,12 +100,15 @@ int64_t LinearAttentionStateSize(const LinearAttentionProblem& p) {
   return FeatureCount(p.features, p.key_dim) * (p.value_dim + 1) + 1;
 }
 
-void RegisterLinearAttention(DeviceKind kind, LinearAttentionForwardKernel* forward,
-                             LinearAttentionBackwardKernel* backward,
-                             LinearAttentionUndoKernel* undo) {
-  forward_kernels.Set(kind, forward);
-  backward_kernels.Set(kind, backward);
-  undo_kernels.Set(kind, undo);
+void RegisterLinearAttention(DeviceKind kind, const LinearAttentionKernels& kernels) {
+  forward_kernels.Set(kind, kernels.forward);
+  backward_kernels.Set(kind, kernels.backward);
+  undo_kernels.Set(kind, kernels.undo);
+  segment_counts.Set(kind, kernels.segments);
+}
+
+int64_t LinearAttentionSegmentsHost(const Device& /*device*/, const LinearAttentionProblem& p) {
+  return SegmentsOf(p).count;
 }
 
 absl::Status Supports(const Device& device, const LinearAttentionProblem& problem) {
@@ -111,8 +121,8 @@ absl::Status Supports(const Device& device, const LinearAttentionProblem& proble
 absl::StatusOr<LinearAttentionSaved> NewLinearAttentionSaved(
     Device& device, const LinearAttentionProblem& problem) {
   WEFT_RETURN_IF_ERROR(Supports(device, problem));
-  const Shapes shapes(problem);
-  const DType dtype = device.compute_dtype();
+  const Shapes shapes(problem, device);
+  const DType dtype = device.sum_dtype();
   LinearAttentionSaved saved;
   WEFT_ASSIGN_OR_RETURN(saved.denominators, NewTensor(device, dtype, shapes.rows));
   WEFT_ASSIGN_OR_RETURN(saved.states, NewTensor(device, dtype, shapes.states));
@@ -129,7 +139,7 @@ absl::Status LinearAttentionForward(Stream& stream, const LinearAttentionProblem
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_ASSIGN_OR_RETURN(LinearAttentionForwardKernel* const kernel,
                         forward_kernels.Find(stream.device().kind()));
-  const Shapes shapes(problem);
+  const Shapes shapes(problem, stream.device());
   OperandCheck check("LinearAttentionForward", stream);
   check.Shaped("q", inputs.q, shapes.keys);
   CheckInputs(check, problem, shapes, inputs);
@@ -148,7 +158,7 @@ absl::Status LinearAttentionBackward(Stream& stream, const LinearAttentionProble
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_ASSIGN_OR_RETURN(LinearAttentionBackwardKernel* const kernel,
                         backward_kernels.Find(stream.device().kind()));
-  const Shapes shapes(problem);
+  const Shapes shapes(problem, stream.device());
   OperandCheck check("LinearAttentionBackward", stream);
   check.Shaped("q", inputs.q, shapes.keys);
   CheckInputs(check, problem, shapes, inputs);
@@ -170,10 +180,10 @@ absl::Status LinearAttentionUndo(Stream& stream, const LinearAttentionProblem& p
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_ASSIGN_OR_RETURN(LinearAttentionUndoKernel* const kernel,
                         undo_kernels.Find(stream.device().kind()));
-  const Shapes shapes(problem);
+  const Shapes shapes(problem, stream.device());
   OperandCheck check("LinearAttentionUndo", stream);
   CheckInputs(check, problem, shapes, inputs);
-  check.Shaped("state", state, shapes.state)
+  check.SumShaped("state", state, shapes.state)
       .Require(problem.causal, "the problem is not causal")
       .Require(!HasLevels(problem), "exponential features cannot be undone");
   WEFT_RETURN_IF_ERROR(check.status());

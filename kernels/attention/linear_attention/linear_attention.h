@@ -31,8 +31,9 @@ enum class DenominatorGuard : uint8_t {
                // leave out a factor 1/sqrt(M), as these do, M times its epsilon
 };
 
-// B batch, T tokens, H heads, Dk key_dim, Dv value_dim, M features in the shapes below. All tensors
-// but `valid` have the device's compute type.
+// B batch, T tokens, H heads, Dk key_dim, Dv value_dim, M features in the shapes below. States,
+// their gradients and what is saved have the device's sum type, all other tensors but `valid` its
+// compute type.
 struct LinearAttentionProblem {
   int64_t batch = 1;
   int64_t tokens = 0;  // of this call; 1 is decoding, 0 passes the state through
@@ -60,7 +61,9 @@ int64_t LinearAttentionStateSize(const LinearAttentionProblem& problem);
 struct LinearAttentionSaved {
   Tensor denominators;  // [B, H, T], the guard included
   Tensor levels;        // m_i [B, H, T]; absent unless features are exponential
-  Tensor states;  // [B, H, segments, state]: before each segment; of the whole when not causal
+  // [B, H, segments, state]: before each segment, whose length is the device's affair; of the whole
+  // when not causal.
+  Tensor states;
 };
 
 // kInvalidArgument: the problem makes sense on no device. kUnimplemented: not on this device.

@@ -1,4 +1,4 @@
-// The implementations behind linear_attention.h, three for each kind of device. Operands are
+// The implementations behind linear_attention.h, for each kind of device. Operands are
 // checked before they come here. Private to kernels/attention.
 #pragma once
 
@@ -17,8 +17,22 @@ LinearAttentionForwardKernel LinearAttentionForwardCpu;
 LinearAttentionBackwardKernel LinearAttentionBackwardCpu;
 LinearAttentionUndoKernel LinearAttentionUndoCpu;
 
-void RegisterLinearAttention(DeviceKind kind, LinearAttentionForwardKernel* forward,
-                             LinearAttentionBackwardKernel* backward,
-                             LinearAttentionUndoKernel* undo);
+// In a build with CUDA.
+LinearAttentionForwardKernel LinearAttentionForwardCuda;
+LinearAttentionBackwardKernel LinearAttentionBackwardCuda;
+LinearAttentionUndoKernel LinearAttentionUndoCuda;
+
+// How many states of a head LinearAttentionSaved::states has when the problem is causal.
+using LinearAttentionSegments = int64_t(const Device&, const LinearAttentionProblem&);
+LinearAttentionSegments LinearAttentionSegmentsHost;  // reference and CPU
+LinearAttentionSegments LinearAttentionSegmentsCuda;
+
+struct LinearAttentionKernels {
+  LinearAttentionForwardKernel* forward = nullptr;
+  LinearAttentionBackwardKernel* backward = nullptr;
+  LinearAttentionUndoKernel* undo = nullptr;
+  LinearAttentionSegments* segments = nullptr;
+};
+void RegisterLinearAttention(DeviceKind kind, const LinearAttentionKernels& kernels);
 
 }  // namespace weft::kernels

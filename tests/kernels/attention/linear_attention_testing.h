@@ -111,7 +111,7 @@ inline LinearAttentionCase Padded(LinearAttentionCase in, int64_t padding) {
   return in;
 }
 
-inline LinearAttentionResults RunLinearAttention(DeviceRun run, const LinearAttentionCase& in) {
+inline LinearAttentionResults RunLinearAttention(DeviceRun& run, const LinearAttentionCase& in) {
   LinearAttentionInputs inputs{.q = run.Upload(in.q, in.KeyShape()),
                                .k = run.Upload(in.k, in.KeyShape()),
                                .v = run.Upload(in.v, in.ValueShape()),
@@ -123,21 +123,21 @@ inline LinearAttentionResults RunLinearAttention(DeviceRun run, const LinearAtte
   if (!in.valid.empty()) {
     inputs.valid = run.UploadIntegers(in.valid, {in.problem.batch, in.problem.tokens});
   }
-  const Tensor s0 = in.s0.empty() ? Tensor() : run.Upload(in.s0, in.StateShape());
+  const Tensor s0 = in.s0.empty() ? Tensor() : run.UploadSum(in.s0, in.StateShape());
   Tensor o = run.New(in.ValueShape());
-  Tensor s = in.problem.causal ? run.New(in.StateShape()) : Tensor();
+  Tensor s = in.problem.causal ? run.NewSum(in.StateShape()) : Tensor();
   LinearAttentionSaved saved = NewLinearAttentionSaved(run.device(), in.problem).value();
   const absl::Status forward =
       LinearAttentionForward(run.stream(), in.problem, inputs, s0, o, s, saved);
   EXPECT_TRUE(forward.ok()) << forward;
 
-  const Tensor d_s = in.d_s.empty() ? Tensor() : run.Upload(in.d_s, in.StateShape());
+  const Tensor d_s = in.d_s.empty() ? Tensor() : run.UploadSum(in.d_s, in.StateShape());
   // Results must be overwritten, whatever they held.
   Tensor d_q = run.Upload(Values(in.q.size(), 1e6), in.KeyShape());
   Tensor d_k = run.Upload(Values(in.k.size(), 1e6), in.KeyShape());
   Tensor d_v = run.Upload(Values(in.v.size(), 1e6), in.ValueShape());
   Tensor d_s0 = in.problem.causal
-                    ? run.Upload(Values(in.StateShape().count(), 1e6), in.StateShape())
+                    ? run.UploadSum(Values(in.StateShape().count(), 1e6), in.StateShape())
                     : Tensor();
   const absl::Status backward =
       LinearAttentionBackward(run.stream(), in.problem, inputs, o, saved,
@@ -149,6 +149,10 @@ inline LinearAttentionResults RunLinearAttention(DeviceRun run, const LinearAtte
           .d_k = run.Download(d_k),
           .d_v = run.Download(d_v),
           .d_s0 = in.problem.causal ? run.Download(d_s0) : Values()};
+}
+
+inline LinearAttentionResults RunLinearAttention(DeviceRun&& run, const LinearAttentionCase& in) {
+  return RunLinearAttention(run, in);
 }
 
 // Whole rows of the weight matrix in the arithmetic of T: shares nothing with the kernels, and is

@@ -1,0 +1,261 @@
+// Levels of exponential features, sums of segments, and the states between them.
+#include "kernels/attention/cuda/tile_product.cuh"
+#include "kernels/attention/linear_attention/cuda/portable_head.cuh"
+#include "kernels/device/cuda/reduce.cuh"
+
+namespace weft::kernels {
+namespace {
+
+// ---- Levels
+
+struct LevelsParams {
+  LinearCudaShape shape;
+  const float* start;
+  int64_t stride;
+  bool known;
+  LinearLevels levels;
+};
+
+// The level of a state; -infinity when nothing is in it.
+__device__ float LevelOfState(const LinearCudaShape& shape, const float* state) {
+  if (state == nullptr) return -INFINITY;
+  const float* const z = state + int64_t{shape.features} * shape.value_dim;
+  bool empty = true;
+  for (int l = static_cast<int>(threadIdx.x); l < shape.features; l += 32) empty &= z[l] == 0;
+  return __all_sync(0xFFFFFFFF, empty) ? -INFINITY : z[shape.features];
+}
+
+// The highest level so far, token by token. Returns the last.
+__device__ float RunAlong(const LinearCudaShape& shape, const float* key, float level,
+                          float* running) {
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int first = 0; first < shape.tokens; first += 32) {
+    const int t = first + lane;
+    float here = t < shape.tokens ? key[t] : -INFINITY;
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+      const float before = __shfl_up_sync(0xFFFFFFFF, here, distance);
+      if (lane >= distance) here = fmaxf(here, before);
+    }
+    here = fmaxf(here, level);
+    if (t < shape.tokens) running[t] = here;
+    level = __shfl_sync(0xFFFFFFFF, here, 31);
+  }
+  __syncwarp();
+  return level;
+}
+
+// A warp for each head.
+__global__ void __launch_bounds__(32) Levels(LevelsParams params) {
+  const LinearCudaShape& shape = params.shape;
+  const int lane = static_cast<int>(threadIdx.x);
+  const int64_t head = blockIdx.x;
+  const int64_t row = head * shape.tokens;
+  const int segments = shape.Segments();
+  float* const running = params.levels.running + row;
+  const float* const key = params.levels.key + row;
+  const float start =
+      LevelOfState(shape, params.start == nullptr ? nullptr : params.start + head * params.stride);
+  float last = start;
+  if (!params.known) {
+    last = RunAlong(shape, key, start, running);
+  } else if (shape.tokens > 0) {
+    last = running[shape.tokens - 1];
+  }
+  if (!shape.causal && !params.known) {  // all in the measure of the whole
+    for (int t = lane; t < shape.tokens; t += 32) running[t] = last;
+  }
+  const auto before = [&](int s) {  // segment s
+    if (!shape.causal || s == segments) return last;
+    return s == 0 ? start : running[s * kSegmentTokens - 1];
+  };
+  float* const bounds = params.levels.segments + head * (segments + 1);
+  for (int s = lane; s <= segments; s += 32) bounds[s] = before(s);
+  __syncwarp();
+  for (int t = lane; t < shape.tokens; t += 32) {
+    const int s = t / kSegmentTokens;
+    params.levels.weight[row + t] = LevelFactor(key[t], before(s + 1));
+    params.levels.fading[row + t] = LevelFactor(before(s), running[t]);
+  }
+}
+
+// ---- Sums
+
+template <typename T>
+__global__ void __launch_bounds__(kTileThreads) SegmentSums(SegmentSumsArgs args) {
+  __shared__ Slabs slabs;
+  __shared__ float partial[4][kTile];
+  const LinearCudaShape& shape = args.shape;
+  const int segments = shape.Segments();
+  const int64_t head = blockIdx.x / segments;
+  const int segment = static_cast<int>(blockIdx.x % segments);
+  const int tiles = (shape.value_dim + kTile - 1) / kTile;
+  const int l0 = static_cast<int>(blockIdx.y) / tiles * kTile;
+  const int j0 = static_cast<int>(blockIdx.y) % tiles * kTile;
+  const LinearHeadPlace place(shape, head);
+  const int t0 = segment * kSegmentTokens;
+  const int count = min(kSegmentTokens, shape.tokens - t0);
+  const float* const weights =
+      args.weights == nullptr ? nullptr : args.weights + place.row + t0;
+  float sums[4][4] = {};
+  TileProduct(sums, Transposed(place.Features(args.f, t0, count), l0),
+              WithWeights(Transposed(place.Values(static_cast<const T*>(args.y), t0, count), j0),
+                          weights),
+              slabs);
+  float* const part = args.parts + blockIdx.x * shape.StateSize();
+  ForTile(shape.features - l0, shape.value_dim - j0, [&](int i, int j, int l, int c) {
+    part[int64_t{l0 + l} * shape.value_dim + j0 + c] = sums[i][j];
+  });
+  if (j0 > 0) return;
+  // z: four threads for each feature, each every fourth token.
+  const int l = static_cast<int>(threadIdx.x) % kTile;
+  const int turn = static_cast<int>(threadIdx.x) / kTile;
+  const Panel<float> f = place.Features(args.f, t0, count);
+  float sum = 0;
+  for (int t = turn; l0 + l < shape.features && t < count; t += 4) {
+    const float weight = args.sum_weights == nullptr ? 1.0F : args.sum_weights[place.row + t0 + t];
+    sum += weight * f.at[t * f.row_stride + l0 + l];
+  }
+  partial[turn][l] = sum;
+  __syncthreads();
+  if (turn == 0 && l0 + l < shape.features) {
+    part[int64_t{shape.features} * shape.value_dim + l0 + l] =
+        (partial[0][l] + partial[1][l]) + (partial[2][l] + partial[3][l]);
+  }
+}
+
+// ---- States: a thread for each element of each head
+
+struct Element {
+  __device__ explicit Element(const LinearCudaShape& shape)
+      : size(shape.StateSize()),
+        index(int64_t{blockIdx.x} * kTileThreads + threadIdx.x),
+        there(index < size),
+        is_level(index == size - 1),
+        head(blockIdx.y) {}
+  int64_t size;
+  int64_t index;
+  bool there;
+  bool is_level;
+  int64_t head;
+};
+
+dim3 ElementBlocks(const LinearCudaShape& shape) {
+  return {static_cast<unsigned>(CeilDiv(shape.StateSize(), kTileThreads)),
+          static_cast<unsigned>(shape.AllHeads())};
+}
+
+__global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
+  const Element e(args.shape);
+  if (!e.there) return;
+  const int segments = args.shape.Segments();
+  const float* const levels =
+      args.levels == nullptr ? nullptr : args.levels + e.head * (segments + 1);
+  const int64_t at = e.head * e.size + e.index;
+  float state = args.initial == nullptr || e.is_level ? 0.0F : args.initial[at];
+  for (int s = 0; s < segments; ++s) {
+    float* const part = args.parts + (e.head * segments + s) * e.size + e.index;
+    const float added = *part;
+    *part = e.is_level && levels != nullptr ? UnitOf(levels[s]) : state;
+    if (e.is_level) continue;
+    if (levels != nullptr) state *= LevelFactor(levels[s], levels[s + 1]);
+    state += args.shape.tokens > 0 ? added : 0.0F;
+  }
+  if (args.final == nullptr) return;
+  args.final[at] = e.is_level && levels != nullptr ? UnitOf(levels[segments]) : state;
+}
+
+__global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) {
+  const Element e(args.shape);
+  if (!e.there) return;
+  const int segments = args.shape.Segments();
+  const float* const levels =
+      args.levels == nullptr ? nullptr : args.levels + e.head * (segments + 1);
+  const int64_t at = e.head * e.size + e.index;
+  float gradient = args.initial == nullptr || e.is_level ? 0.0F : args.initial[at];
+  for (int s = segments - 1; s >= 0; --s) {
+    float* const part = args.parts + (e.head * segments + s) * e.size + e.index;
+    const float added = *part;
+    *part = gradient;
+    if (e.is_level) continue;
+    if (levels != nullptr) gradient *= LevelFactor(levels[s], levels[s + 1]);
+    gradient += args.shape.tokens > 0 ? added : 0.0F;
+  }
+  if (args.final == nullptr) return;
+  // What is measured from nothing has no gradient.
+  args.final[at] = levels != nullptr && levels[0] == -INFINITY ? 0.0F : gradient;
+}
+
+struct TotalParams {
+  LinearCudaShape shape;
+  const float* levels;
+  const float* parts;
+  float* total;
+  bool subtract;  // from what is there
+};
+
+__global__ void __launch_bounds__(kTileThreads) Total(TotalParams params) {
+  const Element e(params.shape);
+  if (!e.there) return;
+  const int segments = params.shape.Segments();
+  float* const to = params.total + e.head * e.size + e.index;
+  if (e.is_level) {
+    if (params.subtract) return;
+    *to = params.levels == nullptr ? 0.0F
+                                   : UnitOf(params.levels[(e.head + 1) * (segments + 1) - 1]);
+    return;
+  }
+  float sum = params.subtract ? *to : 0.0F;
+  for (int s = 0; params.shape.tokens > 0 && s < segments; ++s) {
+    const float part = params.parts[(e.head * segments + s) * e.size + e.index];
+    sum = params.subtract ? sum - part : sum + part;
+  }
+  *to = sum;
+}
+
+}  // namespace
+
+cudaError_t LaunchLevels(const CudaLaunch& on, const LinearCudaShape& shape, const float* start,
+                         int64_t stride, bool known, const LinearLevels& levels) {
+  Levels<<<static_cast<unsigned>(shape.AllHeads()), 32, 0, on.stream>>>(
+      {shape, start, stride, known, levels});
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSegmentSums(const CudaLaunch& on, const SegmentSumsArgs& args) {
+  const LinearCudaShape& shape = args.shape;
+  if (shape.tokens == 0) return cudaSuccess;
+  const dim3 blocks(static_cast<unsigned>(shape.AllHeads() * shape.Segments()),
+                    static_cast<unsigned>(CeilDiv(shape.features, kTile) *
+                                          CeilDiv(shape.value_dim, kTile)));
+  return ForComputeType(on, [&]<typename T>() {
+    SegmentSums<T><<<blocks, kTileThreads, 0, on.stream>>>(args);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t LaunchStates(const CudaLaunch& on, const StatesArgs& args) {
+  States<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchStateGradients(const CudaLaunch& on, const StatesArgs& args) {
+  StateGradients<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchTotal(const CudaLaunch& on, const LinearCudaShape& shape, const float* levels,
+                        const float* parts, float* total) {
+  Total<<<ElementBlocks(shape), kTileThreads, 0, on.stream>>>(
+      {shape, levels, parts, total, /*subtract=*/false});
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSubtract(const CudaLaunch& on, const LinearCudaShape& shape, const float* parts,
+                           float* state) {
+  Total<<<ElementBlocks(shape), kTileThreads, 0, on.stream>>>(
+      {shape, nullptr, parts, state, /*subtract=*/true});
+  return cudaGetLastError();
+}
+
+}  // namespace weft::kernels
