@@ -49,7 +49,7 @@ absl::Status CopyBoundary(kernels::Stream& stream, const Boundary& from, Boundar
 absl::StatusOr<Boundary> NewBoundary(Device& device, const std::vector<kernels::Shape>& shapes) {
   Boundary boundary;
   for (const kernels::Shape& shape : shapes) {
-    WEFT_ASSIGN_OR_RETURN(Tensor tensor, kernels::NewTensor(device, device.compute_dtype(), shape));
+    WEFT_ASSIGN_OR_RETURN(Tensor tensor, kernels::NewTensor(device, device.sum_dtype(), shape));
     boundary.push_back(std::move(tensor));
   }
   return boundary;

@@ -86,8 +86,13 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, CudaTrainingTest,
-    ::testing::Values(Mixers{"delta",
-                             {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}}}),
+    ::testing::Values(Mixers{"delta", {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}}},
+                      Mixers{"slim", {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},
+                      Mixers{"performer",
+                             {PerformerMixerConfig{.heads = 2, .feature_count = 64},
+                              PerformerMixerConfig{.heads = 2,
+                                                   .features = FeatureFunction::kRelu,
+                                                   .feature_count = 0}}}),
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace

@@ -29,7 +29,7 @@ class SlicedMixer : public Mixer {
   [[nodiscard]] virtual absl::Status SupportsSlices(int64_t slice_length) const = 0;
   // Whether kUndo is possible; else whoever needs a boundary again keeps a copy.
   [[nodiscard]] virtual bool CanUndo() const = 0;
-  // Of the tensors of a boundary, in the device's compute type.
+  // Of the tensors of a boundary, in the device's sum type.
   [[nodiscard]] virtual std::vector<kernels::Shape> BoundaryShapes() const = 0;
 
   // x [1, T, C] -> y, the tokens of a slice that begins at pass.first_position; else as Forward.

@@ -158,7 +158,7 @@ absl::StatusOr<std::unique_ptr<MixerState>> LinearAttentionMixer::NewState(
                         NewTensor(device, device.compute_dtype(), state->heads.q.shape()));
   WEFT_ASSIGN_OR_RETURN(
       state->memory,
-      NewTensor(device, device.compute_dtype(),
+      NewTensor(device, device.sum_dtype(),
                 {1, projections_.heads(), kernels::LinearAttentionStateSize(Problem(one))}));
   return state;
 }
