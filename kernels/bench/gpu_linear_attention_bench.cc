@@ -19,7 +19,7 @@ struct LinearOperands {
     if (p.features.rows > 0) {
       inputs.projection = gpu.Random(DType::kBf16, {p.features.rows, p.key_dim});
     }
-    saved = NewLinearAttentionSaved(gpu.device(), p).value();
+    saved = NewLinearAttentionSaved(stream.device(), p).value();
   }
 
   LinearAttentionProblem problem;
@@ -31,13 +31,12 @@ struct LinearOperands {
 };
 
 AttentionCalls Linear(Gpu& gpu, const AttentionShape& shape, const FeatureMap& features) {
-  auto x = std::make_shared<LinearOperands>(gpu,
-                                            LinearAttentionProblem{.batch = shape.batch,
-                                                                   .tokens = shape.tokens,
-                                                                   .heads = shape.heads,
-                                                                   .key_dim = shape.head_dim,
-                                                                   .value_dim = shape.head_dim,
-                                                                   .features = features});
+  auto x = std::make_shared<LinearOperands>(gpu, LinearAttentionProblem{.batch = shape.batch,
+                                                                        .tokens = shape.tokens,
+                                                                        .heads = shape.heads,
+                                                                        .key_dim = shape.head_dim,
+                                                                        .value_dim = shape.head_dim,
+                                                                        .features = features});
   return {.forward =
               [x] {
                 return LinearAttentionForward(x->stream, x->problem, x->inputs, Tensor(), x->o,
@@ -46,8 +45,7 @@ AttentionCalls Linear(Gpu& gpu, const AttentionShape& shape, const FeatureMap& f
           .backward =
               [x] {
                 return LinearAttentionBackward(x->stream, x->problem, x->inputs, x->o, x->saved,
-                                               x->d_o, Tensor(), x->d_q, x->d_k, x->d_v,
-                                               x->absent);
+                                               x->d_o, Tensor(), x->d_q, x->d_k, x->d_v, x->absent);
               }};
 }
 

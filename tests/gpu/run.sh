@@ -12,7 +12,7 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
-tests=(cuda_ops_test cuda_training_test)
+tests=(cuda_ops_test cuda_linear_attention_test cuda_training_test)
 benchmarks=(gpu_ops_bench gpu_training_bench)
 
 build() {

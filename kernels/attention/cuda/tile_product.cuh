@@ -9,8 +9,8 @@ namespace weft::kernels {
 
 inline constexpr int kTile = 64;
 inline constexpr int kTileThreads = 256;
-inline constexpr int kSlab = 16;            // of the depth, in shared memory at a time
-inline constexpr int kPitch = kTile + 4;    // floats of a row of shared memory
+inline constexpr int kSlab = 16;          // of the depth, in shared memory at a time
+inline constexpr int kPitch = kTile + 4;  // floats of a row of shared memory
 
 // An operand: element (r, d) is at[r * row_stride + d * depth_stride], times weights[d] when there
 // are any; zero outside of rows x depth.

@@ -194,13 +194,22 @@ __device__ inline void StoreTransposed(void* tile, int first_row, const uint32_t
                : "memory");
 }
 // Of a tile whose rows are M: the 16 rows of this warp, columns first_column ... + 15.
-__device__ inline void StorePlain(void* tile, int first_column, const uint32_t (&a)[4]) {
+__device__ inline uint32_t PlainPiece(const void* tile, int first_column) {
   const int lane = threadIdx.x % 32;
   const int warp = (threadIdx.x / 32) % 4;
   const uint32_t row = warp * 16 + (lane / 8) % 2 * 8 + lane % 8;
   const uint32_t column_bytes = first_column * 2 + lane / 16 * 16;
+  return SharedAddress(tile) + SwizzledOffset(row * kTileRowBytes + column_bytes);
+}
+__device__ inline void LoadPlain(uint32_t (&a)[4], const void* tile, int first_column) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+               : "r"(PlainPiece(tile, first_column))
+               : "memory");
+}
+__device__ inline void StorePlain(void* tile, int first_column, const uint32_t (&a)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                   SharedAddress(tile) + SwizzledOffset(row * kTileRowBytes + column_bytes)),
+                   PlainPiece(tile, first_column)),
                "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
                : "memory");
 }

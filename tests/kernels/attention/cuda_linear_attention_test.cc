@@ -24,9 +24,9 @@ double TermsOf(absl::string_view what, const LinearAttentionResults& plain) {
   return 0.0;
 }
 
-// In fp32 the house's rule, with 4 ulp for sums in another order and the GPU's functions. In bf16,
-// where features and weights are rounded between products, 1e-2 of the root mean square of a result,
-// or of a tenth of the terms that cancel in it.
+// In fp32 three times as wrong as the plain loops, which add in another order, and 8 ulp. In bf16,
+// where features and weights are rounded between products, 1e-2 of the root mean square of a
+// result, or of a tenth of the terms that cancel in it.
 class CudaLinearAttentionTest : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
@@ -47,7 +47,7 @@ class CudaLinearAttentionTest : public ::testing::TestWithParam<DType> {
                 << what << " " << in.Name();
           } else {
             const double ulp = std::ldexp(std::max(terms, MaxMagnitude(want)), -23);
-            EXPECT_LE(MaxDifference(got, want), 2.0 * MaxDifference(rival, want) + 4.0 * ulp)
+            EXPECT_LE(MaxDifference(got, want), 3.0 * MaxDifference(rival, want) + 8.0 * ulp)
                 << what << " " << in.Name();
           }
         },
@@ -100,8 +100,8 @@ TEST_P(CudaLinearAttentionTest, SequencesOfEveryLengthEqualTheRecurrence) {
 TEST_P(CudaLinearAttentionTest, HeadsOfEverySizeEqualTheRecurrence) {
   for (const int64_t key_dim : {1, 60, 64, 130}) {
     for (const int64_t value_dim : {1, 64, 130}) {
-      ExpectGood(RandomLinearAttention(
-          {.tokens = 70, .key_dim = key_dim, .value_dim = value_dim}, /*with_states=*/true));
+      ExpectGood(RandomLinearAttention({.tokens = 70, .key_dim = key_dim, .value_dim = value_dim},
+                                       /*with_states=*/true));
     }
   }
 }
@@ -175,24 +175,20 @@ TEST_P(CudaLinearAttentionTest, BitsAreTheSameAgain) {
                                                              .causal = causal},
                                                             /*with_states=*/causal),
                                       30));
-      ForEachLinearAttentionResult(
-          [&](const char* what, const Values& got, const Values& want) {
-            EXPECT_TRUE(got == want) << what;
-          },
-          RunLinearAttention(*run_, in), RunLinearAttention(*run_, in));
+      ForEachLinearAttentionResult([&](const char* what, const Values& got,
+                                       const Values& want) { EXPECT_TRUE(got == want) << what; },
+                                   RunLinearAttention(*run_, in), RunLinearAttention(*run_, in));
     }
   }
 }
 
 TEST_P(CudaLinearAttentionTest, DecodingTokenByTokenInPlaceEqualsTheWholeSequence) {
   for (const FeatureMap& features : AllFeatureMaps(24)) {
-    const LinearAttentionCase in =
-        AsSeenBy(GetParam(), RandomLinearAttention({.tokens = 40,
-                                                    .heads = 2,
-                                                    .key_dim = 16,
-                                                    .value_dim = 8,
-                                                    .features = features},
-                                                   /*with_states=*/false));
+    const LinearAttentionCase in = AsSeenBy(
+        GetParam(),
+        RandomLinearAttention(
+            {.tokens = 40, .heads = 2, .key_dim = 16, .value_dim = 8, .features = features},
+            /*with_states=*/false));
     const LinearAttentionResults exact = RunLinearAttention(DeviceRun::Reference(), in);
     LinearAttentionProblem step = in.problem;
     step.tokens = 1;
@@ -201,8 +197,9 @@ TEST_P(CudaLinearAttentionTest, DecodingTokenByTokenInPlaceEqualsTheWholeSequenc
     const Tensor projection =
         in.projection.empty() ? Tensor() : run_->Upload(in.projection, {24, 16});
     const auto row = [&](const Values& values, int64_t t, int64_t width) {
-      return run_->Upload(Values(values.begin() + t * 2 * width, values.begin() + (t + 1) * 2 * width),
-                          {1, 1, 2, width});
+      return run_->Upload(
+          Values(values.begin() + t * 2 * width, values.begin() + (t + 1) * 2 * width),
+          {1, 1, 2, width});
     };
     LinearAttentionSaved none;
     Values got;

@@ -57,6 +57,7 @@ TrainConfig SmallModel(std::vector<MixerConfig> layers) {
 struct Mixers {
   std::string name;
   std::vector<MixerConfig> layers;
+  double allowed = 0.03;  // of the first loss
 };
 void PrintTo(const Mixers& mixers, std::ostream* out) { *out << mixers.name; }
 
@@ -76,7 +77,7 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   for (size_t step = 0; step < here.losses.size(); ++step) {
     // Weights and activations are rounded to 2^-9 of themselves. The loss of the first step feels
     // that alone; those of later steps, that weights have gone slightly different ways.
-    const double allowed = step == 0 ? 0.005 : 0.03 * there.losses.front();
+    const double allowed = step == 0 ? 0.005 : GetParam().allowed * there.losses.front();
     EXPECT_NEAR(here.losses[step], there.losses[step], allowed) << "step " << step;
   }
   ASSERT_OK_AND_ASSIGN(const Course again, Train(config, *cuda));
@@ -86,13 +87,16 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, CudaTrainingTest,
-    ::testing::Values(Mixers{"delta", {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}}},
-                      Mixers{"slim", {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},
-                      Mixers{"performer",
-                             {PerformerMixerConfig{.heads = 2, .feature_count = 64},
-                              PerformerMixerConfig{.heads = 2,
-                                                   .features = FeatureFunction::kRelu,
-                                                   .feature_count = 0}}}),
+    ::testing::Values(
+        Mixers{.name = "delta",
+               .layers = {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}}},
+        Mixers{.name = "slim",
+               .layers = {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},
+        Mixers{.name = "performer",
+               .layers = {PerformerMixerConfig{.heads = 2, .feature_count = 64},
+                          PerformerMixerConfig{
+                              .heads = 2, .features = FeatureFunction::kRelu, .feature_count = 0}},
+               .allowed = 0.06}),  // exponentials of rounded projections
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace

@@ -1,39 +1,12 @@
 // What the kernels of the delta rule on Hopper share.
 #pragma once
 
+#include "kernels/attention/cuda/tiles_sm90.cuh"
 #include "kernels/attention/delta/cuda/chunk_record.h"
-#include "kernels/device/cuda/hopper.cuh"
 
 namespace weft::kernels::sm90 {
 
-using hopper::Rows;
-
-inline constexpr int kTileBytes = hopper::TileBytes(64);  // 64 tokens x 64 columns
 static_assert(kTileBytes == kSquareBytes);
-
-// The next multiple of 1024 bytes in dynamic shared memory; ask for kSharedSlack more.
-inline constexpr int kSharedSlack = 1024;
-__device__ inline uint8_t* AlignedShared(uint8_t* raw) {
-  return raw + (1024 - hopper::SharedAddress(raw) % 1024) % 1024;
-}
-
-// Where a thread's accumulators of a 64 x N product lie.
-struct Place {
-  int row;     // and row + 8
-  int column;  // 8 j + column, and the next
-  __device__ Place()
-      : row((threadIdx.x / 32) % 4 * 16 + (threadIdx.x % 32) / 4), column(threadIdx.x % 4 * 2) {}
-};
-
-// Loads the tiles of 64 tokens of one head, `kWidth` columns wide.
-template <int kWidth>
-__device__ inline void LoadTiles(const CUtensorMap& map, uint8_t* to, uint64_t* barrier, int head,
-                                 int token, int batch) {
-#pragma unroll
-  for (int i = 0; i < kWidth / 64; ++i) {
-    hopper::LoadBox(map, to + i * kTileBytes, barrier, 64 * i, head, token, batch);
-  }
-}
 
 template <int kWidth>
 __device__ inline void PrefetchTiles(const CUtensorMap& map, int head, int token, int batch) {
@@ -44,11 +17,6 @@ __device__ inline void PrefetchTiles(const CUtensorMap& map, int head, int token
 // Chunks that the serial passes bring into the L2 cache before their turn, when so few blocks run
 // that the latency of memory, not its rate, is what they would wait for.
 __host__ inline int ChunksAhead(int blocks) { return blocks <= 64 ? 6 : 0; }
-
-// Step `step` of K, of tiles side by side whose columns are K.
-__device__ inline uint64_t RowsTiles(const uint8_t* tiles, int step) {
-  return hopper::RowsTile(tiles + step / 4 * kTileBytes, step % 4);
-}
 
 // d += sign * A B^T: A [64, kWidth] in registers, B [64, kWidth] in tiles.
 template <int kSteps, int kSign = 1>

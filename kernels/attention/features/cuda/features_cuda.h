@@ -1,5 +1,5 @@
-// Feature maps of whole sequences on a GPU: rows of queries or keys to rows of features in fp32, and
-// back. Products with the projection are the matrix library's; these are the steps around them.
+// Feature maps of whole sequences on a GPU: rows of queries or keys to rows of features in fp32,
+// and back. Products with the projection are the matrix library's; these are the steps around them.
 // Private to kernels/attention; included by .cu files.
 #pragma once
 

@@ -1,7 +1,8 @@
-// Linear attention on a GPU: tensors as the passes take them.
+// Linear attention on a GPU: on the path for Hopper where that covers a problem, else on the
+// portable one, whose tensors are turned into what its passes take here.
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
-#include "kernels/attention/features/cuda/features_cuda.h"
+#include "kernels/attention/linear_attention/cuda/linear_attention_sm90.h"
 #include "kernels/attention/linear_attention/cuda/portable_passes.h"
 #include "kernels/attention/linear_attention/linear_attention_kernels.h"
 #include "kernels/device/cuda/cuda_status.h"
@@ -11,34 +12,7 @@
 namespace weft::kernels {
 namespace {
 
-CudaFeature FeatureOf(Feature feature) {
-  switch (feature) {
-    case Feature::kSquare:
-      return CudaFeature::kSquare;
-    case Feature::kRelu:
-      return CudaFeature::kRelu;
-    case Feature::kElu1:
-      return CudaFeature::kElu1;
-    case Feature::kMagnitude:
-      return CudaFeature::kMagnitude;
-    case Feature::kExponential:
-      break;
-  }
-  return CudaFeature::kExponential;
-}
-
-LinearCudaShape ShapeOf(const LinearAttentionProblem& p) {
-  return {.batch = static_cast<int>(p.batch),
-          .tokens = static_cast<int>(p.tokens),
-          .heads = static_cast<int>(p.heads),
-          .key_dim = static_cast<int>(p.key_dim),
-          .value_dim = static_cast<int>(p.value_dim),
-          .features = static_cast<int>(FeatureCount(p.features, p.key_dim)),
-          .causal = p.causal};
-}
-
-const float* Sums(const Tensor& tensor) { return static_cast<const float*>(tensor.address()); }
-float* MutableSums(const Tensor& tensor) { return static_cast<float*>(tensor.address()); }
+float* Sums(const Tensor& tensor) { return static_cast<float*>(tensor.address()); }
 
 // One call: its shapes, its working space, and the passes that both directions have.
 class Call {
@@ -46,12 +20,8 @@ class Call {
   Call(Stream& stream, const LinearAttentionProblem& p, const LinearAttentionInputs& inputs)
       : cuda_(AsCudaStream(stream)),
         inputs_(inputs),
-        shape_(ShapeOf(p)),
-        map_{.feature = FeatureOf(p.features.feature),
-             .rows = static_cast<int>(p.features.rows),
-             .both_signs = p.features.both_signs,
-             .scale = static_cast<float>(p.features.scale),
-             .floor = static_cast<float>(p.features.floor)} {}
+        shape_(LinearShapeOf(p)),
+        map_(CudaFeatureMapOf(p.features)) {}
 
   [[nodiscard]] const LinearCudaShape& shape() const { return shape_; }
   [[nodiscard]] bool has_levels() const { return map_.feature == CudaFeature::kExponential; }
@@ -90,13 +60,15 @@ class Call {
       levels = keys ? levels_.key : unused_levels_;
     }
     if (!ok()) return;
-    Launch([&](const CudaLaunch& on) { return LaunchFeatureForward(on, {.shape = Rows(),
-                                         .map = map_,
-                                         .x = x.address(),
-                                         .projected = projected_,
-                                         .valid = keys ? Valid() : nullptr,
-                                         .f = f,
-                                         .levels = levels}); });
+    Launch([&](const CudaLaunch& on) {
+      return LaunchFeatureForward(on, {.shape = Rows(),
+                                       .map = map_,
+                                       .x = x.address(),
+                                       .projected = projected_,
+                                       .valid = keys ? Valid() : nullptr,
+                                       .f = f,
+                                       .levels = levels});
+    });
   }
 
   // d_f, of the features f of x, to d_x.
@@ -110,7 +82,9 @@ class Call {
     levels_.weight = PerToken();
     levels_.fading = PerToken();
     if (!ok()) return;
-    Launch([&](const CudaLaunch& on) { return LaunchLevels(on, shape_, start, stride, known, levels_); });
+    Launch([&](const CudaLaunch& on) {
+      return LaunchLevels(on, shape_, start, stride, known, levels_);
+    });
   }
   void MakeKeyLevels() {
     if (has_levels()) levels_.key = PerToken();
@@ -118,12 +92,14 @@ class Call {
 
   void KeySums(const float* f, float* parts) {
     if (!ok()) return;
-    Launch([&](const CudaLaunch& on) { return LaunchSegmentSums(on, {.shape = shape_,
-                                      .f = f,
-                                      .y = inputs_.v.address(),
-                                      .weights = levels_.weight,
-                                      .sum_weights = levels_.weight,
-                                      .parts = parts}); });
+    Launch([&](const CudaLaunch& on) {
+      return LaunchSegmentSums(on, {.shape = shape_,
+                                    .f = f,
+                                    .y = inputs_.v.address(),
+                                    .weights = levels_.weight,
+                                    .sum_weights = levels_.weight,
+                                    .parts = parts});
+    });
   }
 
  private:
@@ -177,16 +153,18 @@ void Call::FeaturesBackward(const Tensor& x, bool keys, const float* f, const fl
     d_direct_ = Space(AllRows() * shape_.key_dim);
   }
   if (!ok() || shape_.tokens == 0) return;
-  Launch([&](const CudaLaunch& on) { return LaunchFeatureBackward(on, {.shape = Rows(),
-                                        .map = map_,
-                                        .x = x.address(),
-                                        .projected = projected_,
-                                        .valid = keys ? Valid() : nullptr,
-                                        .f = f,
-                                        .d_f = d_f,
-                                        .d_x = d_x.address(),
-                                        .d_projected = d_projected_,
-                                        .d_direct = d_direct_}); });
+  Launch([&](const CudaLaunch& on) {
+    return LaunchFeatureBackward(on, {.shape = Rows(),
+                                      .map = map_,
+                                      .x = x.address(),
+                                      .projected = projected_,
+                                      .valid = keys ? Valid() : nullptr,
+                                      .f = f,
+                                      .d_f = d_f,
+                                      .d_x = d_x.address(),
+                                      .d_projected = d_projected_,
+                                      .d_direct = d_direct_});
+  });
   if (map_.rows == 0) return;
   status_.Update(Run(cuda_, {.m = AllRows(),
                              .n = shape_.key_dim,
@@ -198,59 +176,70 @@ void Call::FeaturesBackward(const Tensor& x, bool keys, const float* f, const fl
                              .d = d_direct_,
                              .d_stride = shape_.key_dim,
                              .beta = 1}));
-  Launch([&](const CudaLaunch& on) { return LaunchRound(on, AllRows() * shape_.key_dim, d_direct_, d_x.address()); });
+  Launch([&](const CudaLaunch& on) {
+    return LaunchRound(on, AllRows() * shape_.key_dim, d_direct_, d_x.address());
+  });
 }
 
 // States before the segments, or of the whole, from the parts; in their place when there is an
 // order.
 void MakeStates(Call& call, const float* initial, float* parts, float* final, float* total) {
   if (call.shape().causal) {
-    call.Launch([&](const CudaLaunch& on) { return LaunchStates(on, {.shape = call.shape(),
-                                           .levels = call.segment_levels(),
-                                           .initial = initial,
-                                           .parts = parts,
-                                           .final = final}); });
+    call.Launch([&](const CudaLaunch& on) {
+      return LaunchStates(on, {.shape = call.shape(),
+                               .levels = call.segment_levels(),
+                               .initial = initial,
+                               .parts = parts,
+                               .final = final});
+    });
   } else {
-    call.Launch([&](const CudaLaunch& on) { return LaunchTotal(on, call.shape(), call.segment_levels(), parts, total); });
+    call.Launch([&](const CudaLaunch& on) {
+      return LaunchTotal(on, call.shape(), call.segment_levels(), parts, total);
+    });
   }
 }
 
 }  // namespace
 
-int64_t LinearAttentionSegmentsCuda(const Device& /*device*/, const LinearAttentionProblem& p) {
-  return ShapeOf(p).Segments();
+int64_t LinearAttentionSegmentsCuda(const Device& device, const LinearAttentionProblem& p) {
+  return CoveredBySm90(device, p) ? LinearAttentionSegmentsSm90(p) : LinearShapeOf(p).Segments();
 }
 
 absl::Status LinearAttentionForwardCuda(Stream& stream, const LinearAttentionProblem& p,
                                         const LinearAttentionInputs& inputs,
                                         const Tensor& initial_state, Tensor& o, Tensor& final_state,
                                         LinearAttentionSaved& saved) {
+  if (CoveredBySm90(stream.device(), p)) {
+    return LinearAttentionForwardSm90(stream, p, inputs, initial_state, o, final_state, saved);
+  }
   Call call(stream, p, inputs);
   float* const q = call.FeatureSpace();
   float* const k = call.FeatureSpace();
   call.MakeKeyLevels();
   call.Features(inputs.q, /*keys=*/false, q);
   call.Features(inputs.k, /*keys=*/true, k);
-  call.Levels(Sums(initial_state), call.shape().StateSize(), /*known=*/false,
-              MutableSums(saved.levels));
-  float* const kept = MutableSums(saved.states);
+  call.Levels(Sums(initial_state), call.shape().StateSize(), /*known=*/false, Sums(saved.levels));
+  float* const kept = Sums(saved.states);
   float* const parts = call.shape().causal && kept != nullptr ? kept : call.Parts();
   float* states = parts;
   if (!call.shape().causal) {
-    states = kept != nullptr ? kept : call.Space(call.shape().AllHeads() * call.shape().StateSize());
+    states =
+        kept != nullptr ? kept : call.Space(call.shape().AllHeads() * call.shape().StateSize());
   }
   call.KeySums(k, parts);
-  MakeStates(call, Sums(initial_state), parts, MutableSums(final_state), states);
-    call.Launch([&](const CudaLaunch& on) { return LaunchLinearOutputs(on, {.shape = call.shape(),
-                                        .levels = call.levels(),
-                                        .q = q,
-                                        .k = k,
-                                        .v = inputs.v.address(),
-                                        .states = states,
-                                        .lift_small = p.guard == DenominatorGuard::kLiftSmall,
-                                        .guard_epsilon = static_cast<float>(p.guard_epsilon),
-                                        .o = o.address(),
-                                        .denominators = MutableSums(saved.denominators)}); });
+  MakeStates(call, Sums(initial_state), parts, Sums(final_state), states);
+  call.Launch([&](const CudaLaunch& on) {
+    return LaunchLinearOutputs(on, {.shape = call.shape(),
+                                    .levels = call.levels(),
+                                    .q = q,
+                                    .k = k,
+                                    .v = inputs.v.address(),
+                                    .states = states,
+                                    .lift_small = p.guard == DenominatorGuard::kLiftSmall,
+                                    .guard_epsilon = static_cast<float>(p.guard_epsilon),
+                                    .o = o.address(),
+                                    .denominators = Sums(saved.denominators)});
+  });
   return call.status();
 }
 
@@ -259,6 +248,10 @@ absl::Status LinearAttentionBackwardCuda(Stream& stream, const LinearAttentionPr
                                          const LinearAttentionSaved& saved, const Tensor& d_o,
                                          const Tensor& d_final_state, Tensor& d_q, Tensor& d_k,
                                          Tensor& d_v, Tensor& d_initial_state) {
+  if (CoveredBySm90(stream.device(), p)) {
+    return LinearAttentionBackwardSm90(stream, p, inputs, o, saved, d_o, d_final_state, d_q, d_k,
+                                       d_v, d_initial_state);
+  }
   Call call(stream, p, inputs);
   const LinearCudaShape& shape = call.shape();
   float* const q = call.FeatureSpace();
@@ -268,7 +261,7 @@ absl::Status LinearAttentionBackwardCuda(Stream& stream, const LinearAttentionPr
   call.Features(inputs.q, /*keys=*/false, q);
   call.Features(inputs.k, /*keys=*/true, k);
   call.Levels(Sums(saved.states), shape.States() * shape.StateSize(), /*known=*/true,
-              MutableSums(saved.levels));
+              Sums(saved.levels));
   const LinearSlopes slopes{.inverse = call.PerToken(),
                             .slopes = call.PerToken(),
                             .faded_inverse = call.PerToken(),
@@ -276,22 +269,29 @@ absl::Status LinearAttentionBackwardCuda(Stream& stream, const LinearAttentionPr
   float* const parts = call.Parts();
   float* const gradients = shape.causal ? parts : call.Space(shape.AllHeads() * shape.StateSize());
   if (!call.ok()) return call.status();
-  call.Launch([&](const CudaLaunch& on) { return LaunchLinearSlopes(on, shape, o.address(), d_o.address(),
-                                   Sums(saved.denominators), call.levels().fading, slopes); });
-  call.Launch([&](const CudaLaunch& on) { return LaunchSegmentSums(on, {.shape = shape,
-                                              .f = q,
-                                              .y = d_o.address(),
-                                              .weights = slopes.faded_inverse,
-                                              .sum_weights = slopes.faded_slopes,
-                                              .parts = parts}); });
+  call.Launch([&](const CudaLaunch& on) {
+    return LaunchLinearSlopes(on, shape, o.address(), d_o.address(), Sums(saved.denominators),
+                              call.levels().fading, slopes);
+  });
+  call.Launch([&](const CudaLaunch& on) {
+    return LaunchSegmentSums(on, {.shape = shape,
+                                  .f = q,
+                                  .y = d_o.address(),
+                                  .weights = slopes.faded_inverse,
+                                  .sum_weights = slopes.faded_slopes,
+                                  .parts = parts});
+  });
   if (shape.causal) {
-    call.Launch([&](const CudaLaunch& on) { return LaunchStateGradients(on, {.shape = shape,
-                                                   .levels = call.segment_levels(),
-                                                   .initial = Sums(d_final_state),
-                                                   .parts = parts,
-                                                   .final = MutableSums(d_initial_state)}); });
+    call.Launch([&](const CudaLaunch& on) {
+      return LaunchStateGradients(on, {.shape = shape,
+                                       .levels = call.segment_levels(),
+                                       .initial = Sums(d_final_state),
+                                       .parts = parts,
+                                       .final = Sums(d_initial_state)});
+    });
   } else {
-    call.Launch([&](const CudaLaunch& on) { return LaunchTotal(on, shape, nullptr, parts, gradients); });
+    call.Launch(
+        [&](const CudaLaunch& on) { return LaunchTotal(on, shape, nullptr, parts, gradients); });
   }
   const LinearGradientsArgs args{.shape = shape,
                                  .levels = call.levels(),
@@ -312,12 +312,16 @@ absl::Status LinearAttentionBackwardCuda(Stream& stream, const LinearAttentionPr
 
 absl::Status LinearAttentionUndoCuda(Stream& stream, const LinearAttentionProblem& p,
                                      const LinearAttentionInputs& inputs, Tensor& state) {
+  if (CoveredBySm90(stream.device(), p)) {
+    return LinearAttentionUndoSm90(stream, p, inputs, state);
+  }
   Call call(stream, p, inputs);
   float* const k = call.FeatureSpace();
   float* const parts = call.Parts();
   call.Features(inputs.k, /*keys=*/true, k);
   call.KeySums(k, parts);
-    call.Launch([&](const CudaLaunch& on) { return LaunchSubtract(on, call.shape(), parts, MutableSums(state)); });
+  call.Launch(
+      [&](const CudaLaunch& on) { return LaunchSubtract(on, call.shape(), parts, Sums(state)); });
   return call.status();
 }
 

@@ -15,9 +15,9 @@ struct TilePlace {
         t(static_cast<int>(blockIdx.x % tiles) * kTile),
         count(min(kTile, shape.tokens - t)),
         column(static_cast<int>(blockIdx.y) * kTile),
-        segment(t / kSegmentTokens),
-        begin(segment * kSegmentTokens),
-        end(min(begin + kSegmentTokens, shape.tokens)) {}
+        segment(t / shape.segment_tokens),
+        begin(segment * shape.segment_tokens),
+        end(min(begin + shape.segment_tokens, shape.tokens)) {}
 
   // Of [B, H, states, state].
   __device__ const float* State(const float* states) const {
@@ -193,8 +193,7 @@ __global__ void __launch_bounds__(kTileThreads)
   TileProduct(d, d_o, StateByFeatures(shape, state, at.column), slabs);
   ForTile(at.count, shape.features - at.column, [&](int i, int j, int query, int l) {
     d[i][j] = args.slopes.faded_inverse[row + at.t + query] * d[i][j] +
-              args.slopes.faded_slopes[row + at.t + query] *
-                  SumsOf(shape, state)[at.column + l];
+              args.slopes.faded_slopes[row + at.t + query] * SumsOf(shape, state)[at.column + l];
   });
   for (int first = at.begin; shape.causal && first <= at.t; first += kTile) {
     const int count = min(kTile, shape.tokens - first);
@@ -203,8 +202,7 @@ __global__ void __launch_bounds__(kTileThreads)
     __syncthreads();
     ForTile(kTile, kTile, [&](int i, int j, int query, int key) {
       const bool seen = query < at.count && key < count && first + key <= at.t + query;
-      weights[key][query] =
-          seen ? PairSlope(args, row, at.t + query, first + key, a[i][j]) : 0.0F;
+      weights[key][query] = seen ? PairSlope(args, row, at.t + query, first + key, a[i][j]) : 0.0F;
     });
     TileProduct(d, weights, Transposed(at.rows.Features(args.k, first, count), at.column), slabs);
   }
@@ -213,8 +211,7 @@ __global__ void __launch_bounds__(kTileThreads)
 
 // dK' = dA^T Q' + V dR^T + 1 dz^T.
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads)
-    KeyGradients(LinearGradientsArgs args, float* d_f) {
+__global__ void __launch_bounds__(kTileThreads) KeyGradients(LinearGradientsArgs args, float* d_f) {
   __shared__ Slabs slabs;
   __shared__ TransposedTile weights;
   const LinearCudaShape& shape = args.shape;
@@ -236,8 +233,7 @@ __global__ void __launch_bounds__(kTileThreads)
     __syncthreads();
     ForTile(kTile, kTile, [&](int i, int j, int key, int query) {
       const bool seen = key < at.count && query < count && at.t + key <= first + query;
-      weights[query][key] =
-          seen ? PairSlope(args, row, first + query, at.t + key, a[i][j]) : 0.0F;
+      weights[query][key] = seen ? PairSlope(args, row, first + query, at.t + key, a[i][j]) : 0.0F;
     });
     TileProduct(d, weights, Transposed(at.rows.Features(args.q, first, count), at.column), slabs);
   }
@@ -265,10 +261,9 @@ __global__ void __launch_bounds__(kTileThreads) ValueGradients(LinearGradientsAr
     __syncthreads();
     ForTile(kTile, kTile, [&](int i, int j, int key, int query) {
       const bool seen = key < at.count && query < count && at.t + key <= first + query;
-      weights[query][key] =
-          seen ? a[i][j] * args.slopes.inverse[row + first + query] *
-                     PairFactor(args.levels, row, first + query, at.t + key)
-               : 0.0F;
+      weights[query][key] = seen ? a[i][j] * args.slopes.inverse[row + first + query] *
+                                       PairFactor(args.levels, row, first + query, at.t + key)
+                                 : 0.0F;
     });
     TileProduct(
         d, weights,
@@ -300,8 +295,8 @@ cudaError_t LaunchLinearSlopes(const CudaLaunch& on, const LinearCudaShape& shap
                                const void* d_o, const float* denominators, const float* fading,
                                const LinearSlopes& slopes) {
   if (shape.tokens == 0) return cudaSuccess;
-  const auto blocks = static_cast<unsigned>(
-      CeilDiv(int64_t{shape.batch} * shape.tokens * shape.heads, kWarps));
+  const auto blocks =
+      static_cast<unsigned>(CeilDiv(int64_t{shape.batch} * shape.tokens * shape.heads, kWarps));
   return ForComputeType(on, [&]<typename T>() {
     Slopes<T><<<blocks, kWarps * 32, 0, on.stream>>>(
         shape, static_cast<const T*>(o), static_cast<const T*>(d_o), denominators, fading, slopes);

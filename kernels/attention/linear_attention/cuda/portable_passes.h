@@ -29,14 +29,17 @@ struct LinearCudaShape {
   int value_dim = 0;
   int features = 0;
   bool causal = true;
+  int segment_tokens = kSegmentTokens;
 
   [[nodiscard]] constexpr int AllHeads() const { return batch * heads; }
   [[nodiscard]] constexpr int Segments() const {
-    return tokens == 0 ? 1 : (tokens + kSegmentTokens - 1) / kSegmentTokens;
+    return tokens == 0 ? 1 : (tokens + segment_tokens - 1) / segment_tokens;
   }
   // Whose states are kept: without an order there is only the whole.
   [[nodiscard]] constexpr int States() const { return causal ? Segments() : 1; }
-  [[nodiscard]] constexpr int64_t StateSize() const { return int64_t{features} * (value_dim + 1) + 1; }
+  [[nodiscard]] constexpr int64_t StateSize() const {
+    return int64_t{features} * (value_dim + 1) + 1;
+  }
 };
 
 // What exponential features are measured in, fp32; all null of other features.
@@ -74,9 +77,9 @@ struct StatesArgs {
   float* final = nullptr;
 };
 cudaError_t LaunchStates(const CudaLaunch& on, const StatesArgs& args);
-// In place: parts, which the queries of a segment add to the gradient of the state before it, become
-// the gradients of the states after the segments. initial: that of the last state, final: that of
-// the first.
+// In place: parts, which the queries of a segment add to the gradient of the state before it,
+// become the gradients of the states after the segments. initial: that of the last state, final:
+// that of the first.
 cudaError_t LaunchStateGradients(const CudaLaunch& on, const StatesArgs& args);
 // The level of the whole is that of the last segment; null levels: none.
 cudaError_t LaunchTotal(const CudaLaunch& on, const LinearCudaShape& shape, const float* levels,

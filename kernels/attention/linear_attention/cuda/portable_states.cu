@@ -67,13 +67,13 @@ __global__ void __launch_bounds__(32) Levels(LevelsParams params) {
   }
   const auto before = [&](int s) {  // segment s
     if (!shape.causal || s == segments) return last;
-    return s == 0 ? start : running[s * kSegmentTokens - 1];
+    return s == 0 ? start : running[s * shape.segment_tokens - 1];
   };
   float* const bounds = params.levels.segments + head * (segments + 1);
   for (int s = lane; s <= segments; s += 32) bounds[s] = before(s);
   __syncwarp();
   for (int t = lane; t < shape.tokens; t += 32) {
-    const int s = t / kSegmentTokens;
+    const int s = t / shape.segment_tokens;
     params.levels.weight[row + t] = LevelFactor(key[t], before(s + 1));
     params.levels.fading[row + t] = LevelFactor(before(s), running[t]);
   }
@@ -93,15 +93,14 @@ __global__ void __launch_bounds__(kTileThreads) SegmentSums(SegmentSumsArgs args
   const int l0 = static_cast<int>(blockIdx.y) / tiles * kTile;
   const int j0 = static_cast<int>(blockIdx.y) % tiles * kTile;
   const LinearHeadPlace place(shape, head);
-  const int t0 = segment * kSegmentTokens;
-  const int count = min(kSegmentTokens, shape.tokens - t0);
-  const float* const weights =
-      args.weights == nullptr ? nullptr : args.weights + place.row + t0;
+  const int t0 = segment * shape.segment_tokens;
+  const int count = min(shape.segment_tokens, shape.tokens - t0);
+  const float* const weights = args.weights == nullptr ? nullptr : args.weights + place.row + t0;
   float sums[4][4] = {};
-  TileProduct(sums, Transposed(place.Features(args.f, t0, count), l0),
-              WithWeights(Transposed(place.Values(static_cast<const T*>(args.y), t0, count), j0),
-                          weights),
-              slabs);
+  TileProduct(
+      sums, Transposed(place.Features(args.f, t0, count), l0),
+      WithWeights(Transposed(place.Values(static_cast<const T*>(args.y), t0, count), j0), weights),
+      slabs);
   float* const part = args.parts + blockIdx.x * shape.StateSize();
   ForTile(shape.features - l0, shape.value_dim - j0, [&](int i, int j, int l, int c) {
     part[int64_t{l0 + l} * shape.value_dim + j0 + c] = sums[i][j];
@@ -201,8 +200,8 @@ __global__ void __launch_bounds__(kTileThreads) Total(TotalParams params) {
   float* const to = params.total + e.head * e.size + e.index;
   if (e.is_level) {
     if (params.subtract) return;
-    *to = params.levels == nullptr ? 0.0F
-                                   : UnitOf(params.levels[(e.head + 1) * (segments + 1) - 1]);
+    *to =
+        params.levels == nullptr ? 0.0F : UnitOf(params.levels[(e.head + 1) * (segments + 1) - 1]);
     return;
   }
   float sum = params.subtract ? *to : 0.0F;
@@ -225,9 +224,9 @@ cudaError_t LaunchLevels(const CudaLaunch& on, const LinearCudaShape& shape, con
 cudaError_t LaunchSegmentSums(const CudaLaunch& on, const SegmentSumsArgs& args) {
   const LinearCudaShape& shape = args.shape;
   if (shape.tokens == 0) return cudaSuccess;
-  const dim3 blocks(static_cast<unsigned>(shape.AllHeads() * shape.Segments()),
-                    static_cast<unsigned>(CeilDiv(shape.features, kTile) *
-                                          CeilDiv(shape.value_dim, kTile)));
+  const dim3 blocks(
+      static_cast<unsigned>(shape.AllHeads() * shape.Segments()),
+      static_cast<unsigned>(CeilDiv(shape.features, kTile) * CeilDiv(shape.value_dim, kTile)));
   return ForComputeType(on, [&]<typename T>() {
     SegmentSums<T><<<blocks, kTileThreads, 0, on.stream>>>(args);
     return cudaGetLastError();
