@@ -1,5 +1,7 @@
 #include "kernels/attention/delta/delta_kernels.h"
 #include "kernels/attention/linear_attention/linear_attention_kernels.h"
+#include "kernels/attention/polysketch/polysketch_kernels.h"
+#include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/register.h"
 
 namespace weft::kernels {
@@ -10,6 +12,10 @@ void RegisterCudaAttention() {
   RegisterLinearAttention(DeviceKind::kCuda,
                           {LinearAttentionForwardCuda, LinearAttentionBackwardCuda,
                            LinearAttentionUndoCuda, LinearAttentionSegmentsCuda});
+  RegisterPolysketch(DeviceKind::kCuda, PolysketchForwardCuda, PolysketchBackwardCuda,
+                     PolysketchUndoCuda);
+  RegisterRandomSketch(DeviceKind::kCuda, RandomSketchForwardCuda, RandomSketchBackwardCuda);
+  RegisterLearnedSketch(DeviceKind::kCuda, LearnedSketchForwardCuda, LearnedSketchBackwardCuda);
 }
 
 }  // namespace weft::kernels

@@ -23,18 +23,22 @@ absl::Status CheckProblem(const LearnedSketchProblem& p) {
   return absl::OkStatus();
 }
 
-void CheckStage(OperandCheck& check, absl::string_view name, const LearnedSketchProblem& p,
-                int64_t inputs, const SketchStage& stage) {
-  check.Shaped(absl::StrCat(name, ".norm_weight"), stage.norm_weight, {2, inputs})
-      .Shaped(absl::StrCat(name, ".norm_bias"), stage.norm_bias, {2, inputs})
-      .Shaped(absl::StrCat(name, ".expand"), stage.expand, {2, p.hidden_dim, inputs})
-      .Shaped(absl::StrCat(name, ".contract"), stage.contract, {2, p.sketch_dim, p.hidden_dim});
+// `shaped` is OperandCheck::Shaped for parameters, SumShaped for their gradients.
+using ShapedCheck = decltype(&OperandCheck::Shaped);
+
+void CheckStage(OperandCheck& check, ShapedCheck shaped, absl::string_view name,
+                const LearnedSketchProblem& p, int64_t inputs, const SketchStage& stage) {
+  (check.*shaped)(absl::StrCat(name, ".norm_weight"), stage.norm_weight, {2, inputs});
+  (check.*shaped)(absl::StrCat(name, ".norm_bias"), stage.norm_bias, {2, inputs});
+  (check.*shaped)(absl::StrCat(name, ".expand"), stage.expand, {2, p.hidden_dim, inputs});
+  (check.*shaped)(absl::StrCat(name, ".contract"), stage.contract,
+                  {2, p.sketch_dim, p.hidden_dim});
 }
 
-void CheckStages(OperandCheck& check, absl::string_view name, const LearnedSketchProblem& p,
-                 const LearnedSketchWeights& stages) {
-  CheckStage(check, absl::StrCat(name, "[0]"), p, p.input_dim, stages[0]);
-  CheckStage(check, absl::StrCat(name, "[1]"), p, p.sketch_dim, stages[1]);
+void CheckStages(OperandCheck& check, ShapedCheck shaped, absl::string_view name,
+                 const LearnedSketchProblem& p, const LearnedSketchWeights& stages) {
+  CheckStage(check, shaped, absl::StrCat(name, "[0]"), p, p.input_dim, stages[0]);
+  CheckStage(check, shaped, absl::StrCat(name, "[1]"), p, p.sketch_dim, stages[1]);
 }
 
 // x and the features have the same rows.
@@ -71,7 +75,7 @@ absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& pr
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   OperandCheck check("LearnedSketchForward", stream);
   CheckRows(check, problem, x, "phi", phi);
-  CheckStages(check, "weights", problem, weights);
+  CheckStages(check, &OperandCheck::Shaped, "weights", problem, weights);
   WEFT_RETURN_IF_ERROR(check.status());
   return forward_kernels.Call(stream, problem, x, weights, phi);
 }
@@ -84,8 +88,8 @@ absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& p
   OperandCheck check("LearnedSketchBackward", stream);
   CheckRows(check, problem, x, "phi", phi);
   CheckRows(check, problem, x, "d_phi", d_phi);
-  CheckStages(check, "weights", problem, weights);
-  CheckStages(check, "gradients", problem, gradients);
+  CheckStages(check, &OperandCheck::Shaped, "weights", problem, weights);
+  CheckStages(check, &OperandCheck::SumShaped, "gradients", problem, gradients);
   if (check.ok()) check.Shaped("d_x", d_x, x.shape());
   WEFT_RETURN_IF_ERROR(check.status());
   return backward_kernels.Call(stream, problem, x, weights, phi, d_phi, d_x, accumulate, gradients);

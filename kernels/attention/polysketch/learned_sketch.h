@@ -46,7 +46,7 @@ absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& pr
                                   Tensor& phi);
 
 // phi as the forward pass gave it, d_phi [..., r] -> d_x [..., h], overwritten or added to;
-// gradients of weights are added to. Activations are 4 hidden_dim numbers a token: they are
+// gradients of weights, of the device's sum type, are added to. Activations are 4 hidden_dim numbers a token: they are
 // computed again, some rows at a time, rather than kept.
 absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& problem,
                                    const Tensor& x, const LearnedSketchWeights& weights,

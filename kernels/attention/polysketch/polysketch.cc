@@ -91,13 +91,14 @@ void CheckState(OperandCheck& check, absl::string_view name, const PolysketchPro
   if (!state.values.present() && !state.mass.present()) return;
   check.Require(HasSketch(p) && p.causal, absl::StrCat(name, " has no part in this problem"));
   const Shapes shapes(p);
-  check.Shaped(absl::StrCat(name, ".values"), state.values, shapes.values)
-      .Shaped(absl::StrCat(name, ".mass"), state.mass, shapes.mass);
+  check.SumShaped(absl::StrCat(name, ".values"), state.values, shapes.values)
+      .SumShaped(absl::StrCat(name, ".mass"), state.mass, shapes.mass);
 }
 
 void CheckSaved(OperandCheck& check, const PolysketchProblem& p, const PolysketchSaved& saved) {
   const Shapes shapes(p);
-  check.Shaped("saved.total", saved.total, shapes.rows).Shaped("saved.far", saved.far, shapes.rows);
+  check.SumShaped("saved.total", saved.total, shapes.rows)
+      .SumShaped("saved.far", saved.far, shapes.rows);
 }
 
 }  // namespace
@@ -121,8 +122,8 @@ absl::StatusOr<PolysketchSaved> NewPolysketchSaved(Device& device,
   WEFT_RETURN_IF_ERROR(Supports(device, problem));
   const Shapes shapes(problem);
   PolysketchSaved saved;
-  WEFT_ASSIGN_OR_RETURN(saved.total, NewTensor(device, device.compute_dtype(), shapes.rows));
-  WEFT_ASSIGN_OR_RETURN(saved.far, NewTensor(device, device.compute_dtype(), shapes.rows));
+  WEFT_ASSIGN_OR_RETURN(saved.total, NewTensor(device, device.sum_dtype(), shapes.rows));
+  WEFT_ASSIGN_OR_RETURN(saved.far, NewTensor(device, device.sum_dtype(), shapes.rows));
   return saved;
 }
 
@@ -131,8 +132,8 @@ absl::StatusOr<PolysketchState> NewPolysketchState(Device& device,
   WEFT_RETURN_IF_ERROR(Supports(device, problem));
   const Shapes shapes(problem);
   PolysketchState state;
-  WEFT_ASSIGN_OR_RETURN(state.values, NewTensor(device, device.compute_dtype(), shapes.values));
-  WEFT_ASSIGN_OR_RETURN(state.mass, NewTensor(device, device.compute_dtype(), shapes.mass));
+  WEFT_ASSIGN_OR_RETURN(state.values, NewTensor(device, device.sum_dtype(), shapes.values));
+  WEFT_ASSIGN_OR_RETURN(state.mass, NewTensor(device, device.sum_dtype(), shapes.mass));
   return state;
 }
 
@@ -189,8 +190,8 @@ absl::Status PolysketchUndo(Stream& stream, const PolysketchProblem& problem,
   WEFT_RETURN_IF_ERROR(check.status());
   check.Shaped("phi_k", inputs.phi_k, shapes.key_features)
       .Shaped("v", inputs.v, shapes.keys)
-      .Shaped("state.values", state.values, shapes.values)
-      .Shaped("state.mass", state.mass, shapes.mass);
+      .SumShaped("state.values", state.values, shapes.values)
+      .SumShaped("state.mass", state.mass, shapes.mass);
   if (inputs.valid.present()) {
     check.Typed("valid", inputs.valid, DType::kI32, {problem.batch, problem.keys});
   }

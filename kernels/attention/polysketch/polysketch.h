@@ -29,7 +29,8 @@ enum class PolysketchWeights : uint8_t {
 };
 
 // B batch, T queries, S keys, H heads, D head_dim, r sketch_dim, m = r (r + 1) / 2 in the shapes
-// below. All tensors have the device's compute type.
+// below. All tensors have the device's compute type but states and what is saved for the backward
+// pass: sums, of its sum type.
 struct PolysketchProblem {
   PolysketchWeights weights = PolysketchWeights::kMixed;
   int64_t batch = 1;

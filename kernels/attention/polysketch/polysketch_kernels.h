@@ -16,6 +16,9 @@ PolysketchUndoKernel PolysketchUndoReference;
 PolysketchForwardKernel PolysketchForwardCpu;
 PolysketchBackwardKernel PolysketchBackwardCpu;
 PolysketchUndoKernel PolysketchUndoCpu;
+PolysketchForwardKernel PolysketchForwardCuda;
+PolysketchBackwardKernel PolysketchBackwardCuda;
+PolysketchUndoKernel PolysketchUndoCuda;
 
 void RegisterPolysketch(DeviceKind kind, PolysketchForwardKernel* forward,
                         PolysketchBackwardKernel* backward, PolysketchUndoKernel* undo);

@@ -20,6 +20,10 @@ LearnedSketchForwardKernel LearnedSketchForwardReference;
 LearnedSketchBackwardKernel LearnedSketchBackwardReference;
 LearnedSketchForwardKernel LearnedSketchForwardCpu;
 LearnedSketchBackwardKernel LearnedSketchBackwardCpu;
+RandomSketchForwardKernel RandomSketchForwardCuda;
+RandomSketchBackwardKernel RandomSketchBackwardCuda;
+LearnedSketchForwardKernel LearnedSketchForwardCuda;
+LearnedSketchBackwardKernel LearnedSketchBackwardCuda;
 
 void RegisterRandomSketch(DeviceKind kind, RandomSketchForwardKernel* forward,
                           RandomSketchBackwardKernel* backward);

@@ -12,48 +12,6 @@ namespace {
 using ::testing::HasSubstr;
 using weft::testing::StatusIs;
 
-constexpr PolysketchWeights kAllWeights[] = {
-    PolysketchWeights::kExact, PolysketchWeights::kSketched, PolysketchWeights::kMixed};
-
-// Shapes around the tiles of the CPU (256 queries, 128 keys, 256 rows of features, 8 walks).
-std::vector<PolysketchProblem> OddProblems() {
-  std::vector<PolysketchProblem> problems;
-  const auto add = [&](PolysketchProblem p) {
-    for (const PolysketchWeights weights : kAllWeights) {
-      if (weights == PolysketchWeights::kMixed && !p.causal) continue;
-      PolysketchProblem problem = p;
-      problem.weights = weights;
-      if (weights == PolysketchWeights::kExact) problem.sketch_dim = 0;
-      problems.push_back(problem);
-    }
-  };
-  add({.queries = 1, .keys = 1, .head_dim = 1, .sketch_dim = 1, .block = 1});
-  add({.batch = 2,
-       .queries = 37,
-       .keys = 37,
-       .heads = 3,
-       .head_dim = 5,
-       .sketch_dim = 3,
-       .degree = 2,
-       .block = 8});
-  add({.queries = 300, .keys = 300, .heads = 2, .head_dim = 8, .sketch_dim = 6, .block = 64});
-  add({.queries = 321, .keys = 321, .head_dim = 17, .sketch_dim = 8, .block = 300});
-  add({.queries = 130, .keys = 130, .heads = 9, .head_dim = 4, .sketch_dim = 5, .block = 7});
-  add({.queries = 70, .keys = 290, .head_dim = 6, .sketch_dim = 4, .degree = 8, .block = 32});
-  add({.queries = 1, .keys = 31, .heads = 2, .head_dim = 16, .sketch_dim = 8, .block = 32});
-  add({.queries = 0, .keys = 40, .head_dim = 4, .sketch_dim = 4, .block = 16});
-  add({.queries = 0, .keys = 0, .head_dim = 4, .sketch_dim = 4, .block = 16});
-  add({.batch = 2,
-       .queries = 270,
-       .keys = 150,
-       .heads = 2,
-       .head_dim = 9,
-       .sketch_dim = 7,
-       .block = 40,
-       .causal = false});
-  return problems;
-}
-
 void ExpectAsExactAsPlainLoops(const PolysketchData& in) {
   const PolysketchResults exact = RunPolysketch(DeviceRun::Reference(), in);
   const PolysketchResults plain = PlainPolysketch<float>::Run(in);

@@ -34,9 +34,6 @@ INSTANTIATE_TEST_SUITE_P(Devices, PolysketchIdentityTest,
                                            Case{"cpu", [] { return DeviceRun::Cpu(); }, 1e-5}),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
-constexpr PolysketchWeights kAllWeights[] = {
-    PolysketchWeights::kExact, PolysketchWeights::kSketched, PolysketchWeights::kMixed};
-
 PolysketchProblem Problem(PolysketchWeights weights, int64_t tokens = 12, int64_t block = 4) {
   return {.weights = weights,
           .queries = tokens,

@@ -62,6 +62,48 @@ inline Values RandomMass(NumberStream& numbers, int64_t count, int64_t r) {
   return mass;
 }
 
+inline constexpr PolysketchWeights kAllWeights[] = {
+    PolysketchWeights::kExact, PolysketchWeights::kSketched, PolysketchWeights::kMixed};
+
+// Shapes around the tiles of the CPU (256 queries, 128 keys, 256 rows of features, 8 walks).
+inline std::vector<PolysketchProblem> OddProblems() {
+  std::vector<PolysketchProblem> problems;
+  const auto add = [&](PolysketchProblem p) {
+    for (const PolysketchWeights weights : kAllWeights) {
+      if (weights == PolysketchWeights::kMixed && !p.causal) continue;
+      PolysketchProblem problem = p;
+      problem.weights = weights;
+      if (weights == PolysketchWeights::kExact) problem.sketch_dim = 0;
+      problems.push_back(problem);
+    }
+  };
+  add({.queries = 1, .keys = 1, .head_dim = 1, .sketch_dim = 1, .block = 1});
+  add({.batch = 2,
+       .queries = 37,
+       .keys = 37,
+       .heads = 3,
+       .head_dim = 5,
+       .sketch_dim = 3,
+       .degree = 2,
+       .block = 8});
+  add({.queries = 300, .keys = 300, .heads = 2, .head_dim = 8, .sketch_dim = 6, .block = 64});
+  add({.queries = 321, .keys = 321, .head_dim = 17, .sketch_dim = 8, .block = 300});
+  add({.queries = 130, .keys = 130, .heads = 9, .head_dim = 4, .sketch_dim = 5, .block = 7});
+  add({.queries = 70, .keys = 290, .head_dim = 6, .sketch_dim = 4, .degree = 8, .block = 32});
+  add({.queries = 1, .keys = 31, .heads = 2, .head_dim = 16, .sketch_dim = 8, .block = 32});
+  add({.queries = 0, .keys = 40, .head_dim = 4, .sketch_dim = 4, .block = 16});
+  add({.queries = 0, .keys = 0, .head_dim = 4, .sketch_dim = 4, .block = 16});
+  add({.batch = 2,
+       .queries = 270,
+       .keys = 150,
+       .heads = 2,
+       .head_dim = 9,
+       .sketch_dim = 7,
+       .block = 40,
+       .causal = false});
+  return problems;
+}
+
 // Uniform numbers. With states: an initial state, and a gradient of the final one.
 inline PolysketchData RandomPolysketch(const PolysketchProblem& problem, bool with_states = false,
                                        uint32_t seed = 1) {
@@ -107,6 +149,9 @@ struct PolysketchOnDevice {
     const auto upload = [&](const Values& values, const Shape& shape) {
       return values.empty() && shape.count() > 0 ? Tensor() : run.Upload(values, shape);
     };
+    const auto upload_sum = [&](const Values& values, const Shape& shape) {
+      return values.empty() ? Tensor() : run.UploadSum(values, shape);
+    };
     if (in.HasExact()) {
       inputs.q = upload(in.q, in.Rows(p.queries, p.head_dim));
       inputs.k = upload(in.k, in.Rows(p.keys, p.head_dim));
@@ -122,10 +167,10 @@ struct PolysketchOnDevice {
     }
     d_o = upload(in.d_o, in.Rows(p.queries, p.head_dim));
     if (!in.HasStates()) return;
-    initial.values = upload(in.values, in.ValuesShape());
-    initial.mass = upload(in.mass, in.MassShape());
-    d_final.values = upload(in.d_values, in.ValuesShape());
-    d_final.mass = upload(in.d_mass, in.MassShape());
+    initial.values = upload_sum(in.values, in.ValuesShape());
+    initial.mass = upload_sum(in.mass, in.MassShape());
+    d_final.values = upload_sum(in.d_values, in.ValuesShape());
+    d_final.mass = upload_sum(in.d_mass, in.MassShape());
   }
 
   PolysketchInputs inputs;
@@ -134,7 +179,7 @@ struct PolysketchOnDevice {
   Tensor d_o;
 };
 
-inline PolysketchResults RunPolysketch(DeviceRun run, const PolysketchData& in) {
+inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in) {
   const PolysketchProblem& p = in.problem;
   const PolysketchOnDevice on(run, in);
   const auto dirty = [&](const Tensor& like) {  // results must be overwritten, whatever they held
@@ -148,8 +193,8 @@ inline PolysketchResults RunPolysketch(DeviceRun run, const PolysketchData& in) 
   PolysketchState final, d_initial;
   if (in.HasStates()) {
     for (PolysketchState* state : {&final, &d_initial}) {
-      state->values = run.Upload(Values(in.ValuesShape().count(), 1e6), in.ValuesShape());
-      state->mass = run.Upload(Values(in.MassShape().count(), 1e6), in.MassShape());
+      state->values = run.UploadSum(Values(in.ValuesShape().count(), 1e6), in.ValuesShape());
+      state->mass = run.UploadSum(Values(in.MassShape().count(), 1e6), in.MassShape());
     }
   }
   const absl::Status forward =
@@ -174,6 +219,10 @@ inline PolysketchResults RunPolysketch(DeviceRun run, const PolysketchData& in) 
           .d_v = download(g.v),
           .d_values = download(d_initial.values),
           .d_mass = download(d_initial.mass)};
+}
+
+inline PolysketchResults RunPolysketch(DeviceRun&& run, const PolysketchData& in) {
+  return RunPolysketch(run, in);
 }
 
 // Calls check(name, a's array, b's array, ...) for each of the results.

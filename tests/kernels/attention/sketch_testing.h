@@ -35,7 +35,7 @@ inline RandomSketchData MakeRandomSketch(const RandomSketchProblem& problem, int
   return in;
 }
 
-inline SketchResults RunRandomSketch(DeviceRun run, const RandomSketchData& in) {
+inline SketchResults RunRandomSketch(DeviceRun& run, const RandomSketchData& in) {
   const RandomSketchProblem& p = in.problem;
   const Tensor x = run.Upload(in.x, {in.rows, p.input_dim});
   const Tensor leaves = run.Upload(in.matrices.leaves, {p.leaves(), p.sketch_dim, p.input_dim});
@@ -50,6 +50,10 @@ inline SketchResults RunRandomSketch(DeviceRun run, const RandomSketchData& in) 
       run.stream(), p, x, leaves, inner, run.Upload(in.d_phi, phi.shape()), d_x, Accumulate::kNo);
   EXPECT_TRUE(backward.ok()) << backward;
   return {.phi = run.Download(phi), .d_x = run.Download(d_x)};
+}
+
+inline SketchResults RunRandomSketch(DeviceRun&& run, const RandomSketchData& in) {
+  return RunRandomSketch(run, in);
 }
 
 // ---- Learned
@@ -107,22 +111,26 @@ inline LearnedSketchData MakeLearnedSketch(const LearnedSketchProblem& problem, 
   return in;
 }
 
+// Parameters, or their gradients (of the sum type).
 inline LearnedSketchWeights UploadStages(DeviceRun& run, const LearnedSketchProblem& p,
-                                         const StageData (&stages)[2]) {
+                                         const StageData (&stages)[2], bool gradients = false) {
+  const auto upload = [&](const Values& values, const Shape& shape) {
+    return gradients ? run.UploadSum(values, shape) : run.Upload(values, shape);
+  };
   LearnedSketchWeights weights;
   for (int stage = 0; stage < 2; ++stage) {
     const int64_t n = stage == 0 ? p.input_dim : p.sketch_dim;
     const StageData& s = stages[stage];
-    weights[stage] = {.norm_weight = run.Upload(s.norm_weight, {2, n}),
-                      .norm_bias = run.Upload(s.norm_bias, {2, n}),
-                      .expand = run.Upload(s.expand, {2, p.hidden_dim, n}),
-                      .contract = run.Upload(s.contract, {2, p.sketch_dim, p.hidden_dim})};
+    weights[stage] = {.norm_weight = upload(s.norm_weight, {2, n}),
+                      .norm_bias = upload(s.norm_bias, {2, n}),
+                      .expand = upload(s.expand, {2, p.hidden_dim, n}),
+                      .contract = upload(s.contract, {2, p.sketch_dim, p.hidden_dim})};
   }
   return weights;
 }
 
 // Gradients of parameters are added to `before`, which every element holds.
-inline LearnedSketchResults RunLearnedSketch(DeviceRun run, const LearnedSketchData& in,
+inline LearnedSketchResults RunLearnedSketch(DeviceRun& run, const LearnedSketchData& in,
                                              double before = 0.0,
                                              Accumulate accumulate = Accumulate::kNo) {
   const LearnedSketchProblem& p = in.problem;
@@ -133,7 +141,7 @@ inline LearnedSketchResults RunLearnedSketch(DeviceRun run, const LearnedSketchD
       std::fill(values->begin(), values->end(), before);
     }
   }
-  LearnedSketchWeights gradients = UploadStages(run, p, old);
+  LearnedSketchWeights gradients = UploadStages(run, p, old, /*gradients=*/true);
   const Tensor x = run.Upload(in.x, {in.rows, p.input_dim});
   Tensor phi = run.New({in.rows, p.sketch_dim});
   const absl::Status forward = LearnedSketchForward(run.stream(), p, x, weights, phi);
@@ -152,6 +160,12 @@ inline LearnedSketchResults RunLearnedSketch(DeviceRun run, const LearnedSketchD
                        .contract = run.Download(gradients[stage].contract)};
   }
   return r;
+}
+
+inline LearnedSketchResults RunLearnedSketch(DeviceRun&& run, const LearnedSketchData& in,
+                                             double before = 0.0,
+                                             Accumulate accumulate = Accumulate::kNo) {
+  return RunLearnedSketch(run, in, before, accumulate);
 }
 
 // One row after the other in the arithmetic of T: shares nothing with the kernels, and is the plain

@@ -96,7 +96,21 @@ INSTANTIATE_TEST_SUITE_P(
                .layers = {PerformerMixerConfig{.heads = 2, .feature_count = 64},
                           PerformerMixerConfig{
                               .heads = 2, .features = FeatureFunction::kRelu, .feature_count = 0}},
-               .allowed = 0.06}),  // exponentials of rounded projections
+               .allowed = 0.06},  // exponentials of rounded projections
+        Mixers{.name = "polysketch",
+               .layers = {PolysketchMixerConfig{.heads = 2, .block = 32},
+                          PolysketchMixerConfig{.heads = 2,
+                                                .mode = PolysketchMode::kPolynomial,
+                                                .norm = PolysketchNorm::kShared}}},
+        Mixers{.name = "polysketch_random",
+               .layers = {PolysketchMixerConfig{.heads = 2,
+                                                .mode = PolysketchMode::kRandomSketchMixed,
+                                                .norm = PolysketchNorm::kShared,
+                                                .block = 32},
+                          PolysketchMixerConfig{.heads = 2,
+                                                .mode = PolysketchMode::kLearnedSketch,
+                                                .norm = PolysketchNorm::kNone,
+                                                .block = 32}}}),
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace

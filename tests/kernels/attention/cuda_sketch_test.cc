@@ -1,0 +1,117 @@
+// Random and learned sketches on a GPU against the fp64 reference, in fp32 and in bf16, and against
+// themselves.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/attention/sketch_testing.h"
+#include "tests/testing/gpu.h"
+#include "tests/testing/status_matchers.h"
+
+namespace weft::kernels::testing {
+namespace {
+
+void RoundTo(DType dtype, Values& values) {
+  if (dtype != DType::kBf16) return;
+  for (double& value : values) value = FloatFromBf16(Bf16From(static_cast<float>(value)));
+}
+
+// Every stage rounds its results: some roundings of bf16 (2^-9 of a number each), amplified by norms
+// and products on their way; in fp32, some dozens of roundings as on the CPU.
+class CudaSketchTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    WEFT_CUDA_OR_SKIP(probe, GetParam());
+    run_.emplace(DeviceRun::Cuda(NewCudaDevice({.compute = GetParam()}).value()));
+  }
+  void ExpectClose(const std::string& what, const Values& got, const Values& want) const {
+    const double share = GetParam() == DType::kBf16 ? 3e-2 : 1e-5;
+    EXPECT_LE(RootMeanSquareDifference(got, want), share * RootMeanSquare(want)) << what;
+  }
+
+  std::optional<DeviceRun> run_;
+};
+
+TEST_P(CudaSketchTest, RandomSketchesEqualTheReference) {
+  for (const int64_t degree : {4, 8, 32}) {
+    for (const int64_t rows : {0, 1, 300}) {
+      SCOPED_TRACE(absl::StrCat("degree ", degree, " rows ", rows));
+      RandomSketchData in =
+          MakeRandomSketch({.input_dim = 17, .sketch_dim = 9, .degree = degree}, rows, 5);
+      for (Values* values : {&in.x, &in.d_phi, &in.matrices.leaves, &in.matrices.inner}) {
+        RoundTo(GetParam(), *values);
+      }
+      const SketchResults want = RunRandomSketch(DeviceRun::Reference(), in);
+      const SketchResults got = RunRandomSketch(*run_, in);
+      ExpectClose("phi", got.phi, want.phi);
+      ExpectClose("d_x", got.d_x, want.d_x);
+      const SketchResults again = RunRandomSketch(*run_, in);
+      EXPECT_EQ(again.phi, got.phi);
+      EXPECT_EQ(again.d_x, got.d_x);
+    }
+  }
+}
+
+TEST_P(CudaSketchTest, LearnedSketchesEqualTheReference) {
+  for (const LearnedSketchProblem& problem :
+       {LearnedSketchProblem{.input_dim = 11, .sketch_dim = 7, .hidden_dim = 20},
+        LearnedSketchProblem{.input_dim = 64, .sketch_dim = 32, .hidden_dim = 256}}) {
+    for (const int64_t rows : {0, 1, 129, 600}) {
+      SCOPED_TRACE(absl::StrCat("width ", problem.input_dim, " rows ", rows));
+      LearnedSketchData in = MakeLearnedSketch(problem, rows, 6);
+      // Weights as small as a model's: what is rounded then counts as it does there.
+      const auto shrink = [&](const std::string& name, Values& values) {
+        const bool expand = name.rfind("expand", 0) == 0;
+        if (name.rfind("norm", 0) == 0) return;
+        const double inputs = static_cast<double>(
+            !expand ? problem.hidden_dim
+                    : std::min(problem.input_dim, problem.sketch_dim));
+        for (double& value : values) value *= std::sqrt(3.0 / inputs);
+      };
+      ForEachParameter(shrink, in);
+      RoundTo(GetParam(), in.x);
+      RoundTo(GetParam(), in.d_phi);
+      ForEachParameter([&](const std::string&, Values& values) { RoundTo(GetParam(), values); },
+                       in);
+      if (GetParam() == DType::kF32) {
+        RoundToFloat(in.x);
+        ForEachParameter([](const std::string&, Values& values) { RoundToFloat(values); }, in);
+      }
+      LearnedSketchResults want = RunLearnedSketch(DeviceRun::Reference(), in);
+      LearnedSketchResults got = RunLearnedSketch(*run_, in);
+      ExpectClose("phi", got.phi, want.phi);
+      ExpectClose("d_x", got.d_x, want.d_x);
+      ForEachParameter([&](const std::string& name, const Values& a,
+                           const Values& b) { ExpectClose(name, a, b); },
+                       got, want);
+      LearnedSketchResults again = RunLearnedSketch(*run_, in);
+      EXPECT_EQ(again.phi, got.phi);
+      EXPECT_EQ(again.d_x, got.d_x);
+      ForEachParameter([](const std::string& name, const Values& a,
+                          const Values& b) { EXPECT_EQ(a, b) << name; },
+                       again, got);
+    }
+  }
+}
+
+TEST_P(CudaSketchTest, GradientsAreAddedTo) {
+  LearnedSketchData in = MakeLearnedSketch({.input_dim = 8, .sketch_dim = 4, .hidden_dim = 8}, 70);
+  LearnedSketchResults once = RunLearnedSketch(*run_, in);
+  LearnedSketchResults added = RunLearnedSketch(*run_, in, 3.0, Accumulate::kYes);
+  const auto expect = [](const std::string& name, const Values& a, const Values& b) {
+    for (size_t i = 0; i < a.size(); ++i) {
+      EXPECT_NEAR(a[i] + 3.0, b[i], 2e-5 * (10 + std::abs(a[i]))) << name;
+    }
+  };
+  ForEachParameter(expect, once, added);
+  // d_x is of the compute type: the sum is rounded once more.
+  for (size_t i = 0; i < once.d_x.size(); ++i) {
+    EXPECT_NEAR(once.d_x[i] + 3.0, added.d_x[i], 2e-2 * (10 + std::abs(once.d_x[i])));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaSketchTest, ::testing::Values(DType::kBf16, DType::kF32),
+                         [](const ::testing::TestParamInfo<DType>& tested) {
+                           return std::string(NameOf(tested.param));
+                         });
+
+}  // namespace
+}  // namespace weft::kernels::testing
