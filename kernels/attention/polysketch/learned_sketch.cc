@@ -31,8 +31,7 @@ void CheckStage(OperandCheck& check, ShapedCheck shaped, absl::string_view name,
   (check.*shaped)(absl::StrCat(name, ".norm_weight"), stage.norm_weight, {2, inputs});
   (check.*shaped)(absl::StrCat(name, ".norm_bias"), stage.norm_bias, {2, inputs});
   (check.*shaped)(absl::StrCat(name, ".expand"), stage.expand, {2, p.hidden_dim, inputs});
-  (check.*shaped)(absl::StrCat(name, ".contract"), stage.contract,
-                  {2, p.sketch_dim, p.hidden_dim});
+  (check.*shaped)(absl::StrCat(name, ".contract"), stage.contract, {2, p.sketch_dim, p.hidden_dim});
 }
 
 void CheckStages(OperandCheck& check, ShapedCheck shaped, absl::string_view name,

@@ -46,8 +46,8 @@ absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& pr
                                   Tensor& phi);
 
 // phi as the forward pass gave it, d_phi [..., r] -> d_x [..., h], overwritten or added to;
-// gradients of weights, of the device's sum type, are added to. Activations are 4 hidden_dim numbers a token: they are
-// computed again, some rows at a time, rather than kept.
+// gradients of weights, of the device's sum type, are added to. Activations are 4 hidden_dim
+// numbers a token: they are computed again, some rows at a time, rather than kept.
 absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& problem,
                                    const Tensor& x, const LearnedSketchWeights& weights,
                                    const Tensor& phi, const Tensor& d_phi, Tensor& d_x,

@@ -1,4 +1,5 @@
-// Polynomial attention on a GPU against the fp64 reference, in fp32 and in bf16, and against itself.
+// Polynomial attention on a GPU against the fp64 reference, in fp32 and in bf16, and against
+// itself.
 #include <gtest/gtest.h>
 
 #include "tests/kernels/attention/plain_polysketch.h"
@@ -18,8 +19,8 @@ PolysketchData AsSeenBy(DType dtype, PolysketchData in) {
 }
 
 // In fp32 the house's rule, with 4 ulp for sums in another order. In bf16, where features, weights
-// and states are rounded between products, 1e-2 of the root mean square of a result, or of the largest
-// of all gradients of the call where terms cancel.
+// and states are rounded between products, 1e-2 of the root mean square of a result, or of the
+// largest of all gradients of the call where terms cancel.
 class CudaPolysketchTest : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
@@ -127,16 +128,19 @@ TEST_P(CudaPolysketchTest, BitsAreTheSameAgain) {
                       .block = 128});
   for (const PolysketchProblem& problem : problems) {
     const PolysketchData in = RandomPolysketch(problem, /*with_states=*/true, 4);
-    ForEachPolysketchResult([&](const char* what, const Values& a,
-                                const Values& b) { EXPECT_EQ(a, b) << what << " of " << in.Name(); },
-                            RunPolysketch(*run_, in), RunPolysketch(*run_, in));
+    ForEachPolysketchResult(
+        [&](const char* what, const Values& a, const Values& b) {
+          EXPECT_EQ(a, b) << what << " of " << in.Name();
+        },
+        RunPolysketch(*run_, in), RunPolysketch(*run_, in));
   }
 }
 
 // Token after token, as a model writes: the state of the finished blocks and the keys of the
 // unfinished one.
 TEST_P(CudaPolysketchTest, DecodingGivesWhatTheWholeSequenceGives) {
-  for (const PolysketchWeights weights : {PolysketchWeights::kMixed, PolysketchWeights::kSketched}) {
+  for (const PolysketchWeights weights :
+       {PolysketchWeights::kMixed, PolysketchWeights::kSketched}) {
     PolysketchProblem problem = {.weights = weights,
                                  .queries = 40,
                                  .keys = 40,
@@ -194,7 +198,8 @@ TEST_P(CudaPolysketchTest, TakesKeysBackOutOfAState) {
                            .mass = run_->NewSum(in.MassShape())};
   Tensor o = run_->New(on.d_o.shape());
   PolysketchSaved unsaved;
-  ASSERT_OK(PolysketchForward(run_->stream(), in.problem, on.inputs, on.initial, o, state, unsaved));
+  ASSERT_OK(
+      PolysketchForward(run_->stream(), in.problem, on.inputs, on.initial, o, state, unsaved));
   const Values after = run_->Download(state.values);
   EXPECT_GE(RootMeanSquareDifference(after, in.values), RootMeanSquare(in.values));
   ASSERT_OK(PolysketchUndo(run_->stream(), in.problem, on.inputs, state));

@@ -14,8 +14,8 @@ void RoundTo(DType dtype, Values& values) {
   for (double& value : values) value = FloatFromBf16(Bf16From(static_cast<float>(value)));
 }
 
-// Every stage rounds its results: some roundings of bf16 (2^-9 of a number each), amplified by norms
-// and products on their way; in fp32, some dozens of roundings as on the CPU.
+// Every stage rounds its results: some roundings of bf16 (2^-9 of a number each), amplified by
+// norms and products on their way; in fp32, some dozens of roundings as on the CPU.
 class CudaSketchTest : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
@@ -62,8 +62,7 @@ TEST_P(CudaSketchTest, LearnedSketchesEqualTheReference) {
         const bool expand = name.rfind("expand", 0) == 0;
         if (name.rfind("norm", 0) == 0) return;
         const double inputs = static_cast<double>(
-            !expand ? problem.hidden_dim
-                    : std::min(problem.input_dim, problem.sketch_dim));
+            !expand ? problem.hidden_dim : std::min(problem.input_dim, problem.sketch_dim));
         for (double& value : values) value *= std::sqrt(3.0 / inputs);
       };
       ForEachParameter(shrink, in);

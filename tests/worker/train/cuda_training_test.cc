@@ -110,7 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
                           PolysketchMixerConfig{.heads = 2,
                                                 .mode = PolysketchMode::kLearnedSketch,
                                                 .norm = PolysketchNorm::kNone,
-                                                .block = 32}}}),
+                                                .block = 32}},
+               .allowed = 0.06}),
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace

@@ -139,10 +139,9 @@ class Network {
     const int64_t n = Inputs(stage);
     const CudaLaunch& on = stream_.launch();
     WEFT_RETURN_IF_ERROR(CudaStatus(
-        internal::LaunchLayerNormForward(on, rows, static_cast<int>(n),
-                                         static_cast<float>(p_.epsilon), x,
-                                         PartOf(w.norm_weight, tower), PartOf(w.norm_bias, tower),
-                                         s.normed, s.mean, s.rstd),
+        internal::LaunchLayerNormForward(
+            on, rows, static_cast<int>(n), static_cast<float>(p_.epsilon), x,
+            PartOf(w.norm_weight, tower), PartOf(w.norm_bias, tower), s.normed, s.mean, s.rstd),
         "sketch norm"));
     WEFT_RETURN_IF_ERROR(
         Map(rows, p_.hidden_dim, n, s.normed, PartOf(w.expand, tower), /*back=*/false, s.a));
@@ -194,8 +193,7 @@ class Network {
     const int64_t hidden = p_.hidden_dim;
     const CudaLaunch& on = stream_.launch();
     WEFT_RETURN_IF_ERROR(AddWeights(rows, r, hidden, d_y, s.z, PartOf(g.contract, tower)));
-    WEFT_RETURN_IF_ERROR(
-        Map(rows, hidden, r, d_y, PartOf(w.contract, tower), /*back=*/true, s.z));
+    WEFT_RETURN_IF_ERROR(Map(rows, hidden, r, d_y, PartOf(w.contract, tower), /*back=*/true, s.z));
     WEFT_RETURN_IF_ERROR(CudaStatus(
         internal::LaunchGeluBackward(on, /*exact=*/false, rows * hidden, s.a, s.z, s.z), "gelu"));
     WEFT_RETURN_IF_ERROR(AddWeights(rows, hidden, n, s.z, s.normed, PartOf(g.expand, tower)));
@@ -221,8 +219,7 @@ class Network {
 
 // Calls step(first row, rows) for pieces of all rows.
 template <typename Step>
-absl::Status ForRowPieces(Network& network, int64_t rows,
-                          const Step& step) {
+absl::Status ForRowPieces(Network& network, int64_t rows, const Step& step) {
   WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(rows, kMostRows)));
   for (int64_t first = 0; first < rows; first += kMostRows) {
     WEFT_RETURN_IF_ERROR(step(first, std::min(kMostRows, rows - first)));

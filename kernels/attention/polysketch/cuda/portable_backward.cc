@@ -156,17 +156,16 @@ absl::Status KeyGradients(const BackwardCall& call, TokenRange piece, TokenRange
                                     space.d_features, /*add=*/false));
   }
   const int64_t first = piece.begin - pairs.begin;
-  WEFT_RETURN_IF_ERROR(CudaStatus(
-      LaunchFeatureSlopes(
-          call.on(),
-          {.phi = at.Rows(at.inputs.phi_k, piece),
-           .d_phi = at.Rows(call.gradients.phi_k, piece),
-           .valid = at.Valid(piece),
-           .d_products = far ? space.d_features : nullptr,
-           .mass = at.d_past.mass,
-           .near = near && at.sketched() ? space.d_keys + first * r : nullptr,
-           .near_stride = pairs.count() * r}),
-      "polysketch: slopes of key features"));
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(LaunchFeatureSlopes(
+                     call.on(), {.phi = at.Rows(at.inputs.phi_k, piece),
+                                 .d_phi = at.Rows(call.gradients.phi_k, piece),
+                                 .valid = at.Valid(piece),
+                                 .d_products = far ? space.d_features : nullptr,
+                                 .mass = at.d_past.mass,
+                                 .near = near && at.sketched() ? space.d_keys + first * r : nullptr,
+                                 .near_stride = pairs.count() * r}),
+                 "polysketch: slopes of key features"));
   if (!far) return absl::OkStatus();
   WEFT_RETURN_IF_ERROR(
       CudaStatus(LaunchSelfProducts(call.on(), {.phi = at.Rows(at.inputs.phi_k, piece),
@@ -194,8 +193,8 @@ absl::Status BlockKeyGradients(const BackwardCall& call, TokenRange keys) {
   WEFT_RETURN_IF_ERROR(PairGradients(call, keys));
   if (!at.exact()) {
     const bool far = !at.d_past.is_zero && at.Folds(keys);
-    WEFT_RETURN_IF_ERROR(at.ForPieces(
-        keys, [&](TokenRange piece) { return KeyGradients(call, piece, keys, far); }));
+    WEFT_RETURN_IF_ERROR(
+        at.ForPieces(keys, [&](TokenRange piece) { return KeyGradients(call, piece, keys, far); }));
   }
   if (!at.sketched()) {
     WEFT_RETURN_IF_ERROR(
@@ -212,8 +211,8 @@ absl::Status BackwardWhole(const BackwardCall& call) {
   const TokenRange queries = {0, at.problem.queries};
   const TokenRange keys = {0, at.problem.keys};
   WEFT_RETURN_IF_ERROR(at.FoldKeys(keys, 1, at.past));
-  WEFT_RETURN_IF_ERROR(at.ForPieces(
-      queries, [&](TokenRange piece) { return QueryGradients(call, piece, {}); }));
+  WEFT_RETURN_IF_ERROR(
+      at.ForPieces(queries, [&](TokenRange piece) { return QueryGradients(call, piece, {}); }));
   WEFT_RETURN_IF_ERROR(FoldQueries(call, queries));
   at.d_past.is_zero = false;
   return at.ForPieces(keys, [&](TokenRange piece) -> absl::Status {

@@ -65,9 +65,8 @@ absl::Status ForwardSequence(Sequence& at, const PolysketchState& initial, Tenso
   const TokenRange all = {0, at.problem.queries};
   if (at.whole() || at.blocks() == 0) {
     if (at.problem.keys > 0) WEFT_RETURN_IF_ERROR(at.FoldKeys({0, at.problem.keys}, 1, at.past));
-    WEFT_RETURN_IF_ERROR(at.ForPieces(all, [&](TokenRange piece) {
-      return ForwardPiece(at, piece, {}, o, saved);
-    }));
+    WEFT_RETURN_IF_ERROR(
+        at.ForPieces(all, [&](TokenRange piece) { return ForwardPiece(at, piece, {}, o, saved); }));
     return at.StoreState(at.past, final);
   }
   for (int64_t block = 0; block < at.blocks(); ++block) {

@@ -1,5 +1,4 @@
 #include "kernels/attention/polysketch/cuda/portable_kernels.h"
-
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
@@ -240,9 +239,8 @@ cudaError_t LaunchSelfProducts(const CudaLaunch& on, const SelfProductsCall& cal
 
 cudaError_t LaunchMassRead(const CudaLaunch& on, const TokenRows& phi, float scale,
                            const float* mass, float* far) {
-  return ForComputeType(on, [&]<typename T>() {
-    return ByWarps(on, phi, MassReadKernel<T>, phi, scale, mass, far);
-  });
+  return ForComputeType(
+      on, [&]<typename T>() { return ByWarps(on, phi, MassReadKernel<T>, phi, scale, mass, far); });
 }
 
 cudaError_t LaunchPairWeights(const CudaLaunch& on, const PairsCall& pairs, void* weights,

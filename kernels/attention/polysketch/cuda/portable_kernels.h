@@ -87,12 +87,12 @@ struct FeatureSlopesCall {
   TokenRows phi;
   TokenRows d_phi;
   float scale = 1;
-  const int32_t* valid = nullptr;      // [n]; null: all are
-  const float* d_products = nullptr;   // [H, n, m]; null: nothing comes from afar
-  const float* mass = nullptr;         // [H, r, r]; need not be symmetric
-  const float* shift = nullptr;        // [H, n]; null: all are 1
-  const float* near = nullptr;         // [H, near_stride] rows of r; null: 0
-  int64_t near_stride = 0;             // elements from head to head
+  const int32_t* valid = nullptr;     // [n]; null: all are
+  const float* d_products = nullptr;  // [H, n, m]; null: nothing comes from afar
+  const float* mass = nullptr;        // [H, r, r]; need not be symmetric
+  const float* shift = nullptr;       // [H, n]; null: all are 1
+  const float* near = nullptr;        // [H, near_stride] rows of r; null: 0
+  int64_t near_stride = 0;            // elements from head to head
 };
 cudaError_t LaunchFeatureSlopes(const CudaLaunch& on, const FeatureSlopesCall& call);
 

@@ -38,7 +38,8 @@ Sequence::Sequence(CudaStream& on, const PolysketchProblem& p, const PolysketchI
       inputs(in),
       root(static_cast<float>(std::pow(p.kappa, -0.5 * static_cast<double>(p.degree)))),
       element_bytes_(SizeOf(on.device().compute_dtype())),
-      block_keys_(exact() ? std::max<int64_t>(p.keys, 1) : std::min(p.block, std::max<int64_t>(p.keys, 1))),
+      block_keys_(exact() ? std::max<int64_t>(p.keys, 1)
+                          : std::min(p.block, std::max<int64_t>(p.keys, 1))),
       blocks_((p.keys + block_keys_ - 1) / block_keys_),
       piece_(std::clamp<int64_t>(
           kMostElements / (p.heads * std::max({whole() ? 1 : block_keys_,
@@ -140,16 +141,17 @@ const int32_t* Sequence::Valid(TokenRange keys) const {
 
 absl::Status Sequence::PairProducts(TokenRange queries, TokenRange keys, PairsCall& pairs) const {
   const int64_t all = keys.count();
-  pairs = {.rows = queries.count(),
-           .keys = all,
-           .heads = static_cast<int>(problem.heads),
-           .products = space.products,
-           .scale = sketched() ? root : static_cast<float>(1.0 / problem.kappa),
-           .squarings = sketched() || problem.degree == 2 ? 1 : problem.degree == 4 ? 2 : 3,
-           .last = problem.causal
-                       ? problem.keys - problem.queries + queries.begin - keys.begin
-                       : all,
-           .valid = Valid(keys)};
+  pairs = {
+      .rows = queries.count(),
+      .keys = all,
+      .heads = static_cast<int>(problem.heads),
+      .products = space.products,
+      .scale = sketched() ? root : static_cast<float>(1.0 / problem.kappa),
+      .squarings = sketched() || problem.degree == 2 ? 1
+                   : problem.degree == 4             ? 2
+                                                     : 3,
+      .last = problem.causal ? problem.keys - problem.queries + queries.begin - keys.begin : all,
+      .valid = Valid(keys)};
   return Product(queries.count(), all, near_width(), Operand(near_q(), queries),
                  Operand(near_k(), keys).Transposed(), space.products, /*add=*/false);
 }
@@ -201,8 +203,8 @@ absl::Status Sequence::AddToState(TokenRange piece, const Tensor& phi, const Hea
   state.is_zero = false;
   WEFT_RETURN_IF_ERROR(Product(m, problem.head_dim, n, Dense(space.features, n, m).Transposed(),
                                values, state.values, /*add=*/true));
-  return Product(r, r, n, Dense(space.weighted, n, r).Transposed(), Operand(phi, piece),
-                 state.mass, /*add=*/true);
+  return Product(r, r, n, Dense(space.weighted, n, r).Transposed(), Operand(phi, piece), state.mass,
+                 /*add=*/true);
 }
 
 absl::Status Sequence::FoldKeys(TokenRange keys, float sign, WorkingState& state) const {

@@ -35,9 +35,9 @@ struct HeadMatrices {
 
 // The state of one sequence in fp32, and as operands see it.
 struct WorkingState {
-  float* values = nullptr;   // [H, m, D]
-  float* mass = nullptr;     // [H, r, r]
-  void* rounded = nullptr;   // values in the compute type; `values` itself in fp32
+  float* values = nullptr;  // [H, m, D]
+  float* mass = nullptr;    // [H, r, r]
+  void* rounded = nullptr;  // values in the compute type; `values` itself in fp32
   bool is_zero = true;
 };
 

@@ -55,25 +55,24 @@ class Tree {
     for (size_t level = 0; level < projected_.size(); ++level) {
       const int64_t inputs = Inputs(level);
       for (int64_t i = 0; i < Count(level); ++i) {
-        WEFT_RETURN_IF_ERROR(
-            Run(stream_, {.m = rows_,
-                          .n = p_.sketch_dim,
-                          .k = inputs,
-                          .a = level == 0 ? x : Part(sketches_[level - 1], i),
-                          .a_stride = inputs,
-                          .b = Matrix(level, i),
-                          .b_stride = inputs,
-                          .b_transposed = true,
-                          .d = Part(projected_[level], i),
-                          .d_stride = p_.sketch_dim,
-                          .d_type = stream_.device().compute_dtype()}));
+        WEFT_RETURN_IF_ERROR(Run(stream_, {.m = rows_,
+                                           .n = p_.sketch_dim,
+                                           .k = inputs,
+                                           .a = level == 0 ? x : Part(sketches_[level - 1], i),
+                                           .a_stride = inputs,
+                                           .b = Matrix(level, i),
+                                           .b_stride = inputs,
+                                           .b_transposed = true,
+                                           .d = Part(projected_[level], i),
+                                           .d_stride = p_.sketch_dim,
+                                           .d_type = stream_.device().compute_dtype()}));
       }
       const bool last = level + 1 == projected_.size();
       for (int64_t i = 0; i < Count(level); i += 2) {
         WEFT_RETURN_IF_ERROR(CudaStatus(
-            internal::LaunchScaledProduct(stream_.launch(), rows_ * p_.sketch_dim, Factor(),
-                                          Part(projected_[level], i), Part(projected_[level], i + 1),
-                                          last ? phi : Part(sketches_[level], i / 2)),
+            internal::LaunchScaledProduct(
+                stream_.launch(), rows_ * p_.sketch_dim, Factor(), Part(projected_[level], i),
+                Part(projected_[level], i + 1), last ? phi : Part(sketches_[level], i / 2)),
             "RandomSketchForward"));
       }
     }
@@ -145,7 +144,8 @@ class Tree {
 // Calls step(tree over the rows, first row) for pieces of all rows.
 template <typename Step>
 absl::Status ForRowPieces(CudaStream& stream, Tree& tree, int64_t rows, const Step& step) {
-  const int64_t most = std::clamp<int64_t>(kMostBytes / tree.RowBytes(), 1, std::max<int64_t>(rows, 1));
+  const int64_t most =
+      std::clamp<int64_t>(kMostBytes / tree.RowBytes(), 1, std::max<int64_t>(rows, 1));
   WEFT_ASSIGN_OR_RETURN(const CudaScratch space, stream.Scratch(most * tree.RowBytes()));
   for (int64_t first = 0; first < rows; first += most) {
     tree.Carve(space.data<uint8_t>(), std::min(most, rows - first));

@@ -1,5 +1,4 @@
 #include "kernels/attention/polysketch/cuda/sketches_cuda.h"
-
 #include "kernels/device/cuda/vector.cuh"
 
 namespace weft::kernels::internal {

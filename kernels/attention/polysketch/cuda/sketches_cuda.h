@@ -18,8 +18,8 @@ cudaError_t LaunchScaledProductBackward(const CudaLaunch& on, int64_t n, float f
 // phi[n] = bound * tanh(a * b / bound)
 cudaError_t LaunchBoundedProduct(const CudaLaunch& on, int64_t n, float bound, const void* a,
                                  const void* b, void* phi);
-// With d_u = d_phi * (1 - (phi / bound)^2): d_a = d_u * b, d_b = d_u * a. Where d_a and d_b are a and
-// b themselves, these are replaced.
+// With d_u = d_phi * (1 - (phi / bound)^2): d_a = d_u * b, d_b = d_u * a. Where d_a and d_b are a
+// and b themselves, these are replaced.
 cudaError_t LaunchBoundedProductBackward(const CudaLaunch& on, int64_t n, float bound,
                                          const void* phi, const void* d_phi, const void* a,
                                          const void* b, void* d_a, void* d_b);
