@@ -184,7 +184,7 @@ JobRequest RequestOf(const v1::JobSpec& spec, const std::string& request_id) {
   request.max_retries = spec.retry().max_retries();
   request.back_off = FromWire(spec.retry().initial_backoff());
   request.max_back_off = FromWire(spec.retry().max_backoff());
-  request.fixed_device_class = spec.training().reproducibility() == v1::REPRODUCIBILITY_EXACT;
+  request.fixed_device_class = true;  // no kind of reproducibility goes from one to another
   request.spec = SharedBytes(spec.SerializeAsString());
   return request;
 }

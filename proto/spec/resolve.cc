@@ -54,6 +54,23 @@ void ResolvePrecision(Rules& rules, v1::TrainingSpec& training, v1::DeviceKind d
   }
 }
 
+void ResolveReproducibility(Rules& rules, v1::TrainingSpec& training,
+                            const v1::ResourcesSpec& resources) {
+  constexpr absl::string_view field = "training.reproducibility";
+  if (!training.has_reproducibility()) training.set_reproducibility(v1::REPRODUCIBILITY_EXACT);
+  if (training.reproducibility() == v1::REPRODUCIBILITY_EXACT) return;
+  if (training.reproducibility() != v1::REPRODUCIBILITY_FIXED_GANG) {
+    rules.Report(field, "must be one of exact, fixed_gang");
+  } else if (resources.device() != v1::DEVICE_KIND_GPU) {
+    rules.Report(field,
+                 "fixed_gang needs resources.device: gpu; between cores only integers are added");
+  } else if (resources.min_workers() != resources.max_workers()) {
+    rules.Report(field,
+                 absl::StrCat("fixed_gang needs resources.max_workers (", resources.max_workers(),
+                              ") to be resources.min_workers (", resources.min_workers(), ")"));
+  }
+}
+
 void ResolvePolicies(Rules& rules, v1::JobSpec& spec) {
   v1::CheckpointSpec& checkpoint = *spec.mutable_checkpoint();
   if (!checkpoint.has_every_steps()) checkpoint.set_every_steps(100);
@@ -102,6 +119,7 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
   ResolveResources(rules, *spec.mutable_resources(), spec.training().shards());
   if (spec.has_training()) {
     ResolvePrecision(rules, *spec.mutable_training(), spec.resources().device());
+    ResolveReproducibility(rules, *spec.mutable_training(), spec.resources());
   }
   ResolvePolicies(rules, spec);
   ResolveMemory(rules, *spec.mutable_memory(), spec.model());

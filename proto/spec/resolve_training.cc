@@ -110,12 +110,6 @@ void ResolveTraining(Rules& rules, v1::TrainingSpec& training) {
   if (!(training.clip_norm() >= 0) || !std::isfinite(training.clip_norm())) {
     rules.Report("training.clip_norm", "must be 0 (no clipping) or greater");
   }
-  if (!training.has_reproducibility()) {
-    training.set_reproducibility(v1::REPRODUCIBILITY_EXACT);
-  }
-  if (training.reproducibility() != v1::REPRODUCIBILITY_EXACT) {
-    rules.Report("training.reproducibility", "must be exact");
-  }
 }
 
 }  // namespace weft::spec

@@ -154,6 +154,14 @@ TEST(ResolveSpec, ComputesInBf16OnGpusUnlessTold) {
   }
 }
 
+TEST(ResolveSpec, TakesAFixedGangOfGpus) {
+  v1::JobSpec spec = Demo();
+  spec.mutable_training()->set_reproducibility(v1::REPRODUCIBILITY_FIXED_GANG);
+  spec.mutable_resources()->set_device(v1::DEVICE_KIND_GPU);
+  spec.mutable_resources()->set_min_workers(2);
+  EXPECT_THAT(ResolveSpec(spec), IsEmpty());
+}
+
 TEST(ResolveSpec, GivesThePapersHiddenWidths) {
   for (const auto& [width, mlp] : {std::pair{1024, 2816}, std::pair{2048, 5632}}) {
     v1::JobSpec spec = Demo();
@@ -307,6 +315,18 @@ const std::vector<BadSpec>& BadSpecs() {
        "resources.max_workers", "training.shards (8)"},
       {"MaxBelowMin", [](auto& s) { s.mutable_resources()->set_min_workers(3); },
        "resources.max_workers", "min_workers (3)"},
+      {"FixedGangOfCores",
+       [](auto& s) { s.mutable_training()->set_reproducibility(v1::REPRODUCIBILITY_FIXED_GANG); },
+       "training.reproducibility", "fixed_gang needs resources.device: gpu"},
+      {"FixedGangThatChanges",
+       [](auto& s) {
+         s.mutable_training()->set_reproducibility(v1::REPRODUCIBILITY_FIXED_GANG);
+         s.mutable_resources()->set_device(v1::DEVICE_KIND_GPU);
+       },
+       "training.reproducibility", "max_workers (2) to be resources.min_workers (1)"},
+      {"NoReproducibility",
+       [](auto& s) { s.mutable_training()->set_reproducibility(v1::REPRODUCIBILITY_UNSPECIFIED); },
+       "training.reproducibility", "one of exact, fixed_gang"},
       {"Keep", [](auto& s) { s.mutable_checkpoint()->set_keep(0); }, "checkpoint.keep",
        "1 to 1000"},
       {"Backoff",
