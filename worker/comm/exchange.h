@@ -1,6 +1,7 @@
 // Exchange: how the ranks of a gang add up their gradients and share bytes. One interface, several
 // transports (local, in process, relays over MPI); all of them give the same bits, because what
-// travels through Reduce are integers.
+// travels through Reduce are integers. Some kinds also add floating point, where the result depends
+// on how many ranks there are.
 //
 // The contract, the same for every kind:
 //  - Every rank of the gang makes the same calls (op, shape, root) in the same order, from one
@@ -56,7 +57,10 @@ class Exchange {
   // over all ranks. Sums wrap modulo 2^32; the exact codec never gets there. The operand lies where
   // the kind of exchange says: in the host's memory, unless it is one for GPUs. Work that was
   // enqueued on it must be done, and the result is there when the call returns.
+  // Where AddsFloatingPoint, also sums of F32 or F64: the same bits on all ranks, and in every gang
+  // of as many ranks on the same hardware.
   virtual absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) = 0;
+  [[nodiscard]] virtual bool AddsFloatingPoint() const { return false; }
 
   // Replaces every element of `tensor` (any element type, lying as for Reduce) by those of rank
   // `root`. Bits travel unchanged.

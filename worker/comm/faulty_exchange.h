@@ -30,6 +30,7 @@ class FaultyExchange final : public Exchange {
     return exchange_->Broadcast(tensor, root, deadline);
   }
   void Abort(const absl::Status& why) override { exchange_->Abort(why); }
+  [[nodiscard]] bool AddsFloatingPoint() const override { return exchange_->AddsFloatingPoint(); }
 
  private:
   absl::Status Fault() {

@@ -7,6 +7,30 @@
 #include "common/base/status_macros.h"
 
 namespace weft::worker {
+namespace {
+
+template <typename T>
+absl::Span<T> As(absl::Span<char> bytes) {
+  return absl::MakeSpan(reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T));
+}
+
+template <typename T>
+void Add(absl::Span<T> into, absl::Span<const T> from) {
+  for (size_t i = 0; i < into.size(); ++i) into[i] += from[i];
+}
+
+void CombineBytes(const ExchangeCall& call, absl::Span<char> into, absl::Span<char> from) {
+  switch (call.dtype) {
+    case kernels::DType::kF32:
+      return Add<float>(As<float>(into), As<float>(from));
+    case kernels::DType::kF64:
+      return Add<double>(As<double>(into), As<double>(from));
+    default:
+      return Combine(call.op, As<int32_t>(into), As<int32_t>(from));
+  }
+}
+
+}  // namespace
 
 absl::Status InProcessHub::Join(const Membership& membership) {
   absl::MutexLock lock(&mutex_);
@@ -72,11 +96,8 @@ absl::Status InProcessHub::CombinePosts() {
   const absl::Span<char> result =
       posts_[call.op == CallOp::kBroadcast ? static_cast<size_t>(call.root) : 0].bytes;
   if (call.op != CallOp::kBroadcast) {
-    const auto numbers = [](absl::Span<char> bytes) {
-      return absl::MakeSpan(reinterpret_cast<int32_t*>(bytes.data()), bytes.size() / 4);
-    };
     for (size_t rank = 1; rank < posts_.size(); ++rank) {
-      Combine(call.op, numbers(result), numbers(posts_[rank].bytes));
+      CombineBytes(call, result, posts_[rank].bytes);
     }
   }
   if (result.empty()) return absl::OkStatus();

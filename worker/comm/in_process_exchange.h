@@ -48,6 +48,7 @@ class InProcessHub {
 class InProcessExchange final : public SequencedExchange {
  public:
   explicit InProcessExchange(std::shared_ptr<InProcessHub> hub) : hub_(std::move(hub)) {}
+  [[nodiscard]] bool AddsFloatingPoint() const override { return true; }  // rank by rank
 
  protected:
   absl::Status Join(absl::Time deadline) override;

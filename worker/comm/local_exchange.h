@@ -6,6 +6,9 @@
 namespace weft::worker {
 
 class LocalExchange final : public SequencedExchange {
+ public:
+  [[nodiscard]] bool AddsFloatingPoint() const override { return true; }
+
  protected:
   absl::Status Join(absl::Time deadline) override;
   absl::Status Run(const ExchangeCall& call, absl::Span<char> bytes, absl::Time deadline) override;

@@ -157,7 +157,8 @@ absl::Status NcclExchange::Enqueue(const ExchangeCall& call, void* operand) {
   switch (call.op) {
     case CallOp::kSum:
       return OfNccl(
-          ncclAllReduce(operand, operand, count, ncclInt32, ncclSum, communicator_, stream_),
+          ncclAllReduce(operand, operand, count, TypeOf(call.dtype), ncclSum, communicator_,
+                        stream_),
           "ncclAllReduce");
     case CallOp::kMax:
       return OfNccl(

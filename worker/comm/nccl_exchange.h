@@ -2,7 +2,8 @@
 // exchange of the same ranks over the hosts' memory, the rendezvous: NCCL's id at the start, and
 // before every call the agreement that all ranks are there and make the same call. So a rank that
 // is missing, differs or has given up is found as every other exchange finds it, and nobody enters
-// NCCL alone. Integer sums and maxima are exact in every algorithm of NCCL.
+// NCCL alone. Integer sums and maxima are exact in every algorithm of NCCL; those of floating point
+// depend on the algorithm and the order that NCCL chooses for the gang.
 //
 // The communicator is non-blocking: this thread polls it and the stream until the deadline. After a
 // failure it is aborted; NCCL allows that to the thread that uses it alone.
@@ -25,6 +26,7 @@ class NcclExchange final : public SequencedExchange {
   static absl::StatusOr<std::unique_ptr<NcclExchange>> Create(std::unique_ptr<Exchange> rendezvous,
                                                               int ordinal);
   ~NcclExchange() override;
+  [[nodiscard]] bool AddsFloatingPoint() const override { return true; }
 
  protected:
   absl::Status Join(absl::Time deadline) override;

@@ -16,6 +16,10 @@ absl::Status CheckMembership(const Membership& m) {
   return absl::OkStatus();
 }
 
+bool IsWideFloat(kernels::DType dtype) {
+  return dtype == kernels::DType::kF32 || dtype == kernels::DType::kF64;
+}
+
 }  // namespace
 
 absl::Status SequencedExchange::Prepare(const Membership& membership, absl::Time deadline) {
@@ -42,7 +46,9 @@ absl::Status SequencedExchange::Prepare(const Membership& membership, absl::Time
 absl::Status SequencedExchange::Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) {
   ExchangeCall call;
   call.op = op == ReduceOp::kSum ? CallOp::kSum : CallOp::kMax;
-  if (!bucket.present() || bucket.dtype() != kernels::DType::kI32) {
+  const bool sums_floats = op == ReduceOp::kSum && AddsFloatingPoint();
+  if (!bucket.present() ||
+      !(bucket.dtype() == kernels::DType::kI32 || (sums_floats && IsWideFloat(bucket.dtype())))) {
     return absl::InvalidArgumentError(
         absl::StrCat("reduce takes i32 only (integer sums do not depend on their order), not ",
                      bucket.present() ? bucket.ToString() : "an absent tensor"));

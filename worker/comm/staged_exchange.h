@@ -23,6 +23,7 @@ class StagedExchange final : public Exchange {
   absl::Status Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) override;
   absl::Status Broadcast(kernels::Tensor& tensor, int root, absl::Time deadline) override;
   void Abort(const absl::Status& why) override { exchange_->Abort(why); }
+  [[nodiscard]] bool AddsFloatingPoint() const override { return exchange_->AddsFloatingPoint(); }
 
  private:
   StagedExchange(std::unique_ptr<Exchange> exchange, std::unique_ptr<kernels::Device> host,

@@ -171,6 +171,9 @@ absl::StatusOr<TrainConfig> ConfigFromSpec(const v1::JobSpec& spec, absl::string
   if (rate.has_initial_ratio()) config.learning_rate.initial_ratio = rate.initial_ratio();
   if (optimizer.has_beta1_at_peak()) config.optimizer.beta1_at_peak = optimizer.beta1_at_peak();
   config.clip_norm = training.clip_norm();
+  if (training.reproducibility() == v1::REPRODUCIBILITY_FIXED_GANG) {
+    config.reproducibility = Reproducibility::kFixedGang;
+  }
   config.slice_length = resolved.memory().slice_length();
   config.evaluation = {.every_steps = resolved.evaluation().every_steps(),
                        .sequences = resolved.evaluation().sequences()};

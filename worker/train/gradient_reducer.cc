@@ -29,6 +29,10 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels
                                                    " elements of ", options.local_shards, " of ",
                                                    options.shards, " shards"));
   }
+  if (options.reproducibility == Reproducibility::kFixedGang && !exchange.AddsFloatingPoint()) {
+    return absl::UnimplementedError(
+        "the ranks of this gang can only add integers: training.reproducibility must be exact");
+  }
   auto reducer = absl::WrapUnique(new GradientReducer(exchange, thread, clock, options));
   WEFT_RETURN_IF_ERROR(reducer->Allocate(device));
   return reducer;
@@ -46,21 +50,20 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
   std::reverse(buckets_.begin(), buckets_.end());
   next_bucket_ = buckets_.size();
 
-  for (int64_t i = 0; i < options_.local_shards; ++i) {
+  for (int64_t i = 0; i < (exact() ? options_.local_shards : 1); ++i) {
     WEFT_ASSIGN_OR_RETURN(Tensor gradient,
                           kernels::NewTensor(device, device.sum_dtype(), {elements}));
     shard_gradients_.push_back(std::move(gradient));
   }
-  if (buckets_.empty()) {
-    mean_ = shard_gradients_.front();
-    return absl::OkStatus();
-  }
+  if (buckets_.empty() || !exact()) mean_ = shard_gradients_.front();
+  if (buckets_.empty()) return absl::OkStatus();
+  WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
+  if (!exact()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
   const int64_t largest = std::min(size, elements);
   WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest}));
   WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
                                                        {kernels::FixedPointBlocks(largest)}));
-  WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
   return absl::OkStatus();
 }
 
@@ -82,7 +85,7 @@ absl::Status GradientReducer::Ready(kernels::Stream& stream, int64_t first) {
   for (; is_ready(); ++next_bucket_) {
     thread_.Post([this, computed, bucket = buckets_[next_bucket_]]() -> absl::Status {
       WEFT_RETURN_IF_ERROR(stream_->WaitFor(*computed));
-      return ReduceBucket(bucket);
+      return exact() ? ReduceBucket(bucket) : AddBucketInFloatingPoint(bucket);
     });
   }
   return absl::OkStatus();
@@ -116,6 +119,12 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   Tensor mean = mean_.Part(bucket.first, {bucket.count});
   WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean));
   return stream_->Synchronize();
+}
+
+absl::Status GradientReducer::AddBucketInFloatingPoint(const Bucket& bucket) {
+  WEFT_RETURN_IF_ERROR(stream_->Synchronize());
+  Tensor sum = mean_.Part(bucket.first, {bucket.count});
+  return exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + timeout_);
 }
 
 }  // namespace weft::worker

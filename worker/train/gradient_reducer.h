@@ -11,6 +11,9 @@
 //
 // A step of one shard has nothing to add: its gradient is the mean.
 //
+// Where the gang never changes its size, gradients may be added in floating point instead: those of
+// all local shards in one block, in the order in which they are computed, then by the exchange.
+//
 // Blocks are counted from the start of the flat block, so the bucket size changes no bit.
 #pragma once
 
@@ -26,6 +29,7 @@
 #include "kernels/tensor/tensor.h"
 #include "worker/comm/exchange.h"
 #include "worker/train/exchange_thread.h"
+#include "worker/train/train_config.h"
 
 namespace weft::worker {
 
@@ -35,6 +39,7 @@ class GradientReducer {
     int64_t elements = 0;      // of the flat block
     int64_t shards = 1;        // of a step, over all ranks
     int64_t local_shards = 1;  // of this rank, at least one
+    Reproducibility reproducibility = Reproducibility::kExact;
     // Bounds how much is exchanged at once; rounded up to whole fixed-point blocks. 1 MiB of
     // elements: large enough that the cost of a call does not show.
     int64_t bucket_elements = int64_t{1} << 20;
@@ -59,9 +64,10 @@ class GradientReducer {
   void set_timeout(absl::Duration timeout) { timeout_ = timeout; }
   // Begins a step: all shard gradients become zero.
   absl::Status Begin(kernels::Stream& stream);
-  // The flat gradient block of local shard i.
+  // The flat block that the gradient of local shard i is added to: one for each shard, or all the
+  // same in a fixed gang.
   [[nodiscard]] const kernels::Tensor& shard_gradient(int64_t i) const {
-    return shard_gradients_[static_cast<size_t>(i)];
+    return shard_gradients_[exact() ? static_cast<size_t>(i) : 0];
   }
   // The gradients of ALL local shards will be final from element `first` on when what is enqueued
   // on `stream` is done; `first` only falls.
@@ -87,6 +93,8 @@ class GradientReducer {
   absl::Status Allocate(kernels::Device& device);
   // On the exchange thread, with its own stream and buffers.
   absl::Status ReduceBucket(const Bucket& bucket);
+  absl::Status AddBucketInFloatingPoint(const Bucket& bucket);
+  [[nodiscard]] bool exact() const { return options_.reproducibility == Reproducibility::kExact; }
 
   Exchange& exchange_;
   ExchangeThread& thread_;

@@ -103,6 +103,7 @@ std::string Fingerprint(const TrainConfig& config) {
   if (config.data.order != OrderKind::kShuffled) {
     absl::StrAppendFormat(&text, "order %d\n", static_cast<int>(config.data.order));
   }
+  if (config.reproducibility == Reproducibility::kFixedGang) absl::StrAppend(&text, "fixed gang\n");
   return Sha256Of(text);
 }
 

@@ -43,6 +43,12 @@ struct CheckpointConfig {
   int64_t every_steps = 100;  // 0: only after the last step
 };
 
+// How the gradients of a step's shards are added.
+enum class Reproducibility : uint8_t {
+  kExact,      // as integers: the same bits for any number of ranks
+  kFixedGang,  // in floating point: the same bits for as many ranks on the same hardware
+};
+
 struct TrainConfig {
   ModelConfig model;
   BatchConfig batch;
@@ -52,6 +58,7 @@ struct TrainConfig {
   AdamWConfig optimizer;
   LearningRateConfig learning_rate;  // its total_steps is `steps`
   double clip_norm = 1.0;            // 0: no clipping
+  Reproducibility reproducibility = Reproducibility::kExact;
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
   // Tokens of the slices that sequences are computed in; 0: whole. Gradients are the same up to

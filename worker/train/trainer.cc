@@ -135,6 +135,7 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
                                         {.elements = layout.block_count(),
                                          .shards = config_.batch.shards,
                                          .local_shards = shards_.count(),
+                                         .reproducibility = config_.reproducibility,
                                          .timeout = place_.exchange_timeout}));
   return absl::OkStatus();
 }

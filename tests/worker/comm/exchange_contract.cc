@@ -1,6 +1,7 @@
 #include "tests/worker/comm/exchange_contract.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <latch>
 #include <vector>
@@ -251,8 +252,12 @@ TEST_P(ExchangeContract, OperandsItDoesNotTakeAreRefusedAndHarmNothing) {
   const auto body = [&](int rank, Exchange& exchange) -> absl::Status {
     kernels::Tensor floats = NewHostTensor(kernels::DType::kF32, {3});
     kernels::Tensor absent;
-    EXPECT_THAT(exchange.Reduce(floats, ReduceOp::kSum, Soon()),
+    EXPECT_THAT(exchange.Reduce(floats, ReduceOp::kMax, Soon()),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("f32[3]")));
+    if (!exchange.AddsFloatingPoint()) {
+      EXPECT_THAT(exchange.Reduce(floats, ReduceOp::kSum, Soon()),
+                  StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("f32[3]")));
+    }
     EXPECT_THAT(exchange.Reduce(absent, ReduceOp::kSum, Soon()),
                 StatusIs(absl::StatusCode::kInvalidArgument));
     EXPECT_THAT(exchange.Broadcast(absent, 0, Soon()),
@@ -264,6 +269,36 @@ TEST_P(ExchangeContract, OperandsItDoesNotTakeAreRefusedAndHarmNothing) {
     return ReduceAndCompare(ranks(), rank, exchange, 10, 1, ReduceOp::kSum);
   };
   EXPECT_THAT(gang_->RunGeneration(1, body), Each(IsOk()));
+}
+
+TEST_P(ExchangeContract, SumsOfFloatingPointAreTheSameOnAllRanksAndTwice) {
+  constexpr int64_t kCount = 3001;
+  std::vector<std::vector<float>> sums(static_cast<size_t>(2 * ranks()));
+  const auto value = [](int rank, int64_t i) {
+    return std::ldexp(static_cast<float>(Value(rank, i, 3)), static_cast<int>(i % 40) - 60);
+  };
+  const auto body = [&](int rank, Exchange& exchange) -> absl::Status {
+    for (int round = 0; round < 2 && exchange.AddsFloatingPoint(); ++round) {
+      std::vector<float> values;
+      for (int64_t i = 0; i < kCount; ++i) values.push_back(value(rank, i));
+      kernels::Tensor tensor = HostTensorOf(kernels::DType::kF32, values);
+      const absl::Status done = exchange.Reduce(tensor, ReduceOp::kSum, Soon());
+      if (!done.ok()) return done;
+      sums[static_cast<size_t>(2 * rank + round)] = ValuesOf<float>(tensor);
+    }
+    return absl::OkStatus();
+  };
+  EXPECT_THAT(gang_->RunGeneration(1, body), Each(IsOk()));
+  EXPECT_THAT(sums, Each(sums[0]));
+  for (size_t i = 0; i < sums[0].size(); ++i) {
+    double exact = 0;
+    double sizes = 0;
+    for (int rank = 0; rank < ranks(); ++rank) {
+      exact += value(rank, static_cast<int64_t>(i));
+      sizes += std::abs(value(rank, static_cast<int64_t>(i)));
+    }
+    EXPECT_NEAR(sums[0][i], exact, sizes * ranks() * 0x1p-24) << i;
+  }
 }
 
 TEST_P(ExchangeContract, NothingWorksBeforePrepare) {

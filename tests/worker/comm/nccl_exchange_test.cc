@@ -61,6 +61,7 @@ class OverGpu final : public Exchange {
     });
   }
   void Abort(const absl::Status& why) override { exchange_->Abort(why); }
+  [[nodiscard]] bool AddsFloatingPoint() const override { return exchange_->AddsFloatingPoint(); }
 
  private:
   template <typename Call>

@@ -39,7 +39,8 @@ std::vector<uint32_t> BitsOf(const std::vector<float>& values) {
 }
 
 std::vector<float> Reduce(int ranks, int64_t bucket_elements,
-                          const std::vector<std::vector<float>>& shards, int steps = 1) {
+                          const std::vector<std::vector<float>>& shards, int steps = 1,
+                          Reproducibility reproducibility = Reproducibility::kExact) {
   kernels::RegisterCpuKernels();
   auto hub = std::make_shared<InProcessHub>();
   std::vector<std::vector<float>> results(static_cast<size_t>(ranks));
@@ -64,14 +65,18 @@ std::vector<float> Reduce(int ranks, int64_t bucket_elements,
                                              {.elements = kElements,
                                               .shards = kShards,
                                               .local_shards = local.count(),
+                                              .reproducibility = reproducibility,
                                               .bucket_elements = bucket_elements});
       ASSERT_OK(reducer);
       for (int step = 0; step < steps; ++step) {
         ASSERT_OK((*reducer)->Begin(**stream));
         for (int64_t i = 0; i < local.count(); ++i) {
           kernels::Tensor gradient = (*reducer)->shard_gradient(i);
-          ASSERT_OK((*device)->CopyFromHost(
-              gradient, shards[static_cast<size_t>(local.first + i)].data(), **stream));
+          std::vector<float> values(kElements);
+          ASSERT_OK((*device)->CopyToHost(values.data(), gradient, **stream));
+          const std::vector<float>& shard = shards[static_cast<size_t>(local.first + i)];
+          for (size_t k = 0; k < values.size(); ++k) values[k] += shard[k];
+          ASSERT_OK((*device)->CopyFromHost(gradient, values.data(), **stream));
         }
         for (const int64_t first : {4096, 4000, 100, 0}) {
           ASSERT_OK((*reducer)->Ready(**stream, first));
@@ -127,6 +132,49 @@ TEST(GradientReducerTest, BitsAreEqualForAnyRanksBucketsAndRepetition) {
           << ranks << " ranks, buckets of " << bucket;
     }
   }
+}
+
+TEST(GradientReducerTest, AFixedGangAddsInFloatingPoint) {
+  const auto shards = AllShards();
+  for (const int ranks : {1, 2, 5}) {
+    std::vector<float> expected(kElements);
+    for (int rank = 0; rank < ranks; ++rank) {
+      const ShardRange local = ShardsOfRank(kShards, rank, ranks);
+      std::vector<float> of_rank(kElements);
+      for (int64_t shard = local.first; shard < local.last; ++shard) {
+        for (size_t i = 0; i < kElements; ++i) of_rank[i] += shards[static_cast<size_t>(shard)][i];
+      }
+      for (size_t i = 0; i < kElements; ++i) expected[i] += of_rank[i];
+    }
+    for (const int64_t bucket : {1024, 1 << 20}) {
+      EXPECT_EQ(Reduce(ranks, bucket, shards, /*steps=*/2, Reproducibility::kFixedGang), expected)
+          << ranks << " ranks, buckets of " << bucket;
+    }
+  }
+  EXPECT_NE(Reduce(1, 1024, shards, 1, Reproducibility::kFixedGang), Reduce(1, 1024, shards));
+}
+
+// Between hosts: relays, which add integers only.
+class IntegersOnly final : public SequencedExchange {
+ protected:
+  absl::Status Join(absl::Time /*deadline*/) override { return absl::OkStatus(); }
+  absl::Status Run(const ExchangeCall& /*call*/, absl::Span<char> /*bytes*/,
+                   absl::Time /*deadline*/) override {
+    return absl::OkStatus();
+  }
+  void Interrupt(const absl::Status& /*why*/) override {}
+};
+
+TEST(GradientReducerTest, AFixedGangNeedsAnExchangeThatAddsFloatingPoint) {
+  const auto device = kernels::NewCpuDevice({.threads = 1});
+  const RealClock clock;
+  IntegersOnly exchange;
+  ExchangeThread thread;
+  EXPECT_THAT(
+      GradientReducer::Create(**device, exchange, thread, clock,
+                              {.elements = 1, .reproducibility = Reproducibility::kFixedGang}),
+      ::weft::testing::StatusIs(absl::StatusCode::kUnimplemented,
+                                ::testing::HasSubstr("must be exact")));
 }
 
 TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {

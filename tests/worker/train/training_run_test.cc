@@ -188,6 +188,16 @@ TEST(TrainingRunTest, GraphDensitiesAreMeansOverTheStepAndPartOfTheLoss) {
   }
 }
 
+TEST(TrainingRunTest, AFixedGangEndsWithItsOwnWeightsEachTime) {
+  TrainConfig config = TinyRun(20);
+  const std::string exact = HashOf(Train(config, {.ranks = 3}));
+  config.reproducibility = Reproducibility::kFixedGang;
+  const std::string of_three = HashOf(Train(config, {.ranks = 3}));
+  EXPECT_EQ(HashOf(Train(config, {.ranks = 3})), of_three);
+  EXPECT_NE(of_three, exact);
+  EXPECT_NE(Fingerprint(config), Fingerprint(TinyRun(20)));
+}
+
 TEST(TrainingRunTest, SeedAndShardsDecideTheWeights) {
   TrainConfig config = TinyRun(2);
   const std::string hash = HashOf(Train(config, {}));
