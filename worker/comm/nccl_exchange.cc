@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -16,8 +17,10 @@
 namespace weft::worker {
 namespace {
 
-// Between two looks at a call under way: short beside the exchange of a bucket (a millisecond).
+// Between two looks at a call under way: short beside the exchange of a bucket (a millisecond). At
+// first looks only give way, since the timer of a sleep alone takes longer than a small call.
 constexpr absl::Duration kPollInterval = absl::Microseconds(20);
+constexpr int kLooksWithoutSleep = 200;
 
 absl::Status OfCuda(cudaError_t error, absl::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
@@ -101,7 +104,7 @@ absl::Status NcclExchange::Connect(const ncclUniqueId& id, absl::Time deadline) 
 
 template <typename Done>
 absl::Status NcclExchange::Await(const Done& done, absl::Time deadline) {
-  while (true) {
+  for (int look = 0;; ++look) {
     ncclResult_t state = ncclSuccess;
     WEFT_RETURN_IF_ERROR(
         OfNccl(ncclCommGetAsyncError(communicator_, &state), "ncclCommGetAsyncError"));
@@ -115,7 +118,11 @@ absl::Status NcclExchange::Await(const Done& done, absl::Time deadline) {
     if (absl::Now() >= deadline) {
       return absl::DeadlineExceededError("NCCL was not done in time");
     }
-    absl::SleepFor(kPollInterval);
+    if (look < kLooksWithoutSleep) {
+      std::this_thread::yield();
+    } else {
+      absl::SleepFor(kPollInterval);
+    }
   }
 }
 
@@ -156,10 +163,9 @@ absl::Status NcclExchange::Enqueue(const ExchangeCall& call, void* operand) {
   const auto count = static_cast<size_t>(call.shape.count());
   switch (call.op) {
     case CallOp::kSum:
-      return OfNccl(
-          ncclAllReduce(operand, operand, count, TypeOf(call.dtype), ncclSum, communicator_,
-                        stream_),
-          "ncclAllReduce");
+      return OfNccl(ncclAllReduce(operand, operand, count, TypeOf(call.dtype), ncclSum,
+                                  communicator_, stream_),
+                    "ncclAllReduce");
     case CallOp::kMax:
       return OfNccl(
           ncclAllReduce(operand, operand, count, ncclInt32, ncclMax, communicator_, stream_),
