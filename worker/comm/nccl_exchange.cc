@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "kernels/device/cpu/cpu_device.h"
+#include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/device.h"
 
 namespace weft::worker {
@@ -22,9 +23,10 @@ namespace {
 constexpr absl::Duration kPollInterval = absl::Microseconds(20);
 constexpr int kLooksWithoutSleep = 200;
 
+// Whatever it was, the transport is lost.
 absl::Status OfCuda(cudaError_t error, absl::string_view what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(what, ": ", cudaGetErrorString(error)));
+  const absl::Status status = kernels::CudaStatus(error, what);
+  return status.ok() ? status : absl::UnavailableError(status.message());
 }
 
 // A call on a non-blocking communicator may go on in the background.

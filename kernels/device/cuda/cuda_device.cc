@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
@@ -22,15 +22,6 @@ constexpr int kOldestCapability = 80;
 
 std::string ClassOf(const cudaDeviceProp& properties, DType compute) {
   return absl::StrCat("cuda-sm", properties.major * 10 + properties.minor, "-", NameOf(compute));
-}
-
-std::string UuidText(const cudaUUID_t& uuid) {
-  std::string text = "GPU-";
-  for (size_t i = 0; i < sizeof(uuid.bytes); ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    absl::StrAppendFormat(&text, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
-  }
-  return text;
 }
 
 // How much a device has given out. Buffers may be freed on any thread.
@@ -154,12 +145,6 @@ class CudaDevice final : public Device {
   Usage usage_;
 };
 
-absl::StatusOr<int> CountDevices() {
-  int count = 0;
-  WEFT_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceCount(&count), "looking for GPUs"));
-  return count;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& options) {
@@ -167,7 +152,8 @@ absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& options
     return absl::InvalidArgumentError(
         absl::StrCat("a CUDA device computes in bf16 or f32, not in ", NameOf(options.compute)));
   }
-  WEFT_ASSIGN_OR_RETURN(const int count, CountDevices());
+  int count = 0;
+  WEFT_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceCount(&count), "looking for GPUs"));
   if (options.ordinal < 0 || options.ordinal >= count) {
     return absl::InvalidArgumentError(
         absl::StrCat("GPU ", options.ordinal, ": this process sees ", count));
@@ -183,20 +169,6 @@ absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& options
   auto device = std::make_unique<CudaDevice>(options, properties);
   WEFT_RETURN_IF_ERROR(device->Open());
   return device;
-}
-
-absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices() {
-  WEFT_ASSIGN_OR_RETURN(const int count, CountDevices());
-  std::vector<CudaDeviceInfo> devices;
-  for (int i = 0; i < count; ++i) {
-    cudaDeviceProp properties{};
-    WEFT_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceProperties(&properties, i), "reading properties"));
-    devices.push_back({.name = properties.name,
-                       .device_class = ClassOf(properties, DType::kBf16),
-                       .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
-                       .uuid = UuidText(properties.uuid)});
-  }
-  return devices;
 }
 
 absl::StatusOr<CudaMemory> CudaMemoryOf(const Device& device) {

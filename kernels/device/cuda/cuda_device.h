@@ -7,8 +7,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/device/device.h"
@@ -23,15 +21,6 @@ struct CudaOptions {
 // kUnavailable: no driver, no GPU, or a build without CUDA. kInvalidArgument: an ordinal or type
 // that is none. kUnimplemented: a GPU older than compute capability 8.0.
 absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& options);
-
-// What a host offers, without taking memory on any of its GPUs.
-struct CudaDeviceInfo {
-  std::string name;          // "NVIDIA H200"
-  std::string device_class;  // as the bf16 device's
-  int64_t memory_bytes = 0;
-  std::string uuid;  // as nvidia-smi writes it, "GPU-..."
-};
-absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices();
 
 struct CudaMemory {
   int64_t free_bytes = 0;

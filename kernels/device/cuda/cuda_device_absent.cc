@@ -12,8 +12,6 @@ absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& /*optio
   return Absent();
 }
 
-absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices() { return Absent(); }
-
 absl::StatusOr<CudaMemory> CudaMemoryOf(const Device& /*device*/) { return Absent(); }
 
 }  // namespace weft::kernels
