@@ -223,6 +223,7 @@ void LossOfARank(benchmark::State& state, int ranks, bool shrink) {
       good = good && (ended == victim || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
     }
     if (!good) return state.SkipWithError("a rank failed; see its line above");
+    state.counters["gpus"] = ranks;
     for (size_t i = 0; i < kMeasures; ++i) state.counters[kNames[i]] = shared.milliseconds[i];
     state.SetIterationTime((shared.milliseconds[kAbort] + shared.milliseconds[kAgain] +
                             shared.milliseconds[kFirstAgain]) /
@@ -242,7 +243,6 @@ int main(int argc, char** argv) {
         shrink ? "LossOfARank/shrink" : "LossOfARank/reinit",
         [gpus, shrink](benchmark::State& state) { LossOfARank(state, gpus, shrink); })
         ->Iterations(1)
-        ->Repetitions(3)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
   }
