@@ -28,6 +28,27 @@ micro-batches of four sequences. `of peak` counts the model's matrix products on
 |---|---|---|---|---|---|---|
 """
 
+GANGS = """
+## Gangs of GPUs
+
+One job, {gpus} GPUs of one host, whole steps, a shard for each GPU; ratios of the same run. `exact` adds gradients as
+integers, the same bits on any number of GPUs; `fixed_gang` adds them in floating point.
+
+| model | GPUs | sums | tokens/s | times one GPU | cost of exact sums |
+|---|---|---|---|---|---|
+"""
+
+RECOVERY = """
+## NCCL after the loss of a rank
+
+{gpus} GPUs of one host, a process each; one dies by SIGKILL, the others are inside an all-reduce. Milliseconds: `abort` is
+ncclCommAbort, `again` connecting anew with a process that stood by in the dead one's place, or ncclCommShrink with the
+abort in it; all-reduces are of 64 MiB.
+
+| | first init | all-reduce, first | steady | abort | again | all-reduce, first again |
+|---|---|---|---|---|---|---|
+"""
+
 OPS = """
 ## Ops
 
@@ -47,6 +68,35 @@ def read(folders):
     return runs
 
 
+def gangs(runs):
+    """`Gang/MODEL/SUMS/gpus:N` and, through the service, `Service/...`."""
+    rows, most = "", 0
+    for name, run in runs.items():
+        kind, *parts = name.split("/")
+        if kind not in ("Gang", "Service") or "tokens/s" not in run:
+            continue
+        model, sums, gpus = parts[0], parts[1], int(parts[2].removeprefix("gpus:"))
+        most = max(most, gpus)
+        one, plain = (runs.get(f"{kind}/{model}/{other}", {}).get("tokens/s")
+                      for other in ("exact/gpus:1", f"fixed_gang/gpus:{gpus}"))
+        scale = f"{run['tokens/s'] / one:.2f}" if one and gpus > 1 else ""
+        cost = f"{100 * (plain / run['tokens/s'] - 1):.1f} %" if plain and sums == "exact" else ""
+        where = ", through the service" if kind == "Service" else ""
+        rows += f"| `{model}`{where} | {gpus} | {sums} | {run['tokens/s']:,.0f} | {scale} | {cost} |\n"
+    return GANGS.format(gpus=most) + rows if rows else ""
+
+
+def recovery(runs):
+    columns = ("init", "first", "steady", "abort", "again", "first_again")
+    rows, gpus = "", 0
+    for name, run in runs.items():
+        if name.startswith("LossOfARank/") and "again" in run:
+            gpus = int(run["gpus"])
+            how = name.split("/")[1]
+            rows += f"| {how} | " + " | ".join(f"{run[column]:.2f}" for column in columns) + " |\n"
+    return RECOVERY.format(gpus=gpus) + rows if rows else ""
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -62,7 +112,7 @@ def main():
         ratio = f"{run['tokens/s'] / number:.2f}" if number else ""
         text += (f"| {model} | {run['tokens/s']:,.0f} | {rival} | {number or 0:,.0f} | {ratio} "
                  f"| {run['of_peak']:.2f} | {run['GiB']:.1f} |\n")
-    text += OPS
+    text += gangs(runs) + recovery(runs) + OPS
     for name, run in runs.items():
         if "of_limit" in run:
             text += f"| `{name.removeprefix('Bench')}` | {run['real_time']:.0f} | {run['of_limit']:.2f} |\n"
