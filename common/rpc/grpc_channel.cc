@@ -1,7 +1,6 @@
 #include "common/rpc/grpc_channel.h"
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include <algorithm>
 #include <chrono>
@@ -53,7 +52,11 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address,
   if (!options.retried_methods.empty() && options.max_attempts > 1) {
     arguments.SetServiceConfigJSON(RetryConfig(options));
   }
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  if (!options.tls_name.empty()) arguments.SetSslTargetNameOverride(options.tls_name);
+  return grpc::CreateCustomChannel(
+      address,
+      options.credentials != nullptr ? options.credentials : grpc::InsecureChannelCredentials(),
+      arguments);
 }
 
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {

@@ -4,6 +4,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/security/credentials.h>
 
 #include <memory>
 #include <string>
@@ -22,6 +23,10 @@ struct ChannelOptions {
   absl::Duration keepalive = absl::Seconds(10);
   absl::Duration max_reconnect_pause = absl::Seconds(2);
   int max_receive_bytes = 64 << 20;
+  // Null: not encrypted. Else NewChannelCredentials (tls_credentials.h).
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  // The name that the server's certificate must have; empty: the host of the address.
+  std::string tls_name;
 };
 
 // Does not wait for a connection. `address` is host:port, or unix:path.

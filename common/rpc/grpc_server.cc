@@ -80,7 +80,10 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   if (!listen.ok()) return listen.status();
   auto state = std::make_unique<State>();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &state->port);
+  builder.AddListeningPort(
+      options.listen,
+      options.credentials != nullptr ? options.credentials : grpc::InsecureServerCredentials(),
+      &state->port);
   SetLimits(builder, options);
   for (grpc::Service* service : services) builder.RegisterService(service);
   if (options.metrics != nullptr) {

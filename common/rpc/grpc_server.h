@@ -13,6 +13,7 @@
 #include "common/metrics/metrics_sink.h"
 
 namespace grpc {
+class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -22,6 +23,8 @@ class GrpcServer {
  public:
   struct Options {
     std::string listen = "127.0.0.1:0";  // host:port; port 0: any free one
+    // Null: not encrypted. Else NewServerCredentials (tls_credentials.h).
+    std::shared_ptr<grpc::ServerCredentials> credentials;
     // A larger message is refused with RESOURCE_EXHAUSTED before it is held in memory.
     int max_receive_bytes = 4 << 20;
     // What all calls together may buffer.

@@ -6,6 +6,7 @@
 #
 #    0  common/base
 #   10  common/{time,file,log,process,...}, kernels/{tensor,random}, proto (generated)
+#   11  common/tls
 #   15  common/{rpc,metrics}, kernels/device
 #   20  kernels/ops, proto/spec
 #   25  kernels/attention
