@@ -18,6 +18,31 @@ std::string Environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+Context ContextOfEnvironment(const std::string& address) {
+  Context context;
+  context.address = address;
+  context.tls.ca = Environment("WEFT_TLS_CA");
+  context.tls.cert = Environment("WEFT_TLS_CERT");
+  context.tls.key = Environment("WEFT_TLS_KEY");
+  context.tls_name = Environment("WEFT_TLS_NAME");
+  return context;
+}
+
+absl::StatusOr<Context> FindCluster(const std::string& address_flag,
+                                    const std::string& context_flag) {
+  if (!address_flag.empty()) return ContextOfEnvironment(address_flag);
+  const std::string address = context_flag.empty() ? Environment("WEFT_ADDRESS") : "";
+  if (!address.empty()) return ContextOfEnvironment(address);
+  WEFT_ASSIGN_OR_RETURN(const Contexts contexts, ReadContexts(ContextsPath()));
+  if (!context_flag.empty()) return contexts.Find(context_flag);
+  if (!contexts.current.empty()) return contexts.Find(contexts.current);
+  const auto local = AddressOfLocalCluster(DefaultStateDirectory());
+  if (local.ok()) return ContextOfEnvironment(*local);
+  return absl::UnavailableError(
+      "no coordinator is known: start a local cluster with 'weft up', or name one with "
+      "--address HOST:PORT, WEFT_ADDRESS or 'weft context set NAME HOST:PORT'");
+}
+
 }  // namespace
 
 std::filesystem::path DefaultStateDirectory() {
@@ -58,28 +83,15 @@ absl::Status CheckAddresses(const std::string& addresses) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Context> ResolveContext(const std::string& address_flag,
-                                       const std::string& context_flag) {
-  Context found;
-  if (!address_flag.empty()) {
-    found.address = address_flag;
-  } else if (!context_flag.empty()) {
-    WEFT_ASSIGN_OR_RETURN(const Contexts contexts, ReadContexts(ContextsPath()));
-    WEFT_ASSIGN_OR_RETURN(found, contexts.Find(context_flag));
-  } else if (const std::string address = Environment("WEFT_ADDRESS"); !address.empty()) {
-    found.address = address;
-  } else {
-    WEFT_ASSIGN_OR_RETURN(const Contexts contexts, ReadContexts(ContextsPath()));
-    if (!contexts.current.empty()) {
-      WEFT_ASSIGN_OR_RETURN(found, contexts.Find(contexts.current));
-    } else if (auto local = AddressOfLocalCluster(DefaultStateDirectory()); local.ok()) {
-      found.address = *local;
-    } else {
-      return absl::UnavailableError(
-          "no coordinator is known: start a local cluster with 'weft up', or name one with "
-          "--address HOST:PORT, WEFT_ADDRESS or 'weft context set NAME HOST:PORT'");
-    }
-  }
+absl::StatusOr<Context> ResolveContext(const Context& flags, const std::string& context_flag) {
+  WEFT_ASSIGN_OR_RETURN(Context found, FindCluster(flags.address, context_flag));
+  const auto override = [](std::string& value, const std::string& flag) {
+    if (!flag.empty()) value = flag;
+  };
+  override(found.tls.ca, flags.tls.ca);
+  override(found.tls.cert, flags.tls.cert);
+  override(found.tls.key, flags.tls.key);
+  override(found.tls_name, flags.tls_name);
   WEFT_RETURN_IF_ERROR(CheckAddresses(found.address));
   return found;
 }

@@ -25,8 +25,9 @@ std::filesystem::path ConfigDirectory();
 absl::Status CheckAddresses(const std::string& addresses);
 
 // The cluster to speak to: --address, else --context, else $WEFT_ADDRESS, else the context in use,
-// else the local cluster. kUnavailable, with what to do, when there is none.
-absl::StatusOr<Context> ResolveContext(const std::string& address_flag,
-                                       const std::string& context_flag);
+// else the local cluster. kUnavailable, with what to do, when there is none. What a context says
+// about TLS holds for it; elsewhere $WEFT_TLS_CA, $WEFT_TLS_CERT, $WEFT_TLS_KEY and $WEFT_TLS_NAME
+// do. What `flags` say holds before both.
+absl::StatusOr<Context> ResolveContext(const Context& flags, const std::string& context_flag);
 
 }  // namespace weft::client

@@ -19,7 +19,11 @@ namespace {
 
 // The texts of a context, by the names that the file has for them.
 std::vector<std::pair<const char*, std::string*>> FieldsOf(Context& context) {
-  return {{"address", &context.address}};
+  return {{"address", &context.address},
+          {"tls_ca", &context.tls.ca},
+          {"tls_cert", &context.tls.cert},
+          {"tls_key", &context.tls.key},
+          {"tls_name", &context.tls_name}};
 }
 
 absl::Status Wrong(const std::string& origin, const std::string& what) {

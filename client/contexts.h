@@ -1,7 +1,7 @@
 // The clusters that a person works with, by name, in a file of theirs:
 //   current: lab
 //   contexts:
-//     lab: {address: "weft.lab:7733"}
+//     lab: {address: "weft.lab:7733", tls_ca: /home/ada/lab-ca.pem}
 #pragma once
 
 #include <filesystem>
@@ -10,11 +10,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/tls/tls_files.h"
 
 namespace weft::client {
 
 struct Context {
-  std::string address;  // host:port, or several, comma separated
+  std::string address;   // host:port, or several, comma separated
+  TlsFiles tls;          // tls_ca, tls_cert, tls_key; none: not encrypted
+  std::string tls_name;  // that the certificate must have, where it is not the address's host
 
   friend bool operator==(const Context&, const Context&) = default;
 };

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/programs.h"
@@ -27,9 +28,17 @@ constexpr size_t kTailBytes = 2000;
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr absl::Duration kStartLimit = absl::Seconds(30);
 
+// Ours, without what it says of TLS: a local cluster speaks over loopback alone, not encrypted.
 std::vector<std::string> OwnEnvironment() {
   std::vector<std::string> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const absl::string_view variable(*entry);
+    if (absl::StartsWith(variable, "WEFT_COORDINATOR_TLS_") ||
+        absl::StartsWith(variable, "WEFT_WORKER_TLS_")) {
+      continue;
+    }
+    environment.emplace_back(*entry);
+  }
   return environment;
 }
 
@@ -168,7 +177,7 @@ absl::Status LocalCluster::AwaitCoordinator(absl::Time deadline) {
 
 absl::Status LocalCluster::AwaitWorkers(absl::Time deadline) {
   Session session;
-  session.UseAddress(address_);
+  session.UseLocal(address_);
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
   auto stub = v1::WorkerService::NewStub(channel);
   while (absl::Now() < deadline) {

@@ -1,7 +1,10 @@
 // weft: the command line of Weft. Exit codes: common/base/exit_codes.h.
 
+#include <grpc/support/log.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 
@@ -15,16 +18,36 @@ constexpr char kFooter[] = R"(
 Exit codes: 0 ok, 1 error, 2 wrong usage or spec, 3 not found, 4 denied, 5 conflict, 6 unavailable,
 10 job failed, 11 job cancelled, 12 waited too long, 130 interrupted.)";
 
+// gRPC writes about each attempt to connect to standard error; what came of them, we say ourselves.
+// GRPC_VERBOSITY brings it back.
+void SilenceGrpc() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread starts
+  if (std::getenv("GRPC_VERBOSITY") != nullptr) return;
+  gpr_set_log_function([](gpr_log_func_args* /*arguments*/) {});
+}
+
 int Run(int argc, char** argv) {
   Session session;
   CLI::App app("Train language models with efficient attention on many machines.", "weft");
   app.footer(kFooter);
   app.set_version_flag("--version", "weft 0.1.0");
   app.fallthrough();  // global flags may also stand behind the command
-  app.add_option("--address", session.address_flag,
+  app.add_option("--address", session.flags.address,
                  "host:port of the coordinator, or several, comma separated; default: "
                  "$WEFT_ADDRESS, else the context in use, else the local cluster");
   app.add_option("--context", session.context_flag, "Speak to this cluster of `weft context list`");
+  app.add_option(
+      "--tls-ca", session.flags.tls.ca,
+      "PEM file of the authorities that the coordinator's certificate is from; turns TLS "
+      "on; default: the context's, else $WEFT_TLS_CA");
+  app.add_option("--tls-cert", session.flags.tls.cert,
+                 "PEM file of your certificate, where the coordinator asks for one; default: the "
+                 "context's, else $WEFT_TLS_CERT");
+  app.add_option("--tls-key", session.flags.tls.key,
+                 "PEM file of its key; default: the context's, else $WEFT_TLS_KEY");
+  app.add_option("--tls-name", session.flags.tls_name,
+                 "Name that the coordinator's certificate must have; default: the context's, else "
+                 "$WEFT_TLS_NAME, else the address's host");
   app.add_option_function<std::string>(
          "-o,--output", [&](const std::string& name) { session.output = OutputFormats().at(name); },
          "How results are printed")
@@ -64,6 +87,7 @@ int Run(int argc, char** argv) {
 }  // namespace weft::client
 
 int main(int argc, char** argv) {
+  weft::client::SilenceGrpc();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), not the end of us
   return weft::client::Run(argc, argv);
 }

@@ -11,6 +11,8 @@
 #include "common/base/status_macros.h"
 #include "common/rpc/grpc_channel.h"
 #include "common/rpc/grpc_status.h"
+#include "common/rpc/tls_credentials.h"
+#include "common/tls/tls_probe.h"
 
 namespace weft::client {
 namespace {
@@ -45,14 +47,34 @@ std::shared_ptr<grpc::Channel> Session::ChannelTo(const std::string& address) co
       "weft.v1.JobService/CreateJob",    "weft.v1.JobService/ListSteps",
       "weft.v1.JobService/ExplainJob",   "weft.v1.WorkerService/ListWorkers",
       "weft.v1.QueueService/ListQueues", "weft.v1.CheckpointService/ListCheckpoints"};
+  options.credentials = credentials_;
+  options.tls_name = cluster_.tls_name;
   return NewChannel(address, options);
+}
+
+absl::StatusOr<Context> Session::Cluster() const {
+  if (local_address_.empty()) return ResolveContext(flags, context_flag);
+  Context local;
+  local.address = local_address_;
+  return local;
+}
+
+std::string Session::WhyNoConnection(const std::string& address) const {
+  TlsProbe probe;
+  probe.address = address;
+  probe.files = cluster_.tls;
+  probe.name = cluster_.tls_name;
+  return ExplainTls(probe);
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
   if (channel_ != nullptr) return channel_;
-  WEFT_ASSIGN_OR_RETURN(const Context context, ResolveContext(address_flag, context_flag));
-  address_ = context.address;
-  const std::vector<std::string> addresses = absl::StrSplit(context.address, ',');
+  WEFT_ASSIGN_OR_RETURN(cluster_, Cluster());
+  if (credentials_ == nullptr) {
+    WEFT_ASSIGN_OR_RETURN(credentials_, NewChannelCredentials(cluster_.tls));
+  }
+  address_ = cluster_.address;
+  const std::vector<std::string> addresses = absl::StrSplit(cluster_.address, ',');
   if (addresses.size() == 1) {
     channel_ = ChannelTo(addresses.front());
     return channel_;
@@ -71,6 +93,12 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
     }
     absl::SleepFor(absl::Milliseconds(10));
   }
+  for (const std::string& address : addresses) {
+    if (const std::string why = WhyNoConnection(address); !why.empty()) {
+      return absl::UnavailableError(
+          absl::StrCat("no connection to the coordinator at ", address, ": ", why));
+    }
+  }
   return absl::UnavailableError(absl::StrCat("no answer from the coordinators at ", address_));
 }
 
@@ -78,10 +106,12 @@ void Session::Prepare(grpc::ClientContext& context) const { SetTimeout(context, 
 
 absl::Status Session::Finished(const grpc::Status& status) const {
   absl::Status result = FromGrpc(status);
-  if (absl::IsUnavailable(result)) {
-    return Annotate(result, absl::StrCat("no answer from the coordinator at ", address_));
+  if (!absl::IsUnavailable(result)) return result;
+  if (const std::string why = WhyNoConnection(address_); !why.empty()) {
+    return absl::UnavailableError(
+        absl::StrCat("no connection to the coordinator at ", address_, ": ", why));
   }
-  return result;
+  return Annotate(result, absl::StrCat("no answer from the coordinator at ", address_));
 }
 
 absl::StatusOr<std::string> Session::FindJob(const std::string& text) {

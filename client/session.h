@@ -3,6 +3,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/security/credentials.h>
 
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/contexts.h"
 #include "client/output.h"
 #include "common/base/exit_codes.h"
 #include "weft/v1/job.grpc.pb.h"
@@ -20,7 +22,7 @@ namespace weft::client {
 class Session {
  public:
   // Bound to the global flags.
-  std::string address_flag;
+  Context flags;  // --address, --tls-ca, --tls-cert, --tls-key, --tls-name
   std::string context_flag;
   OutputFormat output = OutputFormat::kTable;
   absl::Duration timeout = absl::Seconds(10);  // of a unary call
@@ -35,8 +37,8 @@ class Session {
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect();
   // Forgets the channel: the next Connect looks for a replica that serves.
   void Disconnect() { channel_ = nullptr; }
-  // Of a cluster that this process started itself.
-  void UseAddress(const std::string& address) { address_flag = address; }
+  // Of a cluster that this process started itself, on this machine: not encrypted.
+  void UseLocal(const std::string& address) { local_address_ = address; }
   // The addresses in use, as they were given. Empty before Connect.
   [[nodiscard]] const std::string& address() const { return address_; }
 
@@ -56,7 +58,7 @@ class Session {
 
   // Gives a unary call its deadline.
   void Prepare(grpc::ClientContext& context) const;
-  // The call's status, with the address named when nobody answered.
+  // The call's status; when nobody answered, with the address and, if TLS is why, the reason.
   [[nodiscard]] absl::Status Finished(const grpc::Status& status) const;
 
   // jobs/{id} from what a person types: an id ("demo-3"), a full name, or a spec's name ("demo"),
@@ -64,8 +66,13 @@ class Session {
   absl::StatusOr<std::string> FindJob(const std::string& text);
 
  private:
+  absl::StatusOr<Context> Cluster() const;
   [[nodiscard]] std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) const;
+  [[nodiscard]] std::string WhyNoConnection(const std::string& address) const;
 
+  std::string local_address_;
+  Context cluster_;                                        // that Connect has found
+  std::shared_ptr<grpc::ChannelCredentials> credentials_;  // null: not encrypted
   std::string address_;  // for error texts: the one in use, or all of them
   std::shared_ptr<grpc::Channel> channel_;
 };

@@ -18,6 +18,7 @@
 #include "common/file/durable_file.h"
 #include "common/file/file_system.h"
 #include "common/log/log.h"
+#include "common/rpc/tls_credentials.h"
 #include "coordinator/service/announcement.h"
 #include "coordinator/service/config.h"
 #include "coordinator/service/coordinator_server.h"
@@ -97,11 +98,12 @@ std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
 }
 
 absl::Status Serve(const CoordinatorConfig& config) {
+  CoordinatorServer::Options options;
+  WEFT_ASSIGN_OR_RETURN(options.credentials, NewServerCredentials(config.tls));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.state_dir));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.checkpoint_root));
   WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
   absl::Status stepped_down;  // written before the signal below, read after it
-  CoordinatorServer::Options options;
   options.state_directory = config.state_dir;
   options.listen = config.listen;
   options.metrics_listen = config.metrics_listen;
@@ -122,7 +124,11 @@ absl::Status Serve(const CoordinatorConfig& config) {
                                             server->metrics_address(), WEFT_VERSION));
   malloc_trim(0);  // what loading has needed
   LogInfo("coordinator", "serves",
-          {{"address", server->address()}, {"metrics", server->metrics_address()}});
+          {{"address", server->address()},
+           {"tls", config.tls.empty()      ? "no"
+                   : config.tls.ca.empty() ? "yes"
+                                           : "mutual"},
+           {"metrics", server->metrics_address()}});
   const sigset_t signals = EndSignals();
   int signal = 0;
   sigwait(&signals, &signal);

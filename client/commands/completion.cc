@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,9 +66,12 @@ std::vector<std::string> NamesOf(Session& session, const std::string& kind) {
 
 // The cluster that the line itself names: `weft --context lab watch <tab>`.
 void TakeClusterFlags(const std::vector<std::string>& words, Session& session) {
+  const std::map<std::string, std::string*> flags = {
+      {"--context", &session.context_flag},  {"--address", &session.flags.address},
+      {"--tls-ca", &session.flags.tls.ca},   {"--tls-cert", &session.flags.tls.cert},
+      {"--tls-key", &session.flags.tls.key}, {"--tls-name", &session.flags.tls_name}};
   for (size_t i = 0; i + 2 < words.size(); ++i) {
-    if (words[i] == "--context") session.context_flag = words[i + 1];
-    if (words[i] == "--address") session.address_flag = words[i + 1];
+    if (const auto flag = flags.find(words[i]); flag != flags.end()) *flag->second = words[i + 1];
   }
 }
 

@@ -1,5 +1,6 @@
 // weft context list|use|set|delete.
 
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -10,14 +11,22 @@
 #include "client/contexts.h"
 #include "client/table.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/tls_credentials.h"
 
 namespace weft::client {
 namespace {
 
 struct ContextFlags {
   std::string name;
-  Context context;
+  std::string address;
 };
+
+// Paths that still lead there when `weft` runs in another folder.
+std::string Absolute(const std::string& path) {
+  if (path.empty()) return path;
+  std::error_code ignored;
+  return std::filesystem::absolute(path, ignored).lexically_normal().string();
+}
 
 absl::Status List(Session& session, const ContextFlags& /*flags*/) {
   WEFT_ASSIGN_OR_RETURN(const Contexts contexts, ReadContexts(ContextsPath()));
@@ -38,9 +47,10 @@ absl::Status List(Session& session, const ContextFlags& /*flags*/) {
     std::cerr << "no contexts; weft context set NAME ADDRESS makes one\n";
     return absl::OkStatus();
   }
-  Table table({"CURRENT", "NAME", "ADDRESS"});
+  Table table({"CURRENT", "NAME", "ADDRESS", "TLS"});
   for (const auto& [name, context] : contexts.by_name) {
-    table.Add({name == contexts.current ? "*" : "", name, context.address});
+    const char* tls = context.tls.empty() ? "no" : context.tls.cert.empty() ? "yes" : "mutual";
+    table.Add({name == contexts.current ? "*" : "", name, context.address, tls});
   }
   table.Print(std::cout);
   return absl::OkStatus();
@@ -56,12 +66,18 @@ absl::Status Use(Session& /*session*/, const ContextFlags& flags) {
 }
 
 // The first context is used from then on: who has one cluster does not choose.
-absl::Status Set(Session& /*session*/, const ContextFlags& flags) {
+absl::Status Set(Session& session, const ContextFlags& flags) {
   WEFT_RETURN_IF_ERROR(CheckContextName(flags.name));
-  WEFT_RETURN_IF_ERROR(CheckAddresses(flags.context.address));
+  Context context = session.flags;
+  context.address = flags.address;
+  for (std::string* path : {&context.tls.ca, &context.tls.cert, &context.tls.key}) {
+    *path = Absolute(*path);
+  }
+  WEFT_RETURN_IF_ERROR(CheckAddresses(context.address));
+  WEFT_RETURN_IF_ERROR(NewChannelCredentials(context.tls).status());
   WEFT_ASSIGN_OR_RETURN(Contexts contexts, ReadContexts(ContextsPath()));
   const bool first = contexts.by_name.empty();
-  const bool made = contexts.by_name.insert_or_assign(flags.name, flags.context).second;
+  const bool made = contexts.by_name.insert_or_assign(flags.name, context).second;
   if (first) contexts.current = flags.name;
   WEFT_RETURN_IF_ERROR(WriteContexts(ContextsPath(), contexts));
   std::cout << "context/" << flags.name << (made ? " created" : " updated")
@@ -97,8 +113,9 @@ void AddContext(CLI::App& app, Session& session) {
   auto flags = std::make_shared<ContextFlags>();
   AddVerb(*context, session, "list", "List the contexts", flags, &List);
   AddVerb(*context, session, "use", "Speak to this cluster from now on", flags, &Use);
-  CLI::App* set = AddVerb(*context, session, "set", "Create or replace a context", flags, &Set);
-  set->add_option("ADDRESS", flags->context.address,
+  CLI::App* set = AddVerb(*context, session, "set",
+                          "Create or replace a context, with --tls-ca and its like", flags, &Set);
+  set->add_option("ADDRESS", flags->address,
                   "host:port of the coordinator; of several replicas, comma separated")
       ->required();
   AddVerb(*context, session, "delete", "Forget a context", flags, &Delete);

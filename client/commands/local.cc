@@ -93,7 +93,7 @@ absl::Status RunJob(Session& session, const LocalFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
   const StopSignals signals;
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
-  session.UseAddress(cluster->address());
+  session.UseLocal(cluster->address());
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, /*validate_only=*/false));
   // The watcher is a thread of its own, so that Ctrl-C can end the run in an orderly way: the job
   // is saved and goes on with the next `weft run` or `weft up` on the same state.

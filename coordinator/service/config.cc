@@ -35,6 +35,11 @@ std::vector<Setting> SettingsOf(CoordinatorConfig& config) {
        &config.listen},
       {"metrics_listen", "Address of /metrics, /startupz, /livez and /readyz, host:port",
        &config.metrics_listen},
+      {"tls_cert", "Certificate of the gRPC services, PEM; with it clients must speak TLS",
+       &config.tls.cert},
+      {"tls_key", "Key of that certificate, PEM", &config.tls.key},
+      {"tls_client_ca", "Authorities, PEM; with it clients and workers must show a certificate",
+       &config.tls.ca},
       {"checkpoint_root",
        "Folder of all checkpoints, as the workers see it; default: in the state folder",
        &config.checkpoint_root},
@@ -206,6 +211,7 @@ ConfigSource ReadEnvironment(const Environment& lookup) {
 
 absl::StatusOr<CoordinatorConfig> MakeConfig(const std::vector<ConfigSource>& sources) {
   CoordinatorConfig config;
+  config.tls.ca_name = "tls_client_ca";
   std::vector<std::string> problems;
   const std::vector<Setting> settings = SettingsOf(config);
   for (const ConfigSource& source : sources) ApplySource(source, settings, problems);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/tls/tls_files.h"
 #include "coordinator/core/policy.h"
 
 namespace weft::coordinator {
@@ -19,6 +20,7 @@ struct CoordinatorConfig {
   std::string state_dir;
   std::string listen = "127.0.0.1:7733";
   std::string metrics_listen = "127.0.0.1:9733";
+  TlsFiles tls;                 // its ca is that of the clients
   std::string checkpoint_root;  // empty: <state_dir>/checkpoints
   std::string log_level = "info";
   int64_t log_megabytes_per_job = 64;

@@ -159,6 +159,7 @@ absl::Status CoordinatorServer::Parts::Serve() {
   link_service_ = std::make_unique<WorkerLinkService>(*context_, links_);
   GrpcServer::Options grpc;
   grpc.listen = options_.listen;
+  grpc.credentials = options_.credentials;
   grpc.metrics = &metrics_;
   grpc.service_names = {v1::JobService::service_full_name(), v1::WorkerService::service_full_name(),
                         v1::QueueService::service_full_name(),

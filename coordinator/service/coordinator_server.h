@@ -2,6 +2,8 @@
 // the order in which they start and stop.
 #pragma once
 
+#include <grpcpp/security/server_credentials.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,6 +21,7 @@ class CoordinatorServer {
   struct Options {
     std::string state_directory;  // exists; holds the step history and the logs
     std::string listen = "127.0.0.1:0";
+    std::shared_ptr<grpc::ServerCredentials> credentials;  // null: not encrypted
     std::string metrics_listen = "127.0.0.1:0";
     std::string checkpoint_root;
     std::string version;

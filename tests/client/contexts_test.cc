@@ -16,8 +16,13 @@ TEST(Contexts, SurviveAFile) {
   const ::weft::testing::TempDir directory;
   Contexts contexts;
   contexts.current = "lab";
-  contexts.by_name["lab"] = {"a:1,b:2"};
-  contexts.by_name["true"] = {"c:3"};
+  contexts.by_name["lab"].address = "a:1,b:2";
+  Context& secured = contexts.by_name["true"];
+  secured.address = "c:3";
+  secured.tls.ca = "/etc/weft/ca.crt";
+  secured.tls.cert = "/etc/weft/tls.crt";
+  secured.tls.key = "/etc/weft/tls.key";
+  secured.tls_name = "weft.lab";
   const auto path = directory.path() / "deep" / "contexts.yaml";
   ASSERT_OK(WriteContexts(path, contexts));
   ASSERT_OK_AND_ASSIGN(const Contexts read, ReadContexts(path));
@@ -42,7 +47,7 @@ TEST(Contexts, SayWhatIsWrongWithAFile) {
 
 TEST(Contexts, NameThoseThatThereAre) {
   Contexts contexts;
-  contexts.by_name["lab"] = {"a:1"};
+  contexts.by_name["lab"].address = "a:1";
   EXPECT_THAT(contexts.Find("lap"),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("there are: lab")));
 }

@@ -26,6 +26,7 @@
 #include "common/process/file_descriptor.h"
 #include "common/rpc/grpc_channel.h"
 #include "common/rpc/grpc_status.h"
+#include "common/rpc/tls_credentials.h"
 #include "tests/testing/await.h"
 
 extern char** environ;  // NOLINT(readability-identifier-naming): POSIX names it so
@@ -219,6 +220,11 @@ absl::Status TestCluster::StartWorker(const std::string& name,
   return absl::OkStatus();
 }
 
+absl::Status TestCluster::StartProgram(const std::string& name, const std::string& program,
+                                       const std::vector<std::string>& arguments) {
+  return Spawn(name, program, arguments, {});
+}
+
 absl::Status TestCluster::Start(int workers) {
   WEFT_RETURN_IF_ERROR(StartCoordinator());
   for (int i = 1; i <= workers; ++i) WEFT_RETURN_IF_ERROR(StartWorker(absl::StrCat("w", i)));
@@ -306,11 +312,26 @@ ProgramResult TestCluster::RunProgram(const std::string& name,
 }
 
 ProgramResult TestCluster::Cli(const std::vector<std::string>& arguments) {
-  return RunProgram("weft", arguments, {{"WEFT_ADDRESS", address_}});
+  return RunProgram("weft", arguments,
+                    {{"WEFT_ADDRESS", address_},
+                     {"WEFT_TLS_CA", tls_.ca},
+                     {"WEFT_TLS_CERT", tls_.cert},
+                     {"WEFT_TLS_KEY", tls_.key}});
+}
+
+void TestCluster::UseTls(const TlsFiles& files) {
+  tls_ = files;
+  channel_ = nullptr;
 }
 
 std::shared_ptr<grpc::Channel> TestCluster::channel() {
-  if (channel_ == nullptr) channel_ = NewChannel(address_);
+  if (channel_ == nullptr) {
+    ChannelOptions options;
+    auto credentials = NewChannelCredentials(tls_);
+    WEFT_CHECK_MSG(credentials.ok(), credentials.status().ToString());
+    options.credentials = *credentials;
+    channel_ = NewChannel(address_, options);
+  }
   return channel_;
 }
 

@@ -7,6 +7,7 @@
 #include <grpcpp/channel.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/process/process_supervisor.h"
+#include "common/tls/tls_files.h"
 #include "tests/testing/temp_dir.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
 #include "weft/v1/job.grpc.pb.h"
@@ -50,8 +52,14 @@ class TestCluster {
   absl::Status StartCoordinator(const std::vector<std::string>& flags = {});
   // Starts a worker (again), with one thread unless `flags` say, and waits until it has joined.
   absl::Status StartWorker(const std::string& name, const std::vector<std::string>& flags = {});
+  // Starts a program of ours and does not wait for anything.
+  absl::Status StartProgram(const std::string& name, const std::string& program,
+                            const std::vector<std::string>& arguments);
   // A coordinator and workers w1 ... wN.
   absl::Status Start(int workers);
+
+  // From now on our own calls and Cli speak TLS with these files; none: plain again.
+  void UseTls(const TlsFiles& files);
 
   // SIGKILL, or another signal; returns when the process is gone.
   void Kill(const std::string& name, int signal);
@@ -64,7 +72,7 @@ class TestCluster {
   // Runs a program of ours to its end. `name` is that of the executable.
   ProgramResult RunProgram(const std::string& name, const std::vector<std::string>& arguments,
                            const std::map<std::string, std::string>& environment = {});
-  // `weft ARGUMENTS` against this cluster.
+  // `weft ARGUMENTS` against this cluster. This and RunProgram: any thread.
   ProgramResult Cli(const std::vector<std::string>& arguments);
 
   absl::StatusOr<v1::Job> Submit(const v1::JobSpec& spec);
@@ -114,7 +122,8 @@ class TestCluster {
   std::string address_;
   std::string metrics_address_;
   std::shared_ptr<grpc::Channel> channel_;
-  int programs_run_ = 0;
+  TlsFiles tls_;
+  std::atomic<int> programs_run_ = 0;
   std::vector<pid_t> worker_pids_;  // of all that were started
   absl::Mutex mutex_;
   std::map<std::string, Process> processes_;

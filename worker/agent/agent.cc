@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "common/log/log.h"
+#include "common/tls/tls_probe.h"
 #include "worker/agent/agent_messages.h"
 #include "worker/agent/agent_metrics.h"
 #include "worker/agent/leftovers.h"
@@ -125,15 +126,21 @@ absl::Status Agent::MakeParts() {
   output_ = std::make_unique<OutputLog>(*spool_);
   loop_ = std::make_unique<RealEventLoop>("loop");
   disk_loop_ = std::make_unique<RealEventLoop>("disk");
-  link_ = std::make_unique<LinkKeeper>(*loop_, LinkCallbacks());
+  link_ = std::make_unique<LinkKeeper>(*loop_, LinkCallbacks(), options_.channel_credentials);
   WEFT_ASSIGN_OR_RETURN(supervisor_, ProcessSupervisor::Create());
-  RelayDaemons::Options daemons{options_.listen, ShellSocketPath(state), environment};
+  RelayDaemons::Options daemons;
+  daemons.listen = options_.listen;
+  daemons.server_credentials = options_.server_credentials;
+  daemons.channel_credentials = options_.channel_credentials;
+  daemons.shell_socket = ShellSocketPath(state);
+  daemons.environment = environment;
   WEFT_ASSIGN_OR_RETURN(
       daemons_, RelayDaemons::Start(daemons, *loop_, *supervisor_,
                                     {[this](AgentEvent event) { Feed(std::move(event)); },
                                      [this](const MemberKey& key, absl::string_view text) {
                                        output_->Append(key, -1, OutputStream::kStderr, text);
-                                     }}));
+                                     },
+                                     Explainer()}));
   peer_address_ = options_.advertise.empty() ? daemons_->address() : options_.advertise;
   MakeProcessParts(environment);
   const auto send_logs = [this](v1::LogBatch batch) {
@@ -341,7 +348,20 @@ LinkKeeper::Callbacks Agent::LinkCallbacks() {
   callbacks.on_down = [this] { OnLinkDown(); };
   callbacks.on_message = [this](const v1::CoordinatorMessage& message) { Handle(message); };
   callbacks.on_refused = [this](const absl::Status& status) { End(status); };
+  callbacks.explain = Explainer();
   return callbacks;
+}
+
+// It blocks, so it is not for the loop.
+std::function<void(const std::string&, std::function<void(std::string)>)> Agent::Explainer() {
+  return [this](const std::string& address, std::function<void(std::string)> done) {
+    disk_loop_->Post([this, address, done = std::move(done)]() mutable {
+      TlsProbe probe;
+      probe.address = address;
+      probe.files = options_.tls;
+      loop_->Post([done = std::move(done), why = ExplainTls(probe)] { done(why); });
+    });
+  };
 }
 
 v1::Hello Agent::MakeHello() const {

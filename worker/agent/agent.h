@@ -22,6 +22,7 @@
 #include "common/metrics/metrics_sink.h"
 #include "common/metrics/process_metrics.h"
 #include "common/process/process_supervisor.h"
+#include "common/rpc/tls_credentials.h"
 #include "common/time/real_event_loop.h"
 #include "worker/agent/agent_core.h"
 #include "worker/agent/gpu_metrics.h"
@@ -45,6 +46,11 @@ struct AgentOptions {
   std::string incarnation;  // new with every start of the process
   // Where the coordinator is now, asked before each attempt to connect: host:port.
   std::function<absl::StatusOr<std::string>()> coordinator;
+  // Of the line to the coordinator and of those to and from peers; made from `tls`. Null, and no
+  // files: not encrypted.
+  std::shared_ptr<grpc::ChannelCredentials> channel_credentials;
+  std::shared_ptr<grpc::ServerCredentials> server_credentials;
+  TlsFiles tls;
   std::string state_directory;                      // absolute; the caller holds its lock
   std::vector<v1::Device> devices;                  // at least one
   std::string listen = "127.0.0.1:0";               // of the PeerService
@@ -100,6 +106,8 @@ class Agent {
 
   // --- the link ---
   LinkKeeper::Callbacks LinkCallbacks();
+  // Of LinkKeeper and RelayDaemons.
+  std::function<void(const std::string&, std::function<void(std::string)>)> Explainer();
   v1::Hello MakeHello() const;
   v1::Heartbeat MakeHeartbeat() const;
   void OnLinkUp();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/log/log.h"
 #include "common/rpc/grpc_channel.h"
 
@@ -20,8 +21,12 @@ constexpr absl::Duration kLongestInterval = absl::Minutes(1);
 
 }  // namespace
 
-LinkKeeper::LinkKeeper(EventLoop& loop, Callbacks callbacks)
-    : loop_(loop), callbacks_(std::move(callbacks)), backoff_(kFirstPause, kLongestPause) {}
+LinkKeeper::LinkKeeper(EventLoop& loop, Callbacks callbacks,
+                       std::shared_ptr<grpc::ChannelCredentials> credentials)
+    : loop_(loop),
+      callbacks_(std::move(callbacks)),
+      credentials_(std::move(credentials)),
+      backoff_(kFirstPause, kLongestPause) {}
 
 LinkKeeper::~LinkKeeper() = default;
 
@@ -50,6 +55,7 @@ void LinkKeeper::Connect() {
   if (channel_ == nullptr || address_ != *address) {
     ChannelOptions options;
     options.max_reconnect_pause = kChannelPause;
+    options.credentials = credentials_;
     channel_ = NewChannel(*address, options);
     address_ = *address;
   }
@@ -76,14 +82,24 @@ void LinkKeeper::Connect() {
 }
 
 void LinkKeeper::ConnectLater(const absl::Status& why) {
-  // One line for a change, not one for each attempt.
-  const std::string trouble = absl::StatusCodeToString(why.code());
-  if (trouble != last_trouble_) {
-    LogWarning("link", "no connection to the coordinator; trying on",
-               {{"address", address_}, {"why", why.message()}});
-    last_trouble_ = trouble;
-  }
   loop_.RunAt(loop_.clock().Now() + backoff_.Next(), [this] { Connect(); });
+  const std::string code = absl::StatusCodeToString(why.code());
+  if (!absl::IsUnavailable(why) || callbacks_.explain == nullptr) {
+    return Complain(code, std::string(why.message()));
+  }
+  const auto done = [this, code, why](const std::string& reason) {
+    if (up_ || closed_) return;
+    if (reason.empty()) return Complain(code, std::string(why.message()));
+    Complain(reason, absl::StrCat("no connection can be made: ", reason));
+  };
+  callbacks_.explain(address_, done);
+}
+
+// One line for a change, not one for each attempt: `trouble` is what has not changed.
+void LinkKeeper::Complain(const std::string& trouble, const std::string& why) {
+  if (std::exchange(last_trouble_, trouble) == trouble) return;
+  LogWarning("link", "no connection to the coordinator; trying on",
+             {{"address", address_}, {"why", why}});
 }
 
 void LinkKeeper::OnMessage(int64_t attempt, const v1::CoordinatorMessage& message) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <grpcpp/channel.h>
+#include <grpcpp/security/credentials.h>
 
 #include <atomic>
 #include <functional>
@@ -36,10 +37,14 @@ class LinkKeeper {
     std::function<void(const v1::CoordinatorMessage&)> on_message;  // between up and down
     // The coordinator will have nothing to do with us; no further attempt is made.
     std::function<void(const absl::Status&)> on_refused;
+    // Nobody answered at this address: finds out whether TLS is why, and says it in words (empty:
+    // it is not) on the loop, later. May be null.
+    std::function<void(const std::string& address, std::function<void(std::string)>)> explain;
   };
 
-  // Callbacks come on `loop`, which outlives the keeper.
-  LinkKeeper(EventLoop& loop, Callbacks callbacks);
+  // Callbacks come on `loop`, which outlives the keeper. Null credentials: not encrypted.
+  LinkKeeper(EventLoop& loop, Callbacks callbacks,
+             std::shared_ptr<grpc::ChannelCredentials> credentials);
   // No stream may be open: Close.
   ~LinkKeeper();
   LinkKeeper(const LinkKeeper&) = delete;
@@ -65,6 +70,7 @@ class LinkKeeper {
  private:
   void Connect();
   void ConnectLater(const absl::Status& why);
+  void Complain(const std::string& trouble, const std::string& why);
   void OnMessage(int64_t attempt, const v1::CoordinatorMessage& message);
   void OnEnd(int64_t attempt, const absl::Status& status);
   void OnWelcome(const v1::Welcome& welcome);
@@ -72,6 +78,7 @@ class LinkKeeper {
 
   EventLoop& loop_;
   const Callbacks callbacks_;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
   std::shared_ptr<grpc::Channel> channel_;
   std::string address_;
   std::unique_ptr<CoordinatorLink> link_;

@@ -18,6 +18,7 @@
 #include "common/log/log.h"
 #include "common/metrics/metrics_server.h"
 #include "common/metrics/prometheus_metrics.h"
+#include "common/rpc/tls_credentials.h"
 #include "kernels/device/cpu/instruction_set.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/host_devices.h"
@@ -95,6 +96,9 @@ absl::StatusOr<AgentOptions> MakeAgentOptions(const WorkerOptions& options) {
     if (!options.coordinator.empty()) return options.coordinator;
     return ReadCoordinatorFile(options.coordinator_file);
   };
+  made.tls = options.tls;
+  WEFT_ASSIGN_OR_RETURN(made.channel_credentials, NewChannelCredentials(options.tls));
+  WEFT_ASSIGN_OR_RETURN(made.server_credentials, NewServerCredentials(options.tls));
   made.state_directory = options.state_directory;
   made.hang_timeout = options.hang_timeout;
   made.program_directory = ProgramDirectory();

@@ -80,11 +80,13 @@ void PeerServer::Forget(CallId call) {
   calls_.erase(call);
 }
 
-std::shared_ptr<PeerCall> PeerCall::Start(const std::string& address, const MemberKey& key,
-                                          const std::string& command,
-                                          std::function<void(DaemonResult)> on_end) {
+std::shared_ptr<PeerCall> PeerCall::Start(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const MemberKey& key, const std::string& command, std::function<void(DaemonResult)> on_end) {
   std::shared_ptr<PeerCall> call(new PeerCall());
-  call->stub_ = v1::PeerService::NewStub(NewChannel(address));
+  ChannelOptions options;
+  options.credentials = credentials;
+  call->stub_ = v1::PeerService::NewStub(NewChannel(address, options));
   call->request_.set_job(key.job);
   call->request_.set_generation(key.generation.value());
   call->request_.set_command(command);

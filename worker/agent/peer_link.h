@@ -2,6 +2,8 @@
 // daemons that start their relays (peer.proto).
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -58,9 +60,10 @@ class PeerServer final : public v1::PeerService::CallbackService {
 class PeerCall {
  public:
   // `on_end` comes exactly once, on a thread of gRPC's. kUnavailable: the peer cannot be reached.
-  static std::shared_ptr<PeerCall> Start(const std::string& address, const MemberKey& key,
-                                         const std::string& command,
-                                         std::function<void(DaemonResult)> on_end);
+  // Null credentials: not encrypted.
+  static std::shared_ptr<PeerCall> Start(
+      const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+      const MemberKey& key, const std::string& command, std::function<void(DaemonResult)> on_end);
   // The peer kills the daemon; on_end comes with kCancelled.
   void Cancel() { context_.TryCancel(); }
 

@@ -6,6 +6,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/log/log.h"
 
 namespace weft::worker {
 
@@ -55,6 +56,7 @@ absl::StatusOr<std::unique_ptr<RelayDaemons>> RelayDaemons::Start(const Options&
   daemons->peer_server_ = std::make_unique<PeerServer>(std::move(peers));
   GrpcServer::Options server_options;
   server_options.listen = options.listen;
+  server_options.credentials = options.server_credentials;
   grpc::Service* services[] = {daemons->peer_server_.get()};
   WEFT_ASSIGN_OR_RETURN(daemons->server_, GrpcServer::Start(server_options, services));
   daemons->server_->SetServing(true);
@@ -126,9 +128,10 @@ void RelayDaemons::CallPeer(Session session, const GangRoute& route, int member,
     const absl::MutexLock lock(&mutex_);
     --open_calls_;  // the last thing: Shutdown waits for it
   };
+  const std::string& address = route.addresses[static_cast<size_t>(member)];
   remote_[session] = RemoteDaemon{
-      route.key,
-      PeerCall::Start(route.addresses[static_cast<size_t>(member)], route.key, command, on_end)};
+      route.key, address,
+      PeerCall::Start(address, options_.channel_credentials, route.key, command, on_end)};
 }
 
 void RelayDaemons::OnPeerCallEnded(Session session, const std::string& worker,
@@ -136,7 +139,15 @@ void RelayDaemons::OnPeerCallEnded(Session session, const std::string& worker,
   const auto found = remote_.find(session);
   if (found == remote_.end()) return;
   const MemberKey key = found->second.key;
+  const std::string address = found->second.address;
   remote_.erase(found);
+  if (absl::IsUnavailable(result.status())) {
+    callbacks_.explain(address, [worker, address](const std::string& why) {
+      if (why.empty()) return;
+      LogWarning("relays", "a peer cannot be called",
+                 {{"worker", worker}, {"address", address}, {"why", why}});
+    });
+  }
   const std::string how =
       result.ok()
           ? ""

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/process/process_supervisor.h"
 #include "common/rpc/grpc_server.h"
+#include "common/rpc/tls_credentials.h"
 #include "common/time/event_loop.h"
 #include "worker/agent/agent_types.h"
 #include "worker/agent/peer_link.h"
@@ -37,7 +38,10 @@ struct GangRoute {
 class RelayDaemons {
  public:
   struct Options {
-    std::string listen;                    // of the PeerService
+    std::string listen;  // of the PeerService
+    // Of the PeerService, and of calls to others; null: not encrypted.
+    std::shared_ptr<grpc::ServerCredentials> server_credentials;
+    std::shared_ptr<grpc::ChannelCredentials> channel_credentials;
     std::string shell_socket;              // of the RemoteShellServer
     std::vector<std::string> environment;  // of the daemons, NAME=value
   };
@@ -45,6 +49,9 @@ class RelayDaemons {
     std::function<void(AgentEvent)> on_event;
     // What a daemon printed, whole lines not kept. On the supervisor's thread.
     std::function<void(const MemberKey&, absl::string_view)> on_output;
+    // Nobody answered at this address: finds out whether TLS is why, and says it in words (empty:
+    // it is not) on the loop, later.
+    std::function<void(const std::string& address, std::function<void(std::string)>)> explain;
   };
 
   static absl::StatusOr<std::unique_ptr<RelayDaemons>> Start(const Options& options,
@@ -81,6 +88,7 @@ class RelayDaemons {
   // weft-rsh of this host waits for a daemon of another host.
   struct RemoteDaemon {
     MemberKey key;
+    std::string address;
     std::shared_ptr<PeerCall> call;
   };
   using Session = RemoteShellServer::Session;

@@ -46,6 +46,10 @@ void AddOptions(CLI::App& app, WorkerOptions& options, DurationTexts& durations)
   add("coordinator", options.coordinator, "The coordinator's address, host:port");
   add("coordinator-file", options.coordinator_file,
       "Instead: the coordinator.json in a local coordinator's state directory");
+  add("tls-ca", options.tls.ca,
+      "Authorities of the coordinator's and the other workers' certificates, PEM; turns TLS on");
+  add("tls-cert", options.tls.cert, "This worker's certificate, PEM: as a client and for peers");
+  add("tls-key", options.tls.key, "Key of that certificate, PEM");
   add("name", options.name, "This worker's name; default: made from the host's name");
   add("state-dir", options.state_directory, "Logs and scratch files; each worker has its own");
   add("listen", options.listen, "Where other workers reach this one, host:port; port 0: any");
@@ -78,6 +82,11 @@ std::vector<std::string> Problems(WorkerOptions& options, const DurationTexts& d
   }
   if (!options.coordinator.empty()) {
     complain("coordinator", ParseListenAddress(options.coordinator).status());
+  }
+  if (!options.tls.empty() &&
+      (options.tls.ca.empty() || options.tls.cert.empty() || options.tls.key.empty())) {
+    problems.emplace_back(
+        "give all of --tls-ca, --tls-cert and --tls-key, or none: a worker serves others, too");
   }
   complain("listen", ParseListenAddress(options.listen).status());
   complain("metrics-listen", ParseListenAddress(options.metrics_listen).status());

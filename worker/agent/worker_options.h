@@ -8,12 +8,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/tls/tls_files.h"
 
 namespace weft::worker {
 
 struct WorkerOptions {
   std::string coordinator;       // host:port
   std::string coordinator_file;  // or: the coordinator.json of a local one
+  TlsFiles tls;                  // of the line to the coordinator and of those between agents
   std::string name;
   std::string state_directory = "weft-worker";
   std::string listen = "127.0.0.1:0";

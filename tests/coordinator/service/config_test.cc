@@ -43,6 +43,17 @@ TEST(ConfigTest, LaterSourcesOverrideEarlierOnes) {
   EXPECT_EQ(config.checkpoint_root, "/home/ada/.local/state/weft/checkpoints");
 }
 
+TEST(ConfigTest, TlsFilesHaveNamesOfTheirOwn) {
+  ASSERT_OK_AND_ASSIGN(
+      const CoordinatorConfig config,
+      MakeConfig({kState, Source({{"tls_cert", "c"}, {"tls_key", "k"}, {"tls_client_ca", "a"}})}));
+  EXPECT_EQ(config.tls.cert, "c");
+  EXPECT_EQ(config.tls.key, "k");
+  EXPECT_EQ(config.tls.ca, "a");
+  EXPECT_EQ(config.tls.ca_name, "tls_client_ca") << "so errors name the setting";
+  EXPECT_EQ(VariableOf("tls_client_ca"), "WEFT_COORDINATOR_TLS_CLIENT_CA");
+}
+
 TEST(ConfigTest, AllProblemsAreToldAtOnceWithTheirOrigin) {
   const auto config = MakeConfig({kState, Source({{"heartbeat_timout", "5s"},
                                                   {"heartbeat_interval", "5"},

@@ -258,6 +258,17 @@ TEST(WorkerOptionsTest, TheDeviceIsOneOfThree) {
   EXPECT_EQ(parsed.options.device, "gpu");
 }
 
+TEST(WorkerOptionsTest, TlsFilesComeTogether) {
+  const std::vector<const char*> flags = {"--coordinator", "c:1", "--tls-ca",  "a",
+                                          "--tls-cert",    "c",   "--tls-key", "k"};
+  EXPECT_EQ(Parse(flags).options.tls.key, "k");
+  EXPECT_FALSE(Parse(flags).exit_code.has_value());
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(Parse({"--coordinator", "c:1", "--tls-ca", "a"}).exit_code, kExitUsage);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("give all of --tls-ca, --tls-cert and --tls-key, or none"));
+}
+
 TEST(WorkerOptionsTest, UnknownKeysOfTheFileAreErrors) {
   const TempDir directory;
   const std::string path = (directory.path() / "worker.conf").string();
