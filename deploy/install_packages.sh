@@ -14,7 +14,7 @@ run_packages=(
   openmpi-bin libopenmpi-dev)
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format-14 clang-tidy-14 clang-14 curl sqlite3 procps
-  binutils python3 python3-venv python3-yaml prometheus)
+  binutils openssl python3 python3-venv python3-yaml prometheus)
 images_packages=(buildah debootstrap)
 
 packages=("${run_packages[@]}")

@@ -35,7 +35,15 @@ MATRIX = {
              "tpu": {"accelerator": "tpu-v5-lite-podslice", "topology": "4x4", "chipsPerHost": 4}},
         ],
     },
+    "own secrets": {
+        "tls": {"enabled": True, "clientCertificates": False,
+                "secrets": {"coordinator": "server", "workers": "peers", "client": "people"}},
+    },
+    "own authority": {"tls": {"enabled": True, "certManager": {"enabled": True}}},
     "everything": {
+        "tls": {"enabled": True, "secrets": {"client": "people"},
+                "certManager": {"enabled": True, "issuerRef": {"name": "company", "kind": "ClusterIssuer"},
+                                "dnsNames": ["weft.example"], "ipAddresses": ["10.0.0.7"]}},
         "fullnameOverride": "weft",
         "commonLabels": {"team": "ml"},
         "commonAnnotations": {"owner": "ada"},

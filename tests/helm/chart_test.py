@@ -14,7 +14,8 @@ from chart import CHART, MATRIX, NAMESPACE, ROOT, objects, of_kind, pods, render
 
 KUBERNETES = ["1.25", "1.28", "1.31", "1.34", "1.37"]
 # Kinds of operators, whose schemas Kubernetes does not have.
-FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
+TLS_FOLDER = "/etc/weft-tls"
 
 
 def matches(selector, labels):
@@ -86,6 +87,7 @@ class Rendered(unittest.TestCase):
             claims = {o["metadata"]["name"] for o in of_kind(found, "PersistentVolumeClaim")}
             maps = {o["metadata"]["name"] for o in of_kind(found, "ConfigMap")}
             services = {o["metadata"]["name"] for o in of_kind(found, "Service")}
+            made = {o["spec"]["secretName"] for o in of_kind(found, "Certificate")}
             for workload, _, spec in pods(found):
                 templates = workload["spec"].get("volumeClaimTemplates", [])
                 volumes = [v["name"] for v in spec["volumes"]] + [t["metadata"]["name"] for t in templates]
@@ -95,6 +97,8 @@ class Rendered(unittest.TestCase):
                 for volume in spec["volumes"]:
                     if "configMap" in volume:
                         self.assertIn(volume["configMap"]["name"], maps)
+                    if volume.get("secret", {}).get("secretName", "").startswith(("demo-", "weft-")):
+                        self.assertIn(volume["secret"]["secretName"], made)
                     claim = volume.get("persistentVolumeClaim", {}).get("claimName", "")
                     if claim.startswith("demo-"):
                         self.assertIn(claim, claims)
@@ -217,7 +221,87 @@ class Rendered(unittest.TestCase):
         self.assertEqual(ports(policies["demo-weft-workers"]["egress"]), [[53, 53], [], ["grpc"]])
         self.assertNotIn("ingress", policies["demo-weft-test"])
 
+    def test_tls_is_in_every_pod_and_nowhere_without(self):
+        for values, found in self.each():
+            tls = values.get("tls", {})
+            config = yaml.safe_load(of_kind(found, "ConfigMap")[0]["data"]["coordinator.yaml"])
+            told = {key: value for key, value in config.items() if key.startswith("tls_")}
+            wanted = {"tls_cert": f"{TLS_FOLDER}/tls.crt", "tls_key": f"{TLS_FOLDER}/tls.key"} if tls else {}
+            if tls.get("clientCertificates", bool(tls)):
+                wanted["tls_client_ca"] = f"{TLS_FOLDER}/ca.crt"
+            self.assertEqual(told, wanted)
+            for workload, labels, spec in pods(found):
+                container, party = spec["containers"][0], labels["app.kubernetes.io/component"]
+                mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+                secrets = {v["name"]: v["secret"] for v in spec["volumes"] if "secret" in v}
+                variables = {v["name"]: v["value"] for v in container.get("env", []) if "WEFT_TLS" in v["name"]}
+                if not tls:
+                    self.assertEqual((secrets, variables), ({}, {}), workload["metadata"]["name"])
+                    self.assertNotIn("--tls", str(container["args"]))
+                    continue
+                self.assertIs(mounts[TLS_FOLDER]["readOnly"], True)
+                self.assertNotIn("subPath", mounts[TLS_FOLDER])  # it would never be renewed
+                self.assertEqual(set(secrets), {mounts[TLS_FOLDER]["name"]})
+                if party == "worker":
+                    for flag, file in [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")]:
+                        self.assertIn(f"--tls-{flag}={TLS_FOLDER}/{file}", container["args"])
+                if party in ("worker", "test"):  # both run `weft`
+                    self.assertEqual(variables, {"WEFT_TLS_CA": f"{TLS_FOLDER}/ca.crt", "WEFT_TLS_CERT": f"{TLS_FOLDER}/tls.crt",
+                                                 "WEFT_TLS_KEY": f"{TLS_FOLDER}/tls.key"})
+        secret = lambda component: next(spec for _, labels, spec in pods(objects(MATRIX["own secrets"]))
+                                        if labels["app.kubernetes.io/component"] == component)["volumes"]
+        for component, name in [("coordinator", "server"), ("worker", "peers"), ("test", "people")]:
+            self.assertIn(name, [v["secret"]["secretName"] for v in secret(component) if "secret" in v])
+
+    def test_certificates_are_for_the_names_by_which_pods_are_called(self):
+        found = objects(MATRIX["own authority"])
+        certificates = {o["metadata"]["name"]: o["spec"] for o in of_kind(found, "Certificate")}
+        self.assertEqual(set(certificates), {f"demo-weft-{name}" for name in ["authority", "coordinator", "workers", "client"]})
+        for _, labels, spec in pods(found):
+            for container in spec["containers"]:
+                called = [a.split("=", 1)[1] for a in container.get("args", []) if a.startswith("--coordinator=")]
+                called += [v["value"] for v in container.get("env", []) if v["name"] == "WEFT_ADDRESS"]
+                for address in called:
+                    self.assertIn(address.rsplit(":", 1)[0], certificates["demo-weft-coordinator"]["dnsNames"])
+                for argument in container.get("args", []):
+                    if argument.startswith("--advertise="):
+                        host = argument.split("=", 1)[1].rsplit(":", 1)[0]
+                        self.assertIn("*." + host.split(".", 1)[1], certificates["demo-weft-workers"]["dnsNames"])
+        usages = {name.removeprefix("demo-weft-"): spec.get("usages") for name, spec in certificates.items()}
+        self.assertEqual(usages, {"authority": None, "coordinator": ["server auth"],
+                                  "workers": ["server auth", "client auth"], "client": ["client auth"]})
+        # All from one authority, whose key outlives its certificate; the issuer of a company takes its place.
+        self.assertEqual(certificates["demo-weft-authority"]["privateKey"]["rotationPolicy"], "Never")
+        issuers = {o["metadata"]["name"]: o["spec"] for o in of_kind(found, "Issuer")}
+        self.assertEqual(issuers["demo-weft-authority"], {"ca": {"secretName": certificates["demo-weft-authority"]["secretName"]}})
+        self.assertEqual({spec["issuerRef"]["name"] for name, spec in certificates.items()},
+                         {"demo-weft-authority", "demo-weft-self-signed"})
+        self.assertEqual(set(issuers), {"demo-weft-authority", "demo-weft-self-signed"})
+        everything = objects(MATRIX["everything"])
+        self.assertEqual(of_kind(everything, "Issuer"), [])
+        for certificate in of_kind(everything, "Certificate"):
+            self.assertEqual(certificate["spec"]["issuerRef"], {"name": "company", "kind": "ClusterIssuer", "group": "cert-manager.io"})
+        server = of_kind(everything, "Certificate", "weft-coordinator")[0]["spec"]
+        self.assertIn("weft.example", server["dnsNames"])
+        self.assertEqual(server["ipAddresses"], ["127.0.0.1", "10.0.0.7"])
+        self.assertEqual(of_kind(objects(MATRIX["own secrets"]), "Certificate"), [])
+
+    def test_probes_and_metrics_are_the_same_with_tls(self):
+        def seen(values):
+            found = objects({**values, "metrics": MATRIX["everything"]["metrics"]})
+            probes = [{key: container[key] for key in container if key.endswith("Probe")}
+                      for _, _, spec in pods(found) for container in spec["containers"]]
+            return probes, [o["spec"] for kind in ["ServiceMonitor", "PodMonitor", "NetworkPolicy", "Service"] for o in of_kind(found, kind)]
+        self.assertTrue(any(seen({})[0]))
+        self.assertEqual(seen({}), seen(MATRIX["own authority"]))
+
     def test_the_notes_say_what_is_so(self):
+        notes = {name: render(values)["weft/templates/NOTES.txt"] for name, values in MATRIX.items()}
+        self.assertIn("The API is not encrypted", notes["defaults"])
+        self.assertNotIn("WEFT_TLS_CA", notes["defaults"])
+        self.assertIn("get secret demo-weft-client-tls -o jsonpath", notes["own authority"])
+        self.assertIn("serves those who have a certificate of its authority", notes["own authority"])
+        self.assertIn("encrypted, but asks nobody who they are", notes["own secrets"])
         notes = render(MATRIX["pools"])["weft/templates/NOTES.txt"]
         self.assertIn("h100: 2 of device gpu", notes)
         self.assertIn("its TPU chips are reserved, but not used yet", notes)
@@ -238,7 +322,9 @@ class Refused(unittest.TestCase):
             ({"coordinator": {"replcas": 1}}, "replcas"),
             ({"coordinator": {"config": {"heartbeat_timout": "5s"}}}, "heartbeat_timout"),
             ({"workerPools": [{"name": "a", "device": "cpu", "replicas": 1, "gpu": 8}]}, "gpu"),
-            ({"tls": {"enabled": True}}, "tls"),
+            ({"tls": {"enable": True}}, "enable"),
+            ({"tls": {"certManager": {"issuer": "company"}}}, "issuer"),
+            ({"coordinator": {"config": {"tls_cert": "/own.crt"}}}, "tls_cert"),
             ({"metrics": {"serviceMonitor": {"enabled": True, "labels": {}}}}, "labels"),
         ]:
             with self.subTest(where):
@@ -260,6 +346,7 @@ class Refused(unittest.TestCase):
             ({"workerPools": [{**pool, "gpus": 2}]}, "gpus"),
             ({"workerPools": [{**pool, "device": "tpu", "tpu": {"accelerator": "v5e", "topology": "big", "chipsPerHost": 4}}]}, "topology"),
             ({"storage": {"checkpoints": {"size": "much"}}}, "size"),
+            ({"tls": {"certManager": {"duration": "90d"}}}, "duration"),
             ({"storage": {"checkpoints": {"accessMode": "ReadWriteNever"}}}, "accessMode"),
         ]:
             with self.subTest(where):
@@ -267,6 +354,8 @@ class Refused(unittest.TestCase):
 
     def test_values_that_do_not_fit_together(self):
         pool = {"name": "a", "device": "cpu", "replicas": 1}
+        self.refuses({"tls": {"enabled": True}}, "name a Secret in tls.secrets.", "tls.certManager.enabled")
+        self.refuses({"tls": {"enabled": True, "secrets": {"coordinator": "a", "client": "b"}}}, "tls.secrets.workers")
         self.refuses({"workerPools": [pool, pool]}, "two pools named \"a\"")
         self.refuses({"workerPools": [{**pool, "name": "a-long-pool-of-cpus"}]}, "at most 35 characters", name="a-long-release-name")
 

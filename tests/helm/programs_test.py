@@ -31,7 +31,7 @@ class Settings(unittest.TestCase):
         printed = yaml.safe_load(run("weft-coordinator", "--state-dir=/s", "--print-config").stdout)
         schema = json.loads((CHART / "values.schema.json").read_text())
         known = set(schema["properties"]["coordinator"]["properties"]["config"]["properties"])
-        chart_sets = set(yaml.safe_load(of_kind(objects({}), "ConfigMap")[0]["data"]["coordinator.yaml"]))
+        chart_sets = set(yaml.safe_load(of_kind(objects(MATRIX["own authority"]), "ConfigMap")[0]["data"]["coordinator.yaml"]))
         self.assertEqual(known | chart_sets, set(printed))
 
     def test_the_coordinator_takes_the_configuration(self):
@@ -60,20 +60,36 @@ class Hooks(unittest.TestCase):
     """A coordinator and a worker with the arguments of their pods, but for folders and ports."""
 
     POD = "demo-weft-cpu-0"
+    VALUES = {"workerPools": [{"name": "cpu", "device": "cpu", "replicas": 1, "saveTime": 20}]}
 
     def setUp(self):
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        self.found = objects({"workerPools": [{"name": "cpu", "device": "cpu", "replicas": 1, "saveTime": 20}]})
+        self.found = objects(self.VALUES)
         self.cluster = Cluster(self.folder)
         self.addCleanup(self.cluster.close)
+        self.make_certificates()
         config = yaml.safe_load(of_kind(self.found, "ConfigMap")[0]["data"]["coordinator.yaml"])
         config["checkpoint_root"] = str(self.folder / "checkpoints")
+        for setting, value in config.items():
+            config[setting] = self.here(value, "coordinator")
         (self.folder / "coordinator.yaml").write_text(yaml.safe_dump(config))
         self.cluster.start_coordinator(self.folder / "coordinator", f"--config={self.folder / 'coordinator.yaml'}")
         self.environment = {**os.environ, "WEFT_ADDRESS": self.cluster.address, "POD_NAME": self.POD,
                             "PATH": f"{programs()}:{os.environ['PATH']}"}
+        self.cluster.environment = self.tls_variables("test", "client")
         self.start_worker()
         self.job = yaml.safe_load(of_kind(self.found, "ConfigMap", "demo-weft-test")[0]["data"]["job.yaml"])
+
+    def make_certificates(self):
+        pass
+
+    def here(self, value, party):
+        """A path in the folder of a pod's Secret, as a path of this test."""
+        return str(value).replace("/etc/weft-tls", str(self.folder / f"demo-weft-{party}"))
+
+    def tls_variables(self, component, party):
+        return {variable["name"]: self.here(variable["value"], party)
+                for variable in container_of(self.found, component)["env"] if variable["name"].startswith("WEFT_TLS_")}
 
     def start_worker(self):
         replaced = {"--listen": "127.0.0.1:0", "--data-root": str(self.folder)}
@@ -81,15 +97,15 @@ class Hooks(unittest.TestCase):
         for argument in container_of(self.found, "worker")["args"]:
             flag, value = argument.split("=", 1)
             if flag not in ("--coordinator", "--name", "--state-dir", "--metrics-listen", "--advertise"):
-                arguments.append(f"{flag}={replaced.get(flag, value)}")
+                arguments.append(f"{flag}={self.here(replaced.get(flag, value), 'workers')}")
         self.cluster.start_worker(self.POD, *arguments)
 
     def helm_test(self, job):
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job))
         container = container_of(self.found, "test")
         script = container["args"][0].replace("/etc/weft-test", str(self.folder))
-        return subprocess.run([*container["command"], script], env=self.environment, capture_output=True, text=True,
-                              timeout=100)
+        return subprocess.run([*container["command"], script], env={**self.environment, **self.tls_variables("test", "client")},
+                              capture_output=True, text=True, timeout=100)
 
     def test_helm_test_submits_a_job_that_succeeds(self):
         result = self.helm_test(self.job)
@@ -107,12 +123,48 @@ class Hooks(unittest.TestCase):
         name = self.cluster.submit(self.folder / "job.yaml")
         await_that(lambda: self.cluster.step(name) > 20)
         hook = container_of(self.found, "worker")["lifecycle"]["preStop"]["exec"]["command"]
-        result = subprocess.run(hook, env=self.environment, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(hook, env={**self.environment, **self.tls_variables("worker", "workers")},
+                                capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         saved = self.cluster.step(name)
         self.assertEqual(self.cluster.kill(self.POD, signal.SIGTERM), 0)
         self.start_worker()  # READY, though the one before it was drained
         await_that(lambda: self.cluster.step(name) > saved)
+
+
+class HooksWithTls(Hooks):
+    """The same with certificates for the names, and for the uses, that cert-manager would be asked for."""
+
+    VALUES = {**Hooks.VALUES, **MATRIX["own authority"]}
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def make_certificates(self):
+        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        self.openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority")
+        for certificate in of_kind(self.found, "Certificate"):
+            spec = certificate["spec"]
+            if spec.get("isCA"):
+                continue
+            folder = self.folder / certificate["metadata"]["name"]
+            folder.mkdir()
+            names = [f"DNS:{name}" for name in spec.get("dnsNames", [])] + [f"IP:{a}" for a in spec.get("ipAddresses", [])]
+            uses = {"server auth": "serverAuth", "client auth": "clientAuth"}
+            extensions = "extendedKeyUsage=" + ",".join(uses[usage] for usage in spec["usages"])
+            if names:
+                extensions += "\nsubjectAltName=" + ",".join(names)
+            (folder / "extensions").write_text(extensions)
+            self.openssl("req", *new_key, "-keyout", folder / "tls.key", "-out", folder / "request", "-subj",
+                         f"/CN={spec['commonName']}")
+            self.openssl("x509", "-req", "-in", folder / "request", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                         "-extfile", folder / "extensions", "-out", folder / "tls.crt")
+            (folder / "ca.crt").write_text((self.folder / "ca.crt").read_text())
+
+    def test_strangers_are_refused(self):
+        refused = run("weft", "get", "workers", WEFT_ADDRESS=self.cluster.address)
+        self.assertEqual(refused.returncode, 6)
+        self.assertIn("it speaks TLS: tls_ca is needed", refused.stderr)
 
 
 if __name__ == "__main__":

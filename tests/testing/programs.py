@@ -37,6 +37,7 @@ class Cluster:
         self.folder = Path(folder)
         self.address = "127.0.0.1:0"
         self.processes = {}
+        self.environment = {}  # of our own `weft`, beside the address
 
     def start(self, name, program, *arguments):
         with open(self.folder / f"{name}.log", "a") as log:
@@ -68,7 +69,7 @@ class Cluster:
         return child.wait(60)
 
     def weft(self, *arguments):
-        return run("weft", *arguments, WEFT_ADDRESS=self.address)
+        return run("weft", *arguments, WEFT_ADDRESS=self.address, **self.environment)
 
     def state_of_worker(self, name):
         for line in self.weft("get", "workers").stdout.splitlines():

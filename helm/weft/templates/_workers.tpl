@@ -15,6 +15,12 @@ weft/pool: {{ .pool.name }}
 - --metrics-listen=0.0.0.0:{{ .root.Values.metrics.port }}
 - --grace={{ .pool.saveTime }}s
 - --device={{ ternary "gpu" "cpu" (eq .pool.device "gpu") }}
+{{- if .root.Values.tls.enabled }}
+{{- $folder := include "weft.tlsFolder" . }}
+- --tls-ca={{ $folder }}/ca.crt
+- --tls-cert={{ $folder }}/tls.crt
+- --tls-key={{ $folder }}/tls.key
+{{- end }}
 {{- with .pool.devices }}
 - --devices={{ . }}
 {{- end }}
