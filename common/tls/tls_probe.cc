@@ -2,9 +2,9 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -22,6 +22,9 @@ namespace {
 // RFC 8446, section 6: what a server says when it refuses a client. OpenSSL adds 1000.
 constexpr int kFirstAlert = 1000;
 constexpr int kLastAlert = 1255;
+
+// The protocol to speak inside TLS: a length, then the name.
+constexpr std::array<unsigned char, 3> kHttp2 = {2, 'h', '2'};
 
 // "[::1]" as resolvers and certificates have it: "::1".
 std::string BareHost(const std::string& host) {
@@ -49,7 +52,6 @@ FileDescriptor ConnectTo(const std::string& host, int port, absl::Duration limit
 
 OpensslPtr<SSL_CTX> MakeContext(const TlsFiles& files) {
   OpensslPtr<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));
-  constexpr std::array<unsigned char, 3> kHttp2 = {2, 'h', '2'};
   SSL_CTX_set_alpn_protos(context.get(), kHttp2.data(), kHttp2.size());
   // The handshake goes on in spite of a certificate that we do not trust: its faults are read from
   // the result, and no secret is sent.
@@ -91,8 +93,9 @@ std::string ExplainCertificate(SSL* session, const TlsProbe& probe, const std::s
     case X509_V_OK:
       return "";
     case X509_V_ERR_CERT_HAS_EXPIRED:
-      return absl::StrCat("its certificate, or that of its authority, has expired; its own ends at ",
-                          TimeText(ValidUntil(*certificate)));
+      return absl::StrCat(
+          "its certificate, or that of its authority, has expired; its own ends at ",
+          TimeText(ValidUntil(*certificate)));
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return absl::StrCat("its certificate is not valid before ",
                           TimeText(ValidFrom(*certificate)));

@@ -79,7 +79,8 @@ class Tls : public ::testing::Test {
     return got.errors;
   }
   std::string NoConnection(const std::string& why) const {
-    return absl::StrCat("weft: no connection to the coordinator at ", cluster_.address(), ": ", why);
+    return absl::StrCat("weft: no connection to the coordinator at ", cluster_.address(), ": ",
+                        why);
   }
 
   TestCluster cluster_;
@@ -112,9 +113,9 @@ TEST_F(Tls, OfBothSidesTrainsOnTwoWorkersAndRefusesStrangers) {
 
   TlsFiles anonymous;
   anonymous.ca = Issue("anonymous").ca;
-  EXPECT_EQ(RefusalOf(anonymous),
-            NoConnection(
-                "it asks for a certificate of the client: tls_cert and tls_key are needed\n"));
+  EXPECT_EQ(
+      RefusalOf(anonymous),
+      NoConnection("it asks for a certificate of the client: tls_cert and tls_key are needed\n"));
   TlsFiles strange = stranger_.IssueTo(Folder("stranger"));
   strange.ca = anonymous.ca;
   EXPECT_THAT(RefusalOf(strange),
@@ -133,9 +134,8 @@ TEST_F(Tls, AgentsOfTwoAuthoritiesDoNotRunEachOthersRelays) {
   v1::JobSpec spec = JobOn(2, 5);
   spec.mutable_retry()->set_max_retries(0);
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(spec));
-  EXPECT_TRUE(Await([&] {
-    return cluster_.Output().find("a peer cannot be called") != std::string::npos;
-  }));
+  EXPECT_TRUE(Await(
+      [&] { return cluster_.Output().find("a peer cannot be called") != std::string::npos; }));
   ASSERT_OK_AND_ASSIGN(const v1::Job now, cluster_.GetJob(job.name()));
   EXPECT_NE(now.state(), v1::Job::STATE_SUCCEEDED);
   EXPECT_EQ(now.last_step().step(), 0);
@@ -144,11 +144,11 @@ TEST_F(Tls, AgentsOfTwoAuthoritiesDoNotRunEachOthersRelays) {
 TEST_F(Tls, AWorkerSaysWhyItDoesNotJoin) {
   StartMutual(0);
   TlsFiles strange = stranger_.IssueTo(Folder("w1"));
-  ASSERT_OK(cluster_.StartProgram("w1", "weft-worker",
-                                  {"--coordinator", cluster_.address(), "--name", "w1",
-                                   "--state-dir", absl::StrCat(cluster_.directory(), "/w1"),
-                                   "--threads", "1", "--tls-ca", strange.ca, "--tls-cert",
-                                   strange.cert, "--tls-key", strange.key}));
+  ASSERT_OK(cluster_.StartProgram(
+      "w1", "weft-worker",
+      {"--coordinator", cluster_.address(), "--name", "w1", "--state-dir",
+       absl::StrCat(cluster_.directory(), "/w1"), "--threads", "1", "--tls-ca", strange.ca,
+       "--tls-cert", strange.cert, "--tls-key", strange.key}));
   const auto says = [this](const std::string& words) {
     return Await([&] { return cluster_.Output().find(words) != std::string::npos; });
   };
@@ -186,7 +186,8 @@ TEST_F(Tls, RenewedUnderLoadIsNoticedByNobody) {
   cluster_.Kill("coordinator", SIGKILL);
   ASSERT_OK(cluster_.StartCoordinator(MutualFlags(server)));
   ASSERT_OK_AND_ASSIGN(const v1::Job later, cluster_.AwaitJob(job.name(), [&](const v1::Job& j) {
-    return j.state() == v1::Job::STATE_RUNNING && j.last_step().step() > now.last_step().step() + 10;
+    return j.state() == v1::Job::STATE_RUNNING &&
+           j.last_step().step() > now.last_step().step() + 10;
   }));
   EXPECT_EQ(later.generation(), 1);
   EXPECT_EQ(cluster_.Descendants("w1", "weft-rank"), ranks) << "the same process went on";
@@ -211,8 +212,7 @@ TEST_F(Tls, FilesThatDoNotDoStopAProgramWithOneSentence) {
                                               .until = absl::Now() - absl::Hours(1)});
        },
        absl::StrCat("tls_cert: ", files.cert, ": the certificate has expired at ")},
-      {"a key of another certificate",
-       [&] { ReplaceFile(files.key, authority_.Issue().key); },
+      {"a key of another certificate", [&] { ReplaceFile(files.key, authority_.Issue().key); },
        absl::StrCat("tls_key: ", files.key, ": is not the key of the certificate in ", files.cert)},
       {"a key that is none", [&] { ReplaceFile(files.key, "-----BEGIN\n"); },
        absl::StrCat("tls_key: ", files.key, ": holds no private key")},
@@ -228,8 +228,8 @@ TEST_F(Tls, FilesThatDoNotDoStopAProgramWithOneSentence) {
       EXPECT_THAT(ended.errors, HasSubstr(absl::StrCat(program, ": ", one.says))) << one.what;
     };
     std::vector<std::string> arguments = MutualFlags(files);
-    arguments.insert(arguments.end(), {"--listen", "127.0.0.1:0", "--metrics-listen",
-                                       "127.0.0.1:0", "--state-dir", Folder("state")});
+    arguments.insert(arguments.end(), {"--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+                                       "--state-dir", Folder("state")});
     expect("weft-coordinator", arguments);
     arguments = WorkerFlags(files);
     arguments.insert(arguments.end(), {"--coordinator", "127.0.0.1:1", "--name", "w", "--state-dir",
@@ -269,11 +269,11 @@ TEST_F(Tls, OfTheEnvironmentIsNothingForALocalCluster) {
                         "1}}]}\n"
                         "data: {induction_heads: {}}\n"
                         "training: {steps: 2, batch_size: 4, sequence_length: 64, shards: 4}\n";
-  const ProgramResult run = cluster_.RunProgram(
-      "weft", {"run", job, "--state-dir", Folder("local"), "--workers", "1"},
-      {{"WEFT_TLS_CA", "/nowhere"},
-       {"WEFT_COORDINATOR_TLS_CERT", "/nowhere"},
-       {"WEFT_WORKER_TLS_CA", "/nowhere"}});
+  const ProgramResult run =
+      cluster_.RunProgram("weft", {"run", job, "--state-dir", Folder("local"), "--workers", "1"},
+                          {{"WEFT_TLS_CA", "/nowhere"},
+                           {"WEFT_COORDINATOR_TLS_CERT", "/nowhere"},
+                           {"WEFT_WORKER_TLS_CA", "/nowhere"}});
   EXPECT_EQ(run.exit_code, 0) << run.output << run.errors;
 }
 

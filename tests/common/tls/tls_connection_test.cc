@@ -70,9 +70,7 @@ class TlsConnection : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(options.credentials, NewServerCredentials(files));
     ASSERT_OK_AND_ASSIGN(server_, GrpcServer::Start(options, {&peer_}));
   }
-  std::string Folder(const std::string& name) const {
-    return (directory_.path() / name).string();
-  }
+  std::string Folder(const std::string& name) const { return (directory_.path() / name).string(); }
   TlsFiles ServerFiles(const TestSubject& subject = {}) {
     return authority_.IssueTo(Folder("server"), subject);
   }
@@ -163,9 +161,8 @@ TEST_F(TlsConnection, AServerThatAsksForCertificatesTakesThoseOfItsAuthority) {
             "it asks for a certificate of the client: tls_cert and tls_key are needed");
   TlsFiles strange = stranger_.IssueTo(Folder("strange"));
   strange.ca = client.ca;
-  EXPECT_THAT(WhyNot(strange),
-              HasSubstr(absl::StrCat("it does not accept the certificate in ", strange.cert,
-                                     " (tls_cert)")));
+  EXPECT_THAT(WhyNot(strange), HasSubstr(absl::StrCat("it does not accept the certificate in ",
+                                                      strange.cert, " (tls_cert)")));
 }
 
 TEST_F(TlsConnection, NobodyThereIsNoMatterOfTls) {
@@ -193,8 +190,8 @@ TEST_F(TlsConnection, RenewedFilesServeNewConnectionsAndOldOnesGoOn) {
   // The channel's own files are watched, too: the same credentials make the next connection.
   stranger_.IssueTo(Folder("client"));
   options.tls_name = "localhost";  // another channel: gRPC shares connections between equal ones
-  EXPECT_TRUE(weft::testing::Await(
-      [&] { return Call(NewChannel(server_->address(), options)).ok(); }));
+  EXPECT_TRUE(
+      weft::testing::Await([&] { return Call(NewChannel(server_->address(), options)).ok(); }));
 }
 
 TEST_F(TlsConnection, FilesThatDoNotDoAreRefusedAtOnce) {

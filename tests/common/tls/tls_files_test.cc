@@ -48,9 +48,9 @@ TEST_F(TlsFilesTest, FilesThatFitAreAccepted) {
 
 TEST_F(TlsFilesTest, AMissingFileIsNamedWithItsSetting) {
   std::filesystem::remove(files_.key);
-  EXPECT_THAT(CheckTlsFiles(files_, absl::Now()),
-              StatusIs(absl::StatusCode::kNotFound,
-                       AllOf(HasSubstr("tls_key: "), HasSubstr(files_.key))));
+  EXPECT_THAT(
+      CheckTlsFiles(files_, absl::Now()),
+      StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("tls_key: "), HasSubstr(files_.key))));
   std::filesystem::remove(files_.cert);
   EXPECT_THAT(Wrong(), AllOf(HasSubstr("tls_cert: "), HasSubstr(files_.cert)));
   std::filesystem::remove(files_.ca);
@@ -68,8 +68,7 @@ TEST_F(TlsFilesTest, AFileOfAnotherFormIsNamed) {
   EXPECT_EQ(Wrong(), absl::StrCat("tls_key: ", files_.key,
                                   ": holds no private key in PEM form without a password"));
   ReplaceFile(files_.cert, "no certificate\n");
-  EXPECT_EQ(Wrong(),
-            absl::StrCat("tls_cert: ", files_.cert, ": holds no certificate in PEM form"));
+  EXPECT_EQ(Wrong(), absl::StrCat("tls_cert: ", files_.cert, ": holds no certificate in PEM form"));
   ReplaceFile(files_.ca, "");
   EXPECT_EQ(Wrong(), absl::StrCat("tls_ca: ", files_.ca, ": holds no certificate in PEM form"));
 }
