@@ -34,6 +34,13 @@ __device__ inline void LoadTiles(const CUtensorMap& map, uint8_t* to, uint64_t* 
   }
 }
 
+// The same, only as far as the L2 cache.
+template <int kWidth>
+__device__ inline void PrefetchTiles(const CUtensorMap& map, int head, int token, int batch) {
+#pragma unroll
+  for (int i = 0; i < kWidth / 64; ++i) hopper::PrefetchBox(map, 64 * i, head, token, batch);
+}
+
 // Step `step` of K, of tiles side by side whose columns are K.
 __device__ inline uint64_t RowsTiles(const uint8_t* tiles, int step) {
   return hopper::RowsTile(tiles + step / 4 * kTileBytes, step % 4);

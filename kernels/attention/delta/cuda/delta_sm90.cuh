@@ -8,12 +8,6 @@ namespace weft::kernels::sm90 {
 
 static_assert(kTileBytes == kSquareBytes);
 
-template <int kWidth>
-__device__ inline void PrefetchTiles(const CUtensorMap& map, int head, int token, int batch) {
-#pragma unroll
-  for (int i = 0; i < kWidth / 64; ++i) hopper::PrefetchBox(map, 64 * i, head, token, batch);
-}
-
 // Chunks that the serial passes bring into the L2 cache before their turn, when so few blocks run
 // that the latency of memory, not its rate, is what they would wait for.
 __host__ inline int ChunksAhead(int blocks) { return blocks <= 64 ? 6 : 0; }

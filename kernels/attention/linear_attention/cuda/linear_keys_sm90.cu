@@ -44,6 +44,17 @@ __device__ void LoadChunk(const KeysParams& params, const LinearWork& work, int 
   }
 }
 
+// Brings a chunk into the L2 cache: two stages are too few to hide memory's latency.
+template <int kWidth>
+__device__ void PrefetchChunk(const KeysParams& params, const LinearWork& work, int n) {
+  if (n >= work.chunks) return;
+  const int token = (work.first_chunk + work.chunks - 1 - n) * kLinearChunk;
+  for (const CUtensorMap* map :
+       {&params.maps.q, &params.maps.k, &params.maps.v, &params.maps.d_o}) {
+    PrefetchTiles<kWidth>(*map, work.head, token, work.batch);
+  }
+}
+
 // inverse and slope of a query; nothing of those that are not there.
 __device__ float2 QueryOf(const LinearSm90Backward& args, const LinearWork& work, int token) {
   if (token < 0 || token >= args.shape.tokens) return {0, 0};
@@ -152,6 +163,7 @@ __device__ void KeysBlock<kWidth>::Start() {
     for (int n = 0; n < min(Layout::kStages, work_.chunks); ++n) {
       LoadChunk<kWidth>(params_, work_, n, shared_);
     }
+    PrefetchChunk<kWidth>(params_, work_, Layout::kStages);
   }
   state_.Load(args_.gradients + work_.state, slice_, at_);
   state_.StoreTiles(shared_ + Layout::kState, slice_);
@@ -175,6 +187,7 @@ __device__ void KeysBlock<kWidth>::Operands(int n, const uint8_t* stage) {
   __syncthreads();  // they and the state are there; the stage before is free
   if (threadIdx.x == 0 && n > 0 && n - 1 + Layout::kStages < work_.chunks) {
     LoadChunk<kWidth>(params_, work_, n - 1 + Layout::kStages, shared_);
+    PrefetchChunk<kWidth>(params_, work_, n + Layout::kStages);
   }
   if (threadIdx.x < 64) query_ = QueryOf(args_, work_, TokenOf(n + 1) + threadIdx.x);
 }

@@ -91,7 +91,8 @@ class OutputsBlock {
   [[nodiscard]] __device__ int chunks() const { return work_.chunks; }
 
  private:
-  __device__ void Features(int token, const uint8_t* stage);
+  // Of chunk n, while products of the one before run.
+  __device__ void Features(int n);
   // `sums` of the weights of rows at_.row and + 8 inside of the chunk, to denominators.
   __device__ void Denominators(float (&sums)[2]) const;
   __device__ void WriteRows(int token, uint8_t* stage, float (&o)[32]) const;
@@ -129,10 +130,15 @@ __device__ void OutputsBlock<kWidth>::Start() {
   state_.StoreTiles(shared_ + Layout::kState, slice_);
   state_.StoreSums(sums(), slice_, at_);
   __syncthreads();
+  Features(0);
 }
 
 template <int kWidth>
-__device__ void OutputsBlock<kWidth>::Features(int token, const uint8_t* stage) {
+__device__ void OutputsBlock<kWidth>::Features(int n) {
+  if (n >= work_.chunks) return;
+  const uint8_t* const stage = shared_ + n % Layout::kStages * Layout::kStageBytes;
+  const int token = (work_.first_chunk + n) * kLinearChunk;
+  hopper::AwaitPhase(Barrier(n), n / Layout::kStages % 2);
   MakeFeatures<kWidth, true>(
       args_.map, stage, shared_ + Layout::kF, [](int) { return true; }, sums(), dots());
   MakeFeatures<kWidth, false>(args_.map, stage + Layout::kMatrixBytes, shared_ + Layout::kG,
@@ -168,8 +174,6 @@ __device__ void OutputsBlock<kWidth>::Chunk(int n) {
   const uint8_t* const v = stage + 2 * Layout::kMatrixBytes;
   const uint8_t* const f = shared_ + Layout::kF;
   const uint8_t* const g = shared_ + Layout::kG;
-  hopper::AwaitPhase(Barrier(n), n / Layout::kStages % 2);
-  Features(token, stage);
   if (threadIdx.x % 128 == 0) hopper::AwaitStoresRead<0>();
   hopper::FenceForEngines();
   __syncthreads();  // features, dots and the state are there; the stage before is free
@@ -203,6 +207,7 @@ __device__ void OutputsBlock<kWidth>::Chunk(int n) {
   AddProduct(state_.r, keys, v);
   hopper::CommitProducts();
   StoreDenominators(args_, work_, token, denominators, slice_, at_);
+  Features(n + 1);
   hopper::AwaitProducts<1>();
   hopper::Settle(o);
 #pragma unroll

@@ -40,6 +40,17 @@ __device__ void LoadChunk(const QueriesParams& params, const LinearWork& work, i
   }
 }
 
+// Brings a chunk into the L2 cache: two stages are too few to hide memory's latency.
+template <int kWidth>
+__device__ void PrefetchChunk(const QueriesParams& params, const LinearWork& work, int n) {
+  if (n >= work.chunks) return;
+  const int token = (work.first_chunk + n) * kLinearChunk;
+  for (const CUtensorMap* map :
+       {&params.maps.q, &params.maps.k, &params.maps.v, &params.maps.d_o}) {
+    PrefetchTiles<kWidth>(*map, work.head, token, work.batch);
+  }
+}
+
 // N = inverse dO and u = slope of the rows of a thread, and what u adds.
 struct QueryRows {
   float inverse[2];
@@ -120,6 +131,7 @@ __device__ void QueriesBlock<kWidth>::Start() {
     for (int n = 0; n < min(Layout::kStages, work_.chunks); ++n) {
       LoadChunk<kWidth>(params_, work_, n, shared_);
     }
+    PrefetchChunk<kWidth>(params_, work_, Layout::kStages);
   }
   state_.Load(args_.states + work_.state, slice_, at_);
   state_.StoreTiles(shared_ + Layout::kState, slice_);
@@ -156,6 +168,7 @@ __device__ void QueriesBlock<kWidth>::Chunk(int n) {
   __syncthreads();  // features and the state are there; the stage before is free
   if (threadIdx.x == 0 && n > 0 && n - 1 + Layout::kStages < work_.chunks) {
     LoadChunk<kWidth>(params_, work_, n - 1 + Layout::kStages, shared_);
+    PrefetchChunk<kWidth>(params_, work_, n + Layout::kStages);
   }
   float a[32];
   float d[32];

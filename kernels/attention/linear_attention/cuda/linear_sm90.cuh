@@ -56,10 +56,23 @@ __device__ inline SeenKeys SeenOf(const LinearSm90Shape& shape, const int32_t* v
 
 // ---- Features
 
+// Of a map whose scale is 1, rounded once.
 template <CudaFeature kFeature>
 __device__ inline uint32_t FeaturePair(const CudaFeatureMap& map, uint32_t pair) {
-  return hopper::PackPair(FeatureValue(kFeature, map.scale * hopper::LowOf(pair)) + map.floor,
-                          FeatureValue(kFeature, map.scale * hopper::HighOf(pair)) + map.floor);
+  const __nv_bfloat162 x = reinterpret_cast<const __nv_bfloat162&>(pair);
+  const __nv_bfloat162 floor = __float2bfloat162_rn(map.floor);
+  __nv_bfloat162 f;
+  if constexpr (kFeature == CudaFeature::kSquare) {
+    f = __hfma2(x, x, floor);
+  } else if constexpr (kFeature == CudaFeature::kRelu) {
+    f = __hadd2(__hmax2(x, __float2bfloat162_rn(0.0F)), floor);
+  } else if constexpr (kFeature == CudaFeature::kMagnitude) {
+    f = __hadd2(__habs2(x), floor);
+  } else {
+    f = __floats2bfloat162_rn(FeatureValue(kFeature, hopper::LowOf(pair)) + map.floor,
+                              FeatureValue(kFeature, hopper::HighOf(pair)) + map.floor);
+  }
+  return reinterpret_cast<const uint32_t&>(f);
 }
 
 // Calls f.template operator()<feature>(): one branch around a loop instead of one inside.
@@ -132,8 +145,8 @@ __device__ inline void WriteFeatureGradients(const CudaFeatureMap& map, uint8_t*
       hopper::LoadPlain(x, tile, 16 * s);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float low = map.scale * FeatureSlope(kFeature, map.scale * hopper::LowOf(x[i]));
-        const float high = map.scale * FeatureSlope(kFeature, map.scale * hopper::HighOf(x[i]));
+        const float low = FeatureSlope(kFeature, hopper::LowOf(x[i]));
+        const float high = FeatureSlope(kFeature, hopper::HighOf(x[i]));
         const bool here = seen[i % 2];
         x[i] = hopper::PackPair(here ? low * d[8 * s + 2 * i] : 0.0F,
                                 here ? high * d[8 * s + 2 * i + 1] : 0.0F);
