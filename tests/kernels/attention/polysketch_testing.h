@@ -179,7 +179,9 @@ struct PolysketchOnDevice {
   Tensor d_o;
 };
 
-inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in) {
+// `states`: whether final states and gradients of initial ones are asked for.
+inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in,
+                                       bool states = true) {
   const PolysketchProblem& p = in.problem;
   const PolysketchOnDevice on(run, in);
   const auto dirty = [&](const Tensor& like) {  // results must be overwritten, whatever they held
@@ -191,7 +193,7 @@ inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in)
   Tensor o = dirty(on.d_o);
   PolysketchSaved saved = NewPolysketchSaved(run.device(), p).value();
   PolysketchState final, d_initial;
-  if (in.HasStates()) {
+  if (states && in.HasStates()) {
     for (PolysketchState* state : {&final, &d_initial}) {
       state->values = run.UploadSum(Values(in.ValuesShape().count(), 1e6), in.ValuesShape());
       state->mass = run.UploadSum(Values(in.MassShape().count(), 1e6), in.MassShape());
@@ -221,8 +223,9 @@ inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in)
           .d_mass = download(d_initial.mass)};
 }
 
-inline PolysketchResults RunPolysketch(DeviceRun&& run, const PolysketchData& in) {
-  return RunPolysketch(run, in);
+inline PolysketchResults RunPolysketch(DeviceRun&& run, const PolysketchData& in,
+                                       bool states = true) {
+  return RunPolysketch(run, in, states);
 }
 
 // Calls check(name, a's array, b's array, ...) for each of the results.
