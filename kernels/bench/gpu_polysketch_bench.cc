@@ -1,4 +1,5 @@
-// Polynomial attention with exact blocks of 1024 tokens and sketches beyond them: the attention alone
+// Polynomial attention with exact blocks of 1024 tokens and sketches beyond them: the attention
+// alone
 // ("polysketch_r32"), and with the networks that make the features of queries and keys
 // ("polysketch_learned_r32").
 #include <memory>
@@ -32,9 +33,8 @@ LearnedSketchWeights NewNetwork(Gpu& gpu, const LearnedSketchProblem& p, bool gr
 struct Operands {
   Operands(Gpu& gpu, const PolysketchProblem& p)
       : problem(p),
-        network{.input_dim = p.head_dim,
-                .sketch_dim = p.sketch_dim,
-                .hidden_dim = 8 * p.sketch_dim},
+        network{
+            .input_dim = p.head_dim, .sketch_dim = p.sketch_dim, .hidden_dim = 8 * p.sketch_dim},
         stream(gpu.stream()),
         weights(NewNetwork(gpu, network, /*gradients=*/false)),
         d_weights(NewNetwork(gpu, network, /*gradients=*/true)),

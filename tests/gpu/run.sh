@@ -18,7 +18,14 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
-tests=(cuda_ops_test cuda_linear_attention_test cuda_training_test nccl_exchange_test service_check)
+tests=(
+  cuda_ops_test
+  cuda_linear_attention_test
+  cuda_polysketch_test
+  cuda_training_test
+  nccl_exchange_test
+  service_check
+)
 benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench nccl_recovery_bench)
 programs=(weft weft-coordinator weft-worker weft-rank weft-relay)
 out="${OUT:-gpu-results}"

@@ -87,21 +87,24 @@ TEST_P(CudaPolysketchTest, EveryDegreeAndItsScaleEqualTheReference) {
   }
 }
 
-// What models have, and Hopper's own kernels compute in bf16: heads of 64 and 128, sketches of 32 and
-// 64, many and few blocks, and tails. Features large enough for far pairs to count as much as near
-// ones.
+// What models have, and Hopper's own kernels compute in bf16: heads of 64 and 128, sketches of 32
+// and 64, many and few blocks, and tails. Features large enough for far pairs to count as much as
+// near ones.
 TEST_P(CudaPolysketchTest, TheUsualWidthsEqualTheReference) {
   struct Tokens {
-    int64_t all, block, degree;
+    int64_t batch, all, heads, block, degree;
   };
   for (const int64_t width : {64, 128}) {
     for (const int64_t sketch : {32, 64}) {
-      for (const Tokens tokens : {Tokens{1, 128, 4}, Tokens{384, 128, 4}, Tokens{130, 128, 4},
-                                  Tokens{700, 256, 2}, Tokens{300, 512, 8}, Tokens{1290, 128, 4}}) {
-        PolysketchData in = RandomPolysketch({.batch = tokens.all < 1000 ? 2 : 1,
+      for (const Tokens& tokens :
+           {Tokens{2, 65, 3, 128, 4}, Tokens{2, 130, 2, 128, 4}, Tokens{1, 384, 1, 128, 4},
+            Tokens{1, 700, 1, 256, 2}, Tokens{1, 300, 2, 512, 8},
+            // More states than are summed at a time.
+            Tokens{1, sketch == 32 ? 1290 : 200, 1, 128, 4}}) {
+        PolysketchData in = RandomPolysketch({.batch = tokens.batch,
                                               .queries = tokens.all,
                                               .keys = tokens.all,
-                                              .heads = tokens.all < 1000 ? 3 : 1,
+                                              .heads = tokens.heads,
                                               .head_dim = width,
                                               .sketch_dim = sketch,
                                               .degree = tokens.degree,
@@ -133,14 +136,17 @@ TEST_P(CudaPolysketchTest, BitsAreTheSameAgain) {
                       .head_dim = 64,
                       .sketch_dim = 32,
                       .block = 128});
-  problems.push_back({.queries = 700, .keys = 700, .head_dim = 128, .sketch_dim = 64, .block = 256});
+  problems.push_back(
+      {.queries = 700, .keys = 700, .head_dim = 128, .sketch_dim = 64, .block = 256});
   for (const PolysketchProblem& problem : problems) {
-    const PolysketchData in = RandomPolysketch(problem, /*with_states=*/true, 4);
-    ForEachPolysketchResult(
-        [&](const char* what, const Values& a, const Values& b) {
-          EXPECT_EQ(a, b) << what << " of " << in.Name();
-        },
-        RunPolysketch(*run_, in), RunPolysketch(*run_, in));
+    for (const bool states : {true, false}) {
+      const PolysketchData in = RandomPolysketch(problem, states, 4);
+      ForEachPolysketchResult(
+          [&](const char* what, const Values& a, const Values& b) {
+            EXPECT_EQ(a, b) << what << " of " << in.Name();
+          },
+          RunPolysketch(*run_, in, states), RunPolysketch(*run_, in, states));
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-// The forward pass over 128 queries: what they read from the state before their block, then the keys
-// of the block one by one, and the quotient.
+// The forward pass over 128 queries: what they read from the state before their block, then the
+// keys of the block one by one, and the quotient.
 #include "kernels/attention/polysketch/cuda/polysketch_sm90.cuh"
 
 namespace weft::kernels::sm90 {
@@ -30,8 +30,8 @@ __device__ void ReadState(Drain<kWidth>& drain, const PolysketchCudaShape& s,
       hopper::CommitProducts();
 #pragma unroll
       for (int i = 0; i < 16; ++i) {
-        const float2 e = *reinterpret_cast<const float2*>(
-            masses + (i / 4 * 2 + i % 4 / 2) * 8 + threadIdx.x % 4 * 2);
+        const float2 e = *reinterpret_cast<const float2*>(masses + (i / 4 * 2 + i % 4 / 2) * 8 +
+                                                          threadIdx.x % 4 * 2);
         const uint32_t word = products[i / 4][i % 4];
         mass[i % 2] += hopper::LowOf(word) * e.x + hopper::HighOf(word) * e.y;
       }
@@ -163,8 +163,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
 template <int kWidth>
 cudaError_t Launch(const AttendParams& params, cudaStream_t stream) {
   constexpr int kBytes = RowLayout<kWidth>::kSharedBytes;
-  const cudaError_t error = cudaFuncSetAttribute(
-      Attend<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  const cudaError_t error =
+      cudaFuncSetAttribute(Attend<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
   const PolysketchCudaShape& s = params.shape;
   const dim3 grid(PaddedTokens(s) / kRowsOfBlock, s.batch * s.heads);

@@ -94,8 +94,8 @@ __device__ void LoadTokens(const FoldParams& params, uint8_t* shared, uint64_t* 
   }
 }
 
-// The products of 16 tokens as an operand: rows (a, b), a = 2 warp and 2 warp + 1. Adds them to their
-// masses, with the weights of the tokens.
+// The products of 16 tokens as an operand: rows (a, b), a = 2 warp and 2 warp + 1. Adds them to
+// their masses, with the weights of the tokens.
 __device__ inline void FoldOperand(uint32_t (&a)[4], float (&mass)[2], const uint8_t* features,
                                    int b_row, int a_row, int chunk, const float (&weights)[4]) {
   const uint2 x = *reinterpret_cast<const uint2*>(features + TurnedOffset(b_row, chunk));
@@ -204,8 +204,7 @@ __device__ void StoreSums(const FoldParams& params, uint8_t* stored, int first_p
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kFoldThreads, 1)
-    Fold(const __grid_constant__ FoldParams params) {
+__global__ void __launch_bounds__(kFoldThreads, 1) Fold(const __grid_constant__ FoldParams params) {
   using Layout = FoldLayout<kWidth>;
   extern __shared__ uint8_t raw[];
   uint8_t* const shared = AlignedShared(raw);
@@ -284,8 +283,8 @@ __global__ void __launch_bounds__(kSumThreads)
   }
   if (threadIdx.x < 16) {
     auto* const masses = reinterpret_cast<uint8_t*>(states.masses);
-    SumSlots<false>(masses + first * 256 + threadIdx.x * 16, int64_t{pairs} * 256, slots,
-                    backwards, scale);
+    SumSlots<false>(masses + first * 256 + threadIdx.x * 16, int64_t{pairs} * 256, slots, backwards,
+                    scale);
   }
 }
 
@@ -316,8 +315,8 @@ __global__ void __launch_bounds__(256) Slopes(PolysketchCudaShape s, SlopesArgs 
     for (int i = 0; i < kEach / 2; ++i) {
       dot += hopper::LowOf(slopes[i]) * hopper::LowOf(values[i]) +
              hopper::HighOf(slopes[i]) * hopper::HighOf(values[i]);
-      reinterpret_cast<uint32_t*>(args.d_num + at)[i] = hopper::PackPair(
-          hopper::LowOf(slopes[i]) * inverse, hopper::HighOf(slopes[i]) * inverse);
+      reinterpret_cast<uint32_t*>(args.d_num + at)[i] =
+          hopper::PackPair(hopper::LowOf(slopes[i]) * inverse, hopper::HighOf(slopes[i]) * inverse);
     }
   }
 #pragma unroll

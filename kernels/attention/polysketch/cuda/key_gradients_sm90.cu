@@ -56,8 +56,7 @@ __device__ void StateGradients(Drain<kWidth>& drain, const PolysketchCudaShape& 
 // weights and the slopes of the products, as operands.
 __device__ inline void PairSlopes(uint32_t (&weights)[4][4], uint32_t (&slopes)[4][4],
                                   const float (&products)[32], const float (&d_weights)[32],
-                                  const float* shift, const PolysketchCudaShape& s,
-                                  bool diagonal) {
+                                  const float* shift, const PolysketchCudaShape& s, bool diagonal) {
   const Place at;
 #pragma unroll
   for (int i = 0; i < 16; ++i) {

@@ -25,7 +25,9 @@ sm90::PolysketchCudaShape ShapeOf(const PolysketchProblem& p) {
           .width = static_cast<int>(p.head_dim),
           .sketch = static_cast<int>(p.sketch_dim),
           .block = static_cast<int>(p.block),
-          .squarings = p.degree == 2 ? 1 : p.degree == 4 ? 2 : 3,
+          .squarings = p.degree == 2   ? 1
+                       : p.degree == 4 ? 2
+                                       : 3,
           .scale = static_cast<float>(1.0 / p.kappa),
           .unit = static_cast<float>(unit),
           .c0 = static_cast<float>(p.c0 * unit)};
@@ -37,8 +39,8 @@ bool OnHopper(const Stream& stream, const PolysketchProblem& p, const Polysketch
               const PolysketchState& before, const PolysketchState& after) {
   return stream.device().compute_dtype() == DType::kBf16 &&
          absl::StartsWith(stream.device().device_class(), "cuda-sm90") &&
-         p.weights == PolysketchWeights::kMixed && p.queries == p.keys &&
-         !inputs.valid.present() && !before.values.present() && !after.values.present() &&
+         p.weights == PolysketchWeights::kMixed && p.queries == p.keys && !inputs.valid.present() &&
+         !before.values.present() && !after.values.present() &&
          sm90::WhyNotCovered(ShapeOf(p)) == nullptr;
 }
 

@@ -1,9 +1,10 @@
 // The passes of polynomial attention on Hopper and what lies between them in memory.
 //
 // F(phi), the products of pairs of features, is formed in registers wherever it is multiplied and
-// never stored. It is cut into squares: features in groups of 8, and for each pair (A, B) of groups,
-// A <= B, the 64 products phi[8 A + a] phi[8 B + b] in the order of 8 a + b. Of r = 32 features
-// that makes 10 pairs of groups (640 products instead of the 528 that differ), of 64 it makes 36.
+// never stored. It is cut into squares: features in groups of 8, and for each pair (A, B) of
+// groups, A <= B, the 64 products phi[8 A + a] phi[8 B + b] in the order of 8 a + b. Of r = 32
+// features that makes 10 pairs of groups (640 products instead of the 528 that differ), of 64 it
+// makes 36.
 //
 // The state before a block is, for each pair, a square S^T [D, 64] of bf16 (128-byte swizzle, as
 // wgmma reads it) and E [64] in fp32. The pass that folds writes what one block adds; the pass that
@@ -27,9 +28,9 @@ struct PolysketchCudaShape {
   int batch = 1;
   int tokens = 0;
   int heads = 1;
-  int width = 128;   // D
-  int sketch = 32;   // r
-  int block = 1024;  // tokens that meet one by one
+  int width = 128;    // D
+  int sketch = 32;    // r
+  int block = 1024;   // tokens that meet one by one
   int squarings = 2;  // the power is 2^squarings
   float scale = 1;    // 1 / kappa
   float unit = 1;     // kappa^-p
@@ -55,8 +56,9 @@ struct PolysketchStates {
   float* masses = nullptr;
 };
 
-// phi [B, T, H, r] as folding reads it: for each head and 64 tokens, r rows of 128 bytes. 8 bytes of a
-// row hold tokens 2 t, 2 t + 1, 2 t + 8, 2 t + 9 of 16, as an operand of wgmma has them together.
+// phi [B, T, H, r] as folding reads it: for each head and 64 tokens, r rows of 128 bytes. 8 bytes
+// of a row hold tokens 2 t, 2 t + 1, 2 t + 8, 2 t + 9 of 16, as an operand of wgmma has them
+// together.
 cudaError_t LaunchTurnFeatures(const PolysketchCudaShape& shape, const __nv_bfloat16* phi,
                                uint8_t* turned, cudaStream_t stream);
 __host__ __device__ inline int64_t TurnedBytes(const PolysketchCudaShape& s) {
@@ -86,7 +88,7 @@ cudaError_t LaunchSlopes(const PolysketchCudaShape& shape, const SlopesArgs& arg
                          cudaStream_t stream);
 
 struct AttendParams {
-  CUtensorMap q, k, v, o;  // [B, T, H, D]
+  CUtensorMap q, k, v, o;    // [B, T, H, D]
   const __nv_bfloat16* phi;  // of queries
   PolysketchStates states;
   float* total;  // [B H, T]; null: not wanted

@@ -1,5 +1,5 @@
-// What the kernels of polynomial attention on Hopper share: products of features as operands, a ring
-// of buffers, and the reading of a state.
+// What the kernels of polynomial attention on Hopper share: products of features as operands, a
+// ring of buffers, and the reading of a state.
 #pragma once
 
 #include "kernels/attention/cuda/tiles_sm90.cuh"
@@ -65,8 +65,8 @@ template <int kWidth>
 struct RowLayout {
   static constexpr int kUnit = SquareBytes(kWidth);  // a square, or 64 rows of a tensor
   static constexpr int kStages = kWidth == 128 ? 4 : 8;
-  static constexpr int kOwn = kStages * kUnit;        // 64 rows of each warpgroup
-  static constexpr int kOther = kOwn + 2 * kUnit;     // the same of another tensor
+  static constexpr int kOwn = kStages * kUnit;     // 64 rows of each warpgroup
+  static constexpr int kOther = kOwn + 2 * kUnit;  // the same of another tensor
   static constexpr int kFeatures = kOther + 2 * kUnit;
   static constexpr int kMasses = kFeatures + kRowsOfBlock * (64 * 2 + 16);
   static constexpr int kSlopes = kMasses + 36 * 64 * 4;
@@ -270,8 +270,7 @@ class FeatureSlopes {
     float of_b[2][2] = {};
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
-      const float2 mass =
-          *reinterpret_cast<const float2*>(masses + 8 * j + threadIdx.x % 4 * 2);
+      const float2 mass = *reinterpret_cast<const float2*>(masses + 8 * j + threadIdx.x % 4 * 2);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const float low = x[4 * j + 2 * i] + shift[i] * mass.x;
@@ -385,8 +384,7 @@ __device__ inline void SendTiles(const CUtensorMap& map, uint8_t* tiles, const R
   if (threadIdx.x % 128 != 0) return;
 #pragma unroll
   for (int i = 0; i < kWidth / 64; ++i) {
-    hopper::StoreBox(map, tiles + i * kTileBytes, 64 * i, at.head, at.first + 64 * group,
-                     at.batch);
+    hopper::StoreBox(map, tiles + i * kTileBytes, 64 * i, at.head, at.first + 64 * group, at.batch);
   }
   hopper::CommitStores();
 }

@@ -1,5 +1,5 @@
-// Gradients of 128 queries and their features: through the state before their block, then through the
-// keys of the block.
+// Gradients of 128 queries and their features: through the state before their block, then through
+// the keys of the block.
 #include "kernels/attention/polysketch/cuda/polysketch_sm90.cuh"
 
 namespace weft::kernels::sm90 {
@@ -65,10 +65,9 @@ __device__ inline void PairSlopes(uint32_t (&to)[4][4], float (&products)[32],
 }
 
 template <int kWidth>
-__device__ void BlockGradients(Drain<kWidth>& drain, const PolysketchCudaShape& s,
-                               const uint8_t* q, const RowOperand<kWidth>& d_num, int first_row,
-                               int begin, int end, const float (&shift)[2],
-                               float (&d_q)[kWidth / 2]) {
+__device__ void BlockGradients(Drain<kWidth>& drain, const PolysketchCudaShape& s, const uint8_t* q,
+                               const RowOperand<kWidth>& d_num, int first_row, int begin, int end,
+                               const float (&shift)[2], float (&d_q)[kWidth / 2]) {
   for (int token = begin; token < end; token += 64) {
     if (token > first_row) {
       drain.Skip();
