@@ -77,6 +77,8 @@ TEST_F(JobStreamsTest, WatchSendsTheKeptStepsThenTheNewOnesUntilTheJobEnds) {
   const auto worker = Join("w1");
   const v1::StartMember start = Run(*worker, "demo");
   worker->SendSteps(start, 1, 1200);  // more than one message may hold
+  // From here on they are history: steps that waited for a slow reader would be thinned.
+  ASSERT_OK(AwaitStep(start.job(), 1200));
   const auto watch = Follow(start.job(), 0);
   v1::WatchJobResponse response;
   ASSERT_TRUE(watch->reader->Read(&response));

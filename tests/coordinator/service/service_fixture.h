@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/rpc/field_violations.h"
@@ -99,8 +100,9 @@ class ServiceTest : public ::testing::Test {
     return Call(&v1::JobService::Stub::CancelJob, *jobs_, request);
   }
 
-  // Follows the job until it is in `state`; what it was then. The coordinator tells, nobody polls.
-  absl::StatusOr<v1::Job> AwaitState(const std::string& name, v1::Job::State state) {
+  // Follows the job until it `is` as wanted, which `what` says in words.
+  absl::StatusOr<v1::Job> AwaitJob(const std::string& name, absl::string_view what,
+                                   absl::FunctionRef<bool(const v1::Job&)> is) {
     grpc::ClientContext context;
     SetTimeout(context, absl::Seconds(20));
     v1::WatchJobRequest request;
@@ -109,15 +111,26 @@ class ServiceTest : public ::testing::Test {
     const auto stream = jobs_->WatchJob(&context, request);
     v1::WatchJobResponse response;
     while (stream->Read(&response)) {
-      if (response.job().state() == state) {
+      if (is(response.job())) {
         context.TryCancel();
         return response.job();
       }
     }
     const absl::Status status = FromGrpc(stream->Finish());
-    return absl::FailedPreconditionError(
-        absl::StrCat(name, " never came to ", v1::Job::State_Name(state), "; last ",
-                     v1::Job::State_Name(response.job().state()), ", stream: ", status.ToString()));
+    return absl::FailedPreconditionError(absl::StrCat(name, " never came to ", what, "; last ",
+                                                      v1::Job::State_Name(response.job().state()),
+                                                      ", stream: ", status.ToString()));
+  }
+
+  // Follows the job until it is in `state`; what it was then. The coordinator tells, nobody polls.
+  absl::StatusOr<v1::Job> AwaitState(const std::string& name, v1::Job::State state) {
+    return AwaitJob(name, v1::Job::State_Name(state),
+                    [state](const v1::Job& job) { return job.state() == state; });
+  }
+  // Follows the job until the coordinator has `step`.
+  absl::StatusOr<v1::Job> AwaitStep(const std::string& name, int64_t step) {
+    return AwaitJob(name, absl::StrCat("step ", step),
+                    [step](const v1::Job& job) { return job.last_step().step() >= step; });
   }
 
   // A worker that has joined.

@@ -72,7 +72,8 @@ LinearCudaShape LinearShapeOf(const LinearAttentionProblem& p) {
 bool CoveredBySm90(const Device& device, const LinearAttentionProblem& p) {
   return device.compute_dtype() == DType::kBf16 &&
          absl::StartsWith(device.device_class(), "cuda-sm90") && p.causal && p.tokens > 0 &&
-         p.features.rows == 0 && p.features.scale == 1.0 && p.key_dim == p.value_dim && (p.key_dim == 64 || p.key_dim == 128);
+         p.features.rows == 0 && p.features.scale == 1.0 && p.key_dim == p.value_dim &&
+         (p.key_dim == 64 || p.key_dim == 128);
 }
 
 int64_t LinearAttentionSegmentsSm90(const LinearAttentionProblem& p) {

@@ -11,7 +11,8 @@ namespace weft::kernels {
 CudaFeatureMap CudaFeatureMapOf(const FeatureMap& map);
 LinearCudaShape LinearShapeOf(const LinearAttentionProblem& p);  // in segments of the portable path
 
-// bf16 on a Hopper GPU, causal, keys and values of one width, 64 or 128, neither projection nor scale.
+// bf16 on a Hopper GPU, causal, keys and values of one width, 64 or 128, neither projection nor
+// scale.
 bool CoveredBySm90(const Device& device, const LinearAttentionProblem& p);
 
 int64_t LinearAttentionSegmentsSm90(const LinearAttentionProblem& p);
