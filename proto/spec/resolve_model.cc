@@ -150,6 +150,7 @@ std::string WithoutState(const v1::MixerSpec& mixer) {
 
 void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& model) {
   if (!memory.has_slice_length()) memory.set_slice_length(0);
+  if (!memory.has_sharded_optimizer()) memory.set_sharded_optimizer(false);
   constexpr absl::string_view field = "memory.slice_length";
   rules.InRange<int64_t>(field, memory.slice_length(), 0, kMaxSequence);
   if (memory.slice_length() <= 0) return;

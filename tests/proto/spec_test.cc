@@ -137,6 +137,8 @@ TEST(ResolveSpec, FillsTheDocumentedDefaults) {
   EXPECT_FALSE(spec.model().biases().logits());
   EXPECT_EQ(spec.model().dropout().sublayer(), 0);
   EXPECT_EQ(spec.memory().slice_length(), 0);
+  EXPECT_TRUE(spec.memory().has_sharded_optimizer());
+  EXPECT_FALSE(spec.memory().sharded_optimizer());
   EXPECT_EQ(spec.training().shards(), 8);
   EXPECT_EQ(spec.training().micro_batch_size(), 2);
   EXPECT_EQ(spec.training().reproducibility(), v1::REPRODUCIBILITY_EXACT);
