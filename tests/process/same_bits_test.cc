@@ -141,7 +141,9 @@ TEST_F(SameBits, OnSeveralDevicesOfOneWorkerAndThroughADeath) {
   EXPECT_EQ(done.weights_hash(), one);
 
   ASSERT_OK(wide.StartWorker("w2"));
-  ASSERT_OK_AND_ASSIGN(const v1::Job both, wide.Submit(SpecFor(wide.text_path(), 2, 2)));
+  v1::JobSpec spec = SpecFor(wide.text_path(), 2, 2);
+  spec.mutable_memory()->set_sharded_optimizer(true);
+  ASSERT_OK_AND_ASSIGN(const v1::Job both, wide.Submit(spec));
   ASSERT_OK_AND_ASSIGN(const v1::Job ended, wide.AwaitState(both.name(), v1::Job::STATE_SUCCEEDED));
   EXPECT_EQ(ended.weights_hash(), one);
 }

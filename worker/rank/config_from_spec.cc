@@ -174,6 +174,7 @@ absl::StatusOr<TrainConfig> ConfigFromSpec(const v1::JobSpec& spec, absl::string
   if (training.reproducibility() == v1::REPRODUCIBILITY_FIXED_GANG) {
     config.reproducibility = Reproducibility::kFixedGang;
   }
+  config.sharded_optimizer = resolved.memory().sharded_optimizer();
   config.slice_length = resolved.memory().slice_length();
   config.evaluation = {.every_steps = resolved.evaluation().every_steps(),
                        .sequences = resolved.evaluation().sequences()};

@@ -1,4 +1,5 @@
-// Which shards of a step a rank computes: a pure function, known to every rank without talking.
+// Which shards of a step a rank computes, and which part of the weights it keeps the optimizer's
+// state of: pure functions, known to every rank without talking.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,21 @@ struct ShardRange {
 // has at least one shard: ranks must be 1 to shards.
 constexpr ShardRange ShardsOfRank(int64_t shards, int64_t rank, int64_t ranks) {
   return {.first = shards * rank / ranks, .last = shards * (rank + 1) / ranks};
+}
+
+// Neighbouring elements of the flat block of weights.
+struct ElementRange {
+  int64_t first = 0;
+  int64_t count = 0;
+  friend bool operator==(const ElementRange&, const ElementRange&) = default;
+};
+
+// The block is cut at multiples of 64 elements: whole vectors on every device.
+constexpr ElementRange ElementsOfRank(int64_t elements, int64_t rank, int64_t ranks) {
+  const auto cut = [=](int64_t i) {
+    return i == ranks ? elements : elements * i / ranks / 64 * 64;
+  };
+  return {.first = cut(rank), .count = cut(rank + 1) - cut(rank)};
 }
 
 }  // namespace weft::worker

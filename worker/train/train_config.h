@@ -64,6 +64,8 @@ struct TrainConfig {
   // Tokens of the slices that sequences are computed in; 0: whole. Gradients are the same up to
   // rounding, so that a run may go on with another length: no part of the fingerprint.
   int64_t slice_length = 0;
+  // Ranks share the optimizer's state out. The same bits: no part of the fingerprint.
+  bool sharded_optimizer = false;
   LossForm loss_form = LossForm::kNone;  // for reports alone
 };
 

@@ -119,8 +119,10 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
     model_weights_.emplace(layout, std::move(rounded));
     WEFT_RETURN_IF_ERROR(RoundWeights());
   }
-  WEFT_ASSIGN_OR_RETURN(optimizer_,
-                        Optimizer::Create(device, layout, config_.optimizer, config_.clip_norm));
+  WEFT_ASSIGN_OR_RETURN(
+      optimizer_,
+      Optimizer::Create(device, layout, config_.optimizer, config_.clip_norm,
+                        shares_optimizer() ? std::optional(PartOf(place_.rank)) : std::nullopt));
   WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape.batch));
   WEFT_ASSIGN_OR_RETURN(activations_, model_->NewActivations(device, shape));
   for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
@@ -159,6 +161,7 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
       const Optimizer::Outcome update,
       optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_,
                        reads_rounded() ? model_weights_->block() : kernels::Tensor()));
+  if (shares_optimizer() && update.applied) WEFT_RETURN_IF_ERROR(ShareWeights());
   ++step_;
   TaskMetrics told = MetricsOfSums(config_.batch.sequences);
   return StepResult{
@@ -298,6 +301,56 @@ absl::StatusOr<std::vector<double>> Trainer::ShareWithRanks(double value) {
   std::vector<double> all;
   for (int64_t rank = 0; rank < place_.ranks; ++rank) all.push_back(values_->Get(first + rank));
   return all;
+}
+
+absl::Status Trainer::Broadcast(kernels::Tensor tensor, int root) {
+  WEFT_RETURN_IF_ERROR(stream_->Synchronize());
+  exchange_thread_.Post([this, root, tensor = std::move(tensor)]() mutable {
+    return place_.exchange.Broadcast(tensor, root, place_.clock.Now() + exchange_timeout_);
+  });
+  return exchange_thread_.Drain();
+}
+
+absl::Status Trainer::ShareWeights() {
+  const TimeCause before = place_.time.Switch(TimeCause::kExchange);
+  for (int rank = 0; rank < place_.ranks; ++rank) {
+    const ElementRange part = PartOf(rank);
+    WEFT_RETURN_IF_ERROR(Broadcast(weights_->block().Part(part.first, {part.count}), rank));
+  }
+  place_.time.Switch(before);
+  return reads_rounded() ? RoundWeights() : absl::OkStatus();
+}
+
+absl::StatusOr<HostMoments> Trainer::GatherMoments() {
+  HostMoments moments;
+  WEFT_ASSIGN_OR_RETURN(moments.first, GatherMoment(optimizer_->first_moment()));
+  WEFT_ASSIGN_OR_RETURN(moments.second, GatherMoment(optimizer_->second_moment()));
+  return moments;
+}
+
+absl::StatusOr<std::string> Trainer::GatherMoment(const kernels::Tensor& own) {
+  std::string bytes;
+  const int64_t size = kernels::SizeOf(own.dtype());
+  if (place_.rank == 0) {
+    bytes.resize(static_cast<size_t>(model_->layout().block_count() * size));
+  }
+  if (!shares_optimizer()) {
+    if (place_.rank != 0) return bytes;
+    WEFT_RETURN_IF_ERROR(place_.device.CopyToHost(bytes.data(), own, *stream_));
+    return bytes;
+  }
+  for (int rank = 0; rank < place_.ranks; ++rank) {
+    const ElementRange part = PartOf(rank);
+    kernels::Tensor theirs = own;
+    if (rank != place_.rank) {
+      WEFT_ASSIGN_OR_RETURN(theirs, kernels::NewTensor(place_.device, own.dtype(), {part.count}));
+    }
+    WEFT_RETURN_IF_ERROR(Broadcast(theirs, rank));
+    if (place_.rank != 0) continue;
+    WEFT_RETURN_IF_ERROR(
+        place_.device.CopyToHost(bytes.data() + part.first * size, theirs, *stream_));
+  }
+  return bytes;
 }
 
 bool Trainer::reads_rounded() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -50,6 +51,12 @@ struct StepResult {
   bool stop_requested = false;  // by any rank: all ranks see the same
 };
 
+// The optimizer's moments of all weights, as bytes of the sum type.
+struct HostMoments {
+  std::string first;
+  std::string second;
+};
+
 class Trainer {
  public:
   // Weights are initialised from the seed. kInvalidArgument, kUnimplemented when the configuration
@@ -65,6 +72,8 @@ class Trainer {
   absl::StatusOr<StepResult> RunStep(bool wants_stop);
   // On the held-out part, the same for any number of ranks; nothing when there is none.
   absl::StatusOr<std::optional<TaskMetrics>> Evaluate();
+  // For a checkpoint: rank 0 gets them, the others, which call it too, nothing.
+  absl::StatusOr<HostMoments> GatherMoments();
   // Each rank gives a value and gets those of all ranks.
   absl::StatusOr<std::vector<double>> ShareWithRanks(double value);
 
@@ -90,6 +99,17 @@ class Trainer {
   void SetSums(int64_t shard);
   // Of all shards' sums, added in their order.
   [[nodiscard]] TaskMetrics MetricsOfSums(int64_t samples) const;
+  [[nodiscard]] bool shares_optimizer() const {
+    return config_.sharded_optimizer && place_.ranks > 1;
+  }
+  [[nodiscard]] ElementRange PartOf(int rank) const {
+    return ElementsOfRank(model_->layout().block_count(), rank, place_.ranks);
+  }
+  // Makes what is enqueued on stream_ be done, and then every rank's `tensor` that of rank `root`.
+  absl::Status Broadcast(kernels::Tensor tensor, int root);
+  // Gives each rank the weights that the others have updated.
+  absl::Status ShareWeights();
+  absl::StatusOr<std::string> GatherMoment(const kernels::Tensor& own);
   // Whether the model reads other weights than the optimizer updates, rounded from those.
   [[nodiscard]] bool reads_rounded() const;
   absl::Status RoundWeights();

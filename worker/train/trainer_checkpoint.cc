@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -16,12 +17,12 @@ constexpr absl::string_view kSecondMoment = "second_moment.";
 // A flat block in host memory, and its parameters by name.
 class HostBlock {
  public:
+  HostBlock(kernels::DType dtype, std::string bytes) : dtype_(dtype), bytes_(std::move(bytes)) {}
+
   static absl::StatusOr<HostBlock> Copy(const kernels::Tensor& block, kernels::Stream& stream) {
-    HostBlock copy;
-    copy.dtype_ = block.dtype();
-    copy.bytes_.resize(static_cast<size_t>(block.bytes()));
-    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(copy.bytes_.data(), block, stream));
-    return copy;
+    std::string bytes(static_cast<size_t>(block.bytes()), '\0');
+    WEFT_RETURN_IF_ERROR(stream.device().CopyToHost(bytes.data(), block, stream));
+    return HostBlock(block.dtype(), std::move(bytes));
   }
 
   // Views of this object, which must outlive them and stay where it is.
@@ -39,7 +40,7 @@ class HostBlock {
   }
 
  private:
-  kernels::DType dtype_ = kernels::DType::kF32;
+  kernels::DType dtype_;
   std::string bytes_;
 };
 
@@ -51,15 +52,16 @@ absl::Status CheckSame(absl::string_view what, absl::string_view saved, absl::st
 
 }  // namespace
 
-absl::StatusOr<std::string> SaveTrainer(Trainer& trainer, const TrainConfig& config,
-                                        const CheckpointContext& context, CheckpointStore& store) {
+absl::StatusOr<std::string> SaveTrainer(Trainer& trainer, HostMoments moments,
+                                        const TrainConfig& config, const CheckpointContext& context,
+                                        CheckpointStore& store) {
   kernels::Stream& stream = trainer.stream();
   const ParameterLayout& layout = trainer.model().layout();
-  const Optimizer& optimizer = trainer.optimizer();
   WEFT_ASSIGN_OR_RETURN(const HostBlock weights,
                         HostBlock::Copy(trainer.weights().block(), stream));
-  WEFT_ASSIGN_OR_RETURN(const HostBlock first, HostBlock::Copy(optimizer.first_moment(), stream));
-  WEFT_ASSIGN_OR_RETURN(const HostBlock second, HostBlock::Copy(optimizer.second_moment(), stream));
+  const kernels::DType dtype = trainer.weights().block().dtype();
+  const HostBlock first(dtype, std::move(moments.first));
+  const HostBlock second(dtype, std::move(moments.second));
   std::vector<NamedTensor> weight_tensors;
   weights.AppendTo(weight_tensors, "", layout);
   std::vector<NamedTensor> optimizer_tensors;
@@ -83,10 +85,11 @@ absl::StatusOr<std::string> SaveTrainer(Trainer& trainer, const TrainConfig& con
 
 absl::Status LoadBlock(absl::Span<const NamedTensor> tensors, absl::string_view prefix,
                        const ParameterLayout& layout, kernels::Stream& stream,
-                       kernels::Tensor& block) {
+                       kernels::Tensor& block, int64_t first) {
   std::map<absl::string_view, const NamedTensor*> by_name;
   for (const NamedTensor& tensor : tensors) by_name[tensor.name] = &tensor;
-  std::string bytes(static_cast<size_t>(block.bytes()), '\0');
+  const int64_t size = kernels::SizeOf(block.dtype());
+  std::string bytes(static_cast<size_t>(layout.block_count() * size), '\0');
   for (const Parameter& parameter : layout.parameters()) {
     const std::string name = absl::StrCat(prefix, parameter.name);
     const auto found = by_name.find(name);
@@ -99,10 +102,9 @@ absl::Status LoadBlock(absl::Span<const NamedTensor> tensors, absl::string_view 
           "the checkpoint's ", name, " is ", NameOf(tensor.dtype), tensor.shape.ToString(),
           ", not ", NameOf(block.dtype()), parameter.shape.ToString()));
     }
-    const int64_t offset = parameter.offset * kernels::SizeOf(block.dtype());
-    std::memcpy(bytes.data() + offset, tensor.bytes.data(), tensor.bytes.size());
+    std::memcpy(bytes.data() + parameter.offset * size, tensor.bytes.data(), tensor.bytes.size());
   }
-  return stream.device().CopyFromHost(block, bytes.data(), stream);
+  return stream.device().CopyFromHost(block, bytes.data() + first * size, stream);
 }
 
 absl::Status RestoreTrainer(const LoadedCheckpoint& checkpoint, const TrainConfig& config,
@@ -122,8 +124,10 @@ absl::Status RestoreTrainer(const LoadedCheckpoint& checkpoint, const TrainConfi
   kernels::Tensor first = trainer.optimizer().first_moment();
   kernels::Tensor second = trainer.optimizer().second_moment();
   WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.weights, "", layout, stream, weights));
-  WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.optimizer, kFirstMoment, layout, stream, first));
-  WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.optimizer, kSecondMoment, layout, stream, second));
+  const int64_t begin = trainer.optimizer().part().first;
+  WEFT_RETURN_IF_ERROR(LoadBlock(checkpoint.optimizer, kFirstMoment, layout, stream, first, begin));
+  WEFT_RETURN_IF_ERROR(
+      LoadBlock(checkpoint.optimizer, kSecondMoment, layout, stream, second, begin));
   return trainer.ResumeAt(state.step, state.skipped_steps);
 }
 

@@ -114,13 +114,17 @@ class Run {
   absl::Status Save() {
     if (saved_step_ == trainer_->step()) return absl::OkStatus();
     saved_step_ = trainer_->step();
-    if (!is_lead()) return absl::OkStatus();
     const TimeCause before = time_.Switch(TimeCause::kCheckpoint);
+    WEFT_ASSIGN_OR_RETURN(HostMoments moments, trainer_->GatherMoments());
+    if (!is_lead()) {
+      time_.Switch(before);
+      return absl::OkStatus();
+    }
     const CheckpointContext context = {.generation = context_.membership.generation.value(),
                                        .data_fingerprint = context_.data.fingerprint(),
                                        .spec = context_.spec};
     absl::StatusOr<std::string> hash =
-        SaveTrainer(*trainer_, config_, context, context_.checkpoints);
+        SaveTrainer(*trainer_, std::move(moments), config_, context, context_.checkpoints);
     if (!hash.ok()) return Annotate(hash.status(), "saving a checkpoint");
     context_.observer.OnCheckpoint({.step = trainer_->step(), .weights_sha256 = *hash});
     time_.Switch(before);

@@ -81,6 +81,27 @@ TEST_F(OptimizerTest, FollowsAdamWWithClippingAndDecaysNoNorms) {
   EXPECT_EQ((*optimizer)->updates(), 2);
 }
 
+TEST_F(OptimizerTest, UpdatesItsPartAndHoldsItsStateAlone) {
+  const ElementRange part = {.first = 16, .count = 16};
+  auto whole = Optimizer::Create(*device_, layout_, {}, /*clip_norm=*/1.0);
+  auto partial = Optimizer::Create(*device_, layout_, {}, /*clip_norm=*/1.0, part);
+  ASSERT_THAT(whole, IsOk());
+  ASSERT_THAT(partial, IsOk());
+  const std::vector<double> before = {1, -2, 1, 0.5};
+  ParameterBlock expected(layout_, Block(before));
+  ParameterBlock weights(layout_, Block(before));
+  const auto gradient = Block({0.3, -0.4, 1.2, 0.1});
+  const auto outcome = (*whole)->Step(*stream_, gradient, 0.1, 0.9, expected);
+  const auto of_part = (*partial)->Step(*stream_, gradient, 0.1, 0.9, weights);
+  ASSERT_THAT(outcome, IsOk());
+  ASSERT_THAT(of_part, IsOk());
+  EXPECT_EQ(of_part->gradient_norm, outcome->gradient_norm) << "of the whole gradient";
+  EXPECT_EQ(Values(weights.block()),
+            (std::vector<double>{1, -2, Values(expected.block())[2], 0.5}));
+  EXPECT_NE(Values(weights.block())[2], 1);
+  EXPECT_EQ((*partial)->first_moment().count(), 16);
+}
+
 TEST_F(OptimizerTest, SkipsAGradientThatIsNotFinite) {
   auto optimizer = Optimizer::Create(*device_, layout_, {}, /*clip_norm=*/1.0);
   ASSERT_THAT(optimizer, IsOk());

@@ -246,6 +246,34 @@ TEST(TrainingRunTest, StoppedAndResumedOnOtherRanksEndsWithTheSameWeights) {
 
 // Whole sequences, slices, and slices from the middle of the run on: the same losses up to
 // rounding.
+TEST(TrainingRunTest, ASharedOutOptimizerChangesNoBitAndMayComeAndGo) {
+  TrainConfig whole = TinyRun(9);
+  whole.checkpoint.every_steps = 4;
+  TrainConfig shared_out = whole;
+  shared_out.sharded_optimizer = true;
+  EXPECT_EQ(Fingerprint(shared_out), Fingerprint(whole));
+  const std::string hash = HashOf(Train(whole, {}));
+  for (const int ranks : {1, 2, 3, 5}) {
+    EXPECT_EQ(HashOf(Train(shared_out, {.ranks = ranks})), hash) << ranks;
+  }
+
+  const TempDir folder;
+  RunGang(shared_out, {.ranks = 3,
+                       .checkpoint_root = folder.path(),
+                       .generation = 1,
+                       .stopping_rank = 1,
+                       .stop_after_step = 2});
+  RunGang(whole, {.ranks = 2,
+                  .checkpoint_root = folder.path(),
+                  .generation = 2,
+                  .stopping_rank = 0,
+                  .stop_after_step = 4});
+  const auto last =
+      RunGang(shared_out, {.ranks = 4, .checkpoint_root = folder.path(), .generation = 3});
+  EXPECT_EQ(HashOf(last), hash);
+  EXPECT_THAT(last[3].notices, ::testing::Contains(HasSubstr("resumed after step 5")));
+}
+
 TEST(TrainingRunTest, SlicesMayBeginInTheMiddleOfARun) {
   TrainConfig config = TinyRun(12);
   config.model.layers = {SlimMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}};
