@@ -22,8 +22,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "worker/comm/relay_channel.h"
-#include "worker/relay/lone_host_group.h"
-#include "worker/relay/mpi_host_group.h"
+#include "worker/relay/new_host_group.h"
 #include "worker/relay/relay_environment.h"
 #include "worker/relay/relay_loop.h"
 
@@ -42,23 +41,13 @@ struct Relay {
   std::unique_ptr<RelayLoop> loop;
 };
 
-absl::StatusOr<std::unique_ptr<HostGroup>> NewGroup(int hosts, int start_seconds, int* argc,
-                                                    char*** argv) {
-  if (hosts == 1) return std::make_unique<LoneHostGroup>();
-  // Left at its default action: ends the process, which mpirun and the ranks notice.
-  alarm(static_cast<unsigned>(start_seconds) + 1);
-  if (MPI_Init(argc, argv) != MPI_SUCCESS) return absl::UnavailableError("MPI_Init failed");
-  alarm(0);
-  return MpiHostGroup::New();
-}
-
 // Serves until something ends it; returns what.
 absl::Status Serve(Relay& relay, int start_seconds, int* argc, char*** argv) {
   const absl::Time start_deadline = absl::Now() + absl::Seconds(start_seconds);
   WEFT_RETURN_IF_ERROR(relay.channel->AbortStatus());
   WEFT_RETURN_IF_ERROR(relay.channel->ClaimRelay());
   WEFT_ASSIGN_OR_RETURN(relay.group,
-                        NewGroup(relay.channel->options().hosts, start_seconds, argc, argv));
+                        NewHostGroup(relay.channel->options().hosts, start_seconds, argc, argv));
   relay.loop = std::make_unique<RelayLoop>(*relay.channel, *relay.group);
   return relay.loop->Run(start_deadline);
 }
