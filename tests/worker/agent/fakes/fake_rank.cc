@@ -5,7 +5,8 @@
 //   bad-*     says that the spec cannot work
 //   hang-*    stops counting in step 3 and heeds no orders (but its link tells that it lives)
 //   spam-*    prints training.steps lines at once, then succeeds
-// With a relay channel it adds up ones over all ranks in every step and checks the sum.
+// With a relay channel it adds up ones over all ranks in every step and checks the sum; like real
+// ranks, all of a gang save after the same step when one of them is told to.
 // As `sample` it prints what it was asked for, or fails as the checkpoint's name says.
 #include <unistd.h>
 
@@ -56,13 +57,12 @@ class FakeRank {
     if (absl::StartsWith(name, "spam")) Spam();
     for (int64_t step = 1; step <= assignment_.spec().training().steps(); ++step) {
       if (step == 3) Misbehave(name);
-      if (SaveWanted(absl::StartsWith(name, "spam") ? absl::ZeroDuration() : kStepTime)) {
-        return Save(step - 1);
-      }
-      if (exchange_ != nullptr && !Exchange()) {
+      bool saves = SaveWanted(absl::StartsWith(name, "spam") ? absl::ZeroDuration() : kStepTime);
+      if (exchange_ != nullptr && !Exchange(saves)) {
         return Finish(v1::MemberExit::OUTCOME_PEER_LOST, "an exchange failed", step - 1);
       }
       ReportStep(step);
+      if (saves) return Save(step);
     }
     return Save(assignment_.spec().training().steps());
   }
@@ -153,14 +153,17 @@ class FakeRank {
     return prepared.ok();
   }
 
-  bool Exchange() {
-    auto bucket = kernels::NewTensor(*device_, kernels::DType::kI32, {1});
+  // `saves` becomes whether any rank wants to.
+  bool Exchange(bool& saves) {
+    auto bucket = kernels::NewTensor(*device_, kernels::DType::kI32, {2});
     WEFT_CHECK(bucket.ok());
     bucket->data<int32_t>()[0] = 1;
+    bucket->data<int32_t>()[1] = saves ? 1 : 0;
     const absl::Status reduced =
         exchange_->Reduce(*bucket, ReduceOp::kSum, absl::Now() + kExchangeTime);
     if (!reduced.ok()) std::printf("%s\n", reduced.ToString().c_str());
     std::fflush(stdout);
+    saves = bucket->data<int32_t>()[1] > 0;
     return reduced.ok() && bucket->data<int32_t>()[0] == assignment_.world_size();
   }
 
