@@ -58,11 +58,6 @@ CREATE TABLE queues(
   max_workers INTEGER NOT NULL) WITHOUT ROWID;
 )sql";
 
-std::string Readable(absl::Time time) {
-  if (time == absl::InfiniteFuture() || time == absl::InfinitePast()) return "";
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time, absl::UTCTimeZone());
-}
-
 // So that the new file's name survives a power cut.
 absl::Status SyncDirectory(const std::string& directory) {
   const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -250,25 +245,7 @@ absl::StatusOr<StoreVersion> SqliteJobStore::Commit(StoreVersion expected,
   }
   const StoreVersion next = expected.Next();
   WEFT_RETURN_IF_ERROR(WriteFacts(next, facts));
-  Touched touched;
-  for (const Fact& fact : facts) {
-    Apply(mirror_->state, fact);
-    if (JobOf(fact) != JobId()) touched.jobs.insert(JobOf(fact));
-    std::visit(
-        [&touched](const auto& it) {
-          using F = std::decay_t<decltype(it)>;
-          if constexpr (std::is_same_v<F, WorkerRegistered> || std::is_same_v<F, WorkerDrainSet> ||
-                        std::is_same_v<F, WorkerForgotten>) {
-            touched.workers.insert(it.worker);
-          } else if constexpr (std::is_same_v<F, QueueSet>) {
-            touched.queues.insert(it.settings.name);
-          } else if constexpr (std::is_same_v<F, QueueDeleted>) {
-            touched.queues.insert(it.name);
-          }
-        },
-        fact);
-  }
-  WEFT_RETURN_IF_ERROR(WriteRows(touched));
+  WEFT_RETURN_IF_ERROR(WriteRows(ApplyFacts(mirror_->state, facts)));
   WEFT_RETURN_IF_ERROR(
       statements_->write_meta.BindInt(next.value()).BindInt(mirror_->state.last_job.value()).Run());
   WEFT_RETURN_IF_ERROR(connection_->Execute("COMMIT"));
@@ -289,9 +266,9 @@ absl::Status SqliteJobStore::WriteFacts(StoreVersion version, absl::Span<const F
   return statements_->trim_facts.BindInt(options_.facts_kept).Run();
 }
 
-absl::Status SqliteJobStore::WriteRows(const Touched& touched) {
+absl::Status SqliteJobStore::WriteRows(const RowChanges& changes) {
   const ClusterState& state = mirror_->state;
-  for (const JobId id : touched.jobs) {
+  for (const JobId id : changes.jobs) {
     if (const Job* job = state.FindJob(id)) {
       WEFT_RETURN_IF_ERROR(WriteJob(*job));
     } else {
@@ -299,7 +276,7 @@ absl::Status SqliteJobStore::WriteRows(const Touched& touched) {
       jobs_with_row_.erase(id);
     }
   }
-  for (const WorkerName& name : touched.workers) {
+  for (const WorkerName& name : changes.workers) {
     const Worker* worker = state.FindWorker(name);
     if (worker == nullptr) {
       WEFT_RETURN_IF_ERROR(statements_->delete_worker.BindText(name).Run());
@@ -314,7 +291,7 @@ absl::Status SqliteJobStore::WriteRows(const Touched& touched) {
                              .BindText(EncodeWorker(*worker))
                              .Run());
   }
-  for (const QueueName& name : touched.queues) {
+  for (const QueueName& name : changes.queues) {
     const Queue* queue = state.FindQueue(name);
     WEFT_RETURN_IF_ERROR(
         queue == nullptr
@@ -334,8 +311,8 @@ absl::Status SqliteJobStore::WriteJob(const Job& job) {
       .BindText(job.reason.text)
       .BindInt(job.generation.value())
       .BindInt(job.step.value())
-      .BindText(Readable(job.created))
-      .BindText(Readable(job.finished))
+      .BindText(ReadableTime(job.created))
+      .BindText(ReadableTime(job.finished))
       .BindText(EncodeJob(job))
       .BindInt(job.id.value());
   if (!known) write.BindBlob(job.request.spec.str());

@@ -12,6 +12,7 @@
 
 #include "coordinator/store/directory_lock.h"
 #include "coordinator/store/job_store.h"
+#include "coordinator/store/row_changes.h"
 #include "coordinator/store/sqlite_connection.h"
 
 namespace weft::coordinator {
@@ -42,12 +43,6 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<StoreVersion> Commit(StoreVersion expected, absl::Span<const Fact> facts) override;
 
  private:
-  // What a commit changed, to be written as rows.
-  struct Touched {
-    std::set<JobId> jobs;
-    std::set<WorkerName> workers;
-    std::set<QueueName> queues;
-  };
   struct Statements {
     SqliteStatement insert_fact;
     SqliteStatement insert_job;
@@ -70,7 +65,7 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<std::vector<Worker>> ReadWorkers();
   absl::StatusOr<std::vector<QueueSettings>> ReadQueues();
   absl::Status WriteFacts(StoreVersion version, absl::Span<const Fact> facts);
-  absl::Status WriteRows(const Touched& touched);
+  absl::Status WriteRows(const RowChanges& changes);
   absl::Status WriteJob(const Job& job);
 
   const DirectoryLock lock_;
