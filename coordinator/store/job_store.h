@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/base/strong_int.h"
 #include "coordinator/core/facts.h"
@@ -33,6 +34,12 @@ class JobStore {
   // succeed later. kDataLoss: the store cannot be trusted any more.
   virtual absl::StatusOr<StoreVersion> Commit(StoreVersion expected,
                                               absl::Span<const Fact> facts) = 0;
+
+  // Of a store that several coordinators share: how often Renew is to be called, so that this one
+  // goes on leading. Infinite: never.
+  [[nodiscard]] virtual absl::Duration renewal() const { return absl::InfiniteDuration(); }
+  // kAborted: another coordinator may lead by now: the caller must stop.
+  virtual absl::Status Renew() { return absl::OkStatus(); }
 };
 
 }  // namespace weft::coordinator

@@ -1,0 +1,44 @@
+// A real PostgreSQL server for the time of an object: its own data folder, on a Unix socket, as a
+// user without rights when the test runs as root (PostgreSQL refuses root). A machine without the
+// server fails the test, and says which package is missing.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/process/process_supervisor.h"
+#include "tests/testing/temp_dir.h"
+
+namespace weft::testing {
+
+class PostgresServer {
+ public:
+  PostgresServer();  // takes a second or two
+  ~PostgresServer();
+  PostgresServer(const PostgresServer&) = delete;
+  PostgresServer& operator=(const PostgresServer&) = delete;
+
+  // libpq's connection string of a new and empty database.
+  std::string NewDatabase(const std::string& encoding = "UTF8");
+  // Ends the server as a crash would; Start brings it back with what was committed. (It does not
+  // sync: the machine itself does not crash.)
+  void Kill();
+  void Start();
+
+ private:
+  // Runs a program of PostgreSQL's to its end; ends the process when it fails.
+  void RunToEnd(const std::string& program, std::vector<std::string> arguments);
+  // How a program of the server's is started: as the user that owns the folder.
+  [[nodiscard]] ChildOptions AsOwner(const std::string& program,
+                                     std::vector<std::string> arguments) const;
+  [[nodiscard]] std::string data() const { return (directory_.path() / "data").string(); }
+
+  const TempDir directory_;
+  std::string programs_;
+  int databases_ = 0;
+  ChildId server_;
+  bool running_ = false;
+  std::unique_ptr<ProcessSupervisor> supervisor_;
+};
+
+}  // namespace weft::testing
