@@ -17,6 +17,9 @@
 namespace weft::client {
 namespace {
 
+// How long one of several coordinators is waited for before the next one is looked at.
+constexpr absl::Duration kLook = absl::Milliseconds(10);
+
 bool EndsWithNumber(absl::string_view id) {
   const size_t dash = id.rfind('-');
   if (dash == absl::string_view::npos || dash + 1 == id.size()) return false;
@@ -86,12 +89,15 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
   const absl::Time deadline = absl::Now() + timeout;
   while (absl::Now() < deadline) {
     for (size_t i = 0; i < channels.size(); ++i) {
-      if (channels[i]->GetState(/*try_to_connect=*/true) != GRPC_CHANNEL_READY) continue;
-      address_ = addresses[i];
-      channel_ = channels[i];
-      return channel_;
+      const auto state = channels[i]->GetState(/*try_to_connect=*/true);
+      if (state == GRPC_CHANNEL_READY) {
+        address_ = addresses[i];
+        channel_ = channels[i];
+        return channel_;
+      }
+      // Not a sleep: a channel makes progress only while somebody waits for one.
+      channels[i]->WaitForStateChange(state, absl::ToChronoTime(absl::Now() + kLook));
     }
-    absl::SleepFor(absl::Milliseconds(10));
   }
   for (const std::string& address : addresses) {
     if (const std::string why = WhyNoConnection(address); !why.empty()) {
