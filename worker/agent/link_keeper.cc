@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/log/log.h"
 #include "common/rpc/grpc_channel.h"
 
@@ -15,6 +17,11 @@ constexpr absl::Duration kLongestPause = absl::Seconds(5);
 constexpr absl::Duration kWelcomeTimeout = absl::Seconds(5);
 // gRPC's own pauses between attempts to reach the host must not add to ours.
 constexpr absl::Duration kChannelPause = absl::Milliseconds(500);
+// Where all agents knock at coordinators that stand by, as long as they do.
+constexpr absl::Duration kStandbyPause = absl::Seconds(1);
+// How often an agent looks which of several coordinators takes connections.
+constexpr absl::Duration kLook = absl::Milliseconds(100);
+constexpr int64_t kLooksToExplain = 50;  // from one reason why nobody answers to the next
 // The coordinator's wish is obeyed within these bounds.
 constexpr absl::Duration kShortestInterval = absl::Milliseconds(10);
 constexpr absl::Duration kLongestInterval = absl::Minutes(1);
@@ -50,16 +57,19 @@ void LinkKeeper::Close() {
 
 void LinkKeeper::Connect() {
   if (closed_) return;
-  const absl::StatusOr<std::string> address = callbacks_.address();
-  if (!address.ok()) return ConnectLater(address.status());
-  if (channel_ == nullptr || address_ != *address) {
-    ChannelOptions options;
-    options.max_reconnect_pause = kChannelPause;
-    options.credentials = credentials_;
-    channel_ = NewChannel(*address, options);
-    address_ = *address;
-  }
+  const absl::StatusOr<std::string> addresses = callbacks_.address();
+  if (!addresses.ok()) return ConnectLater(addresses.status());
   const int64_t attempt = ++attempt_;
+  const std::string address = Choose(*addresses);
+  if (address.empty()) {
+    loop_.RunAt(loop_.clock().Now() + kLook, [this] { Connect(); });
+    if (attempt % kLooksToExplain != 1) return;
+    address_ = channels_.begin()->first;
+    Explain(absl::UnavailableError(
+        absl::StrCat("none of the coordinators at ", *addresses, " takes connections")));
+    return;
+  }
+  address_ = address;
   {
     const absl::MutexLock lock(&mutex_);
     ++open_streams_;
@@ -75,14 +85,55 @@ void LinkKeeper::Connect() {
   };
   v1::WorkerMessage hello;
   *hello.mutable_hello() = callbacks_.hello();
-  link_ = std::make_unique<CoordinatorLink>(channel_, hello, std::move(callbacks));
+  link_ = std::make_unique<CoordinatorLink>(channels_.at(address), hello, std::move(callbacks));
   loop_.RunAt(loop_.clock().Now() + kWelcomeTimeout, [this, attempt] {
     if (attempt == attempt_ && !up_ && link_ != nullptr) link_->Cancel();
   });
 }
 
+std::string LinkKeeper::Choose(const std::string& addresses) {
+  std::vector<std::string> all = absl::StrSplit(addresses, ',');
+  std::map<std::string, std::shared_ptr<grpc::Channel>> channels;
+  for (const std::string& address : all) {
+    const auto known = channels_.find(address);
+    if (known != channels_.end()) {
+      channels.insert(*known);
+      continue;
+    }
+    ChannelOptions options;
+    options.max_reconnect_pause = all.size() == 1 ? kChannelPause : kStandbyPause;
+    options.credentials = credentials_;
+    channels.emplace(address, NewChannel(address, options));
+  }
+  channels_ = std::move(channels);
+  if (all.size() == 1) return all.front();
+  // gRPC tries them all meanwhile. The one tried last comes last: a leader that is stopped keeps
+  // its connections, and says nothing.
+  const auto last = std::find(all.begin(), all.end(), address_);
+  if (last != all.end()) std::rotate(all.begin(), last + 1, all.end());
+  std::string chosen;
+  for (const std::string& address : all) {
+    const bool ready = channels_[address]->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+    if (ready && chosen.empty()) chosen = address;
+  }
+  return chosen;
+}
+
+bool LinkKeeper::AnotherServes() {
+  bool found = false;
+  for (const auto& [address, channel] : channels_) {
+    if (address == address_) continue;
+    found |= channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+  }
+  return found;
+}
+
 void LinkKeeper::ConnectLater(const absl::Status& why) {
   loop_.RunAt(loop_.clock().Now() + backoff_.Next(), [this] { Connect(); });
+  Explain(why);
+}
+
+void LinkKeeper::Explain(const absl::Status& why) {
   const std::string code = absl::StatusCodeToString(why.code());
   if (!absl::IsUnavailable(why) || callbacks_.explain == nullptr) {
     return Complain(code, std::string(why.message()));
@@ -152,6 +203,12 @@ void LinkKeeper::SendHeartbeat() {
 void LinkKeeper::BeatAgain() {
   if (!up_) return;
   SendHeartbeat();
+  if (AnotherServes()) {
+    // Ours does not lead any more, and may be stopped: then nothing else would tell us soon.
+    LogInfo("link", "another coordinator leads", {{"address", address_}});
+    link_->Cancel();
+    return;
+  }
   loop_.RunAt(loop_.clock().Now() + heartbeat_interval_, [this, attempt = attempt_] {
     if (attempt == attempt_) BeatAgain();
   });

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -28,7 +29,8 @@ namespace weft::worker {
 class LinkKeeper {
  public:
   struct Callbacks {
-    // host:port of the coordinator, asked before each attempt.
+    // host:port of the coordinator, asked before each attempt. Of several, comma separated, one
+    // leads, and only that one takes connections.
     std::function<absl::StatusOr<std::string>()> address;
     std::function<v1::Hello()> hello;
     std::function<v1::Heartbeat()> heartbeat;  // without its sequence number
@@ -69,7 +71,12 @@ class LinkKeeper {
 
  private:
   void Connect();
+  // The address to try next, with its channel in channels_; empty: none takes connections.
+  std::string Choose(const std::string& addresses);
+  // Whether a coordinator at another address takes connections.
+  bool AnotherServes();
   void ConnectLater(const absl::Status& why);
+  void Explain(const absl::Status& why);
   void Complain(const std::string& trouble, const std::string& why);
   void OnMessage(int64_t attempt, const v1::CoordinatorMessage& message);
   void OnEnd(int64_t attempt, const absl::Status& status);
@@ -79,8 +86,8 @@ class LinkKeeper {
   EventLoop& loop_;
   const Callbacks callbacks_;
   const std::shared_ptr<grpc::ChannelCredentials> credentials_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::string address_;
+  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;  // by address
+  std::string address_;                                             // tried last
   std::unique_ptr<CoordinatorLink> link_;
   int64_t attempt_ = 0;  // numbers the streams: what an old one says is ignored
   std::atomic<bool> up_ = false;

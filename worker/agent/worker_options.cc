@@ -14,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/base/exit_codes.h"
 #include "common/net/listen_address.h"
 
@@ -43,7 +44,9 @@ void AddOptions(CLI::App& app, WorkerOptions& options, DurationTexts& durations)
         ->envname("WEFT_WORKER_" + variable)
         ->capture_default_str();
   };
-  add("coordinator", options.coordinator, "The coordinator's address, host:port");
+  add("coordinator", options.coordinator,
+      "The coordinator's address, host:port; of coordinators that share a database all, comma "
+      "separated");
   add("coordinator-file", options.coordinator_file,
       "Instead: the coordinator.json in a local coordinator's state directory");
   add("tls-ca", options.tls.ca,
@@ -81,7 +84,9 @@ std::vector<std::string> Problems(WorkerOptions& options, const DurationTexts& d
     problems.emplace_back("give either --coordinator or --coordinator-file");
   }
   if (!options.coordinator.empty()) {
-    complain("coordinator", ParseListenAddress(options.coordinator).status());
+    for (const absl::string_view one : absl::StrSplit(options.coordinator, ',')) {
+      complain("coordinator", ParseListenAddress(std::string(one)).status());
+    }
   }
   if (!options.tls.empty() &&
       (options.tls.ca.empty() || options.tls.cert.empty() || options.tls.key.empty())) {

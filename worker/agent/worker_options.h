@@ -13,7 +13,7 @@
 namespace weft::worker {
 
 struct WorkerOptions {
-  std::string coordinator;       // host:port
+  std::string coordinator;       // host:port, or several, comma separated
   std::string coordinator_file;  // or: the coordinator.json of a local one
   TlsFiles tls;                  // of the line to the coordinator and of those between agents
   std::string name;

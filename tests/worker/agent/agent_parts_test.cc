@@ -276,6 +276,13 @@ TEST(WorkerOptionsTest, UnknownKeysOfTheFileAreErrors) {
   EXPECT_EQ(Parse({"--config", path.c_str()}).exit_code, kExitUsage);
 }
 
+TEST(WorkerOptionsTest, SeveralCoordinatorsAreCheckedOneByOne) {
+  EXPECT_EQ(Parse({"--coordinator", "a:1,b:2"}).options.coordinator, "a:1,b:2");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(Parse({"--coordinator", "a:1,b"}).exit_code, kExitUsage);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("--coordinator: 'b'"));
+}
+
 TEST(WorkerOptionsTest, ReportsAllProblemsAtOnce) {
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(Parse({"--name", "Bad", "--listen", "nowhere", "--grace", "soon", "--devices", "0"})
