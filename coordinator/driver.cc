@@ -96,6 +96,7 @@ void Driver::CommitNext() {
 void Driver::OnStored(const absl::StatusOr<StoreVersion>& stored, absl::Time begun, int64_t facts) {
   WEFT_CHECK(committing_);
   committing_ = false;
+  if (stepped_down_) return;  // and all that waited were told so
   if (observer_ != nullptr) {
     observer_->OnCommit(stored.status(), facts, loop_.clock().Now() - begun);
   }
@@ -146,7 +147,7 @@ void Driver::TakeBack(const absl::Status& why) {
 }
 
 void Driver::StepDown(const absl::Status& why) {
-  stepped_down_ = true;
+  if (std::exchange(stepped_down_, true)) return;
   ArmTimer(absl::InfiniteFuture());
   AnswerAll(absl::AbortedError(absl::StrCat("this coordinator stops: ", why.message())));
   if (observer_ != nullptr) observer_->OnSteppedDown(why);

@@ -61,6 +61,9 @@ class Driver {
   // Takes over what the store loaded and begins adoption. Once, on the loop, before any event.
   void Start(StoredCluster loaded);
 
+  // Another coordinator may lead: nothing more is decided or sent. Loop thread; idempotent.
+  void StepDown(const absl::Status& why);
+
   // Loop thread. `done` may be null.
   void Handle(const Event& event, Done done = nullptr);
 
@@ -82,7 +85,6 @@ class Driver {
   void Release(std::vector<Step> steps);
   // What was decided ahead is void: answers `why`, and decides from the committed state again.
   void TakeBack(const absl::Status& why);
-  void StepDown(const absl::Status& why);
   void AnswerAll(const absl::Status& why);
   void ArmTimer(absl::Time when);
 

@@ -1,15 +1,19 @@
 // weft-coordinator: the control plane. See --help.
 #include <malloc.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -22,10 +26,14 @@
 #include "coordinator/service/announcement.h"
 #include "coordinator/service/config.h"
 #include "coordinator/service/coordinator_server.h"
+#include "coordinator/store/postgres_election.h"
 #include "coordinator/store/sqlite_job_store.h"
 
 namespace weft::coordinator {
 namespace {
+
+// By which the server says that it has stepped down.
+constexpr int kSteppedDown = SIGUSR1;
 
 // Signals that end the program, in an orderly way. Blocked in every thread, taken by sigwait in the
 // first.
@@ -35,6 +43,18 @@ sigset_t EndSignals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   return signals;
+}
+
+// Waits; false when the program is told to end.
+bool Pause(absl::Duration duration) {
+  const sigset_t signals = EndSignals();
+  const timespec limit = absl::ToTimespec(duration);
+  return sigtimedwait(&signals, nullptr, &limit) < 0;
+}
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
 }
 
 // Defaults < file < environment < flags.
@@ -90,6 +110,12 @@ std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
     std::cerr << "weft-coordinator: " << config.status().message() << "\n";
     return kExitUsage;
   }
+  if (!config->postgres.empty()) {
+    if (const absl::Status status = CheckPostgresTarget(config->postgres); !status.ok()) {
+      std::cerr << "weft-coordinator: postgres: " << status.message() << "\n";
+      return kExitUsage;
+    }
+  }
   if (print_config) {
     std::cout << ToYaml(*config);
     return kExitOk;
@@ -97,14 +123,39 @@ std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
   return *std::move(config);
 }
 
+absl::StatusOr<CoordinatorServer::FindStore> HowToFindStore(const CoordinatorConfig& config) {
+  if (config.postgres.empty()) {
+    // At once, before anything else: a second coordinator on the folder must not take any port.
+    WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
+    return CoordinatorServer::FindStore(
+        [opened = std::unique_ptr<JobStore>(std::move(store))](
+            const CoordinatorServer::Tell&) mutable { return std::move(opened); });
+  }
+  PostgresOptions options;
+  options.target = config.postgres;
+  options.holder = HostName();
+  options.lease = config.leader_lease;
+  if (!config.postgres_password_file.empty()) {
+    WEFT_ASSIGN_OR_RETURN(
+        const std::string text,
+        ReadFile(RealFileSystem(), config.postgres_password_file, /*max_bytes=*/1 << 16));
+    options.password = std::string(absl::StripTrailingAsciiWhitespace(text));
+  }
+  return CoordinatorServer::FindStore([options](const CoordinatorServer::Tell& tell) {
+    return AwaitLeadership(options, {.pause = Pause, .tell = tell});
+  });
+}
+
+// Until a signal, or until it has stepped down: that status.
 absl::Status Serve(const CoordinatorConfig& config) {
   CoordinatorServer::Options options;
   WEFT_ASSIGN_OR_RETURN(options.credentials, NewServerCredentials(config.tls));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.state_dir));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.checkpoint_root));
-  WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
+  WEFT_ASSIGN_OR_RETURN(auto find, HowToFindStore(config));
   absl::Status stepped_down;  // written before the signal below, read after it
   options.state_directory = config.state_dir;
+  options.log_directory = config.log_root;
   options.listen = config.listen;
   options.metrics_listen = config.metrics_listen;
   options.checkpoint_root = config.checkpoint_root;
@@ -115,10 +166,10 @@ absl::Status Serve(const CoordinatorConfig& config) {
   options.hang_timeout = config.hang_timeout;
   options.stepped_down = [&stepped_down](const absl::Status& why) {
     stepped_down = why;
-    kill(getpid(), SIGTERM);
+    kill(getpid(), kSteppedDown);
   };
   WEFT_ASSIGN_OR_RETURN(const auto server,
-                        CoordinatorServer::Start(std::move(options), std::move(store)));
+                        CoordinatorServer::Start(std::move(options), std::move(find)));
   WEFT_ASSIGN_OR_RETURN(const Announcement announcement,
                         Announcement::Write(config.state_dir, server->address(),
                                             server->metrics_address(), WEFT_VERSION));
@@ -129,19 +180,35 @@ absl::Status Serve(const CoordinatorConfig& config) {
                    : config.tls.ca.empty() ? "yes"
                                            : "mutual"},
            {"metrics", server->metrics_address()}});
-  const sigset_t signals = EndSignals();
+  sigset_t signals = EndSignals();
+  sigaddset(&signals, kSteppedDown);
   int signal = 0;
   sigwait(&signals, &signal);
-  LogInfo("coordinator", "stops", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
+  if (signal == kSteppedDown) {
+    LogError("coordinator", "steps down", {{"why", stepped_down.message()}});
+  } else {
+    LogInfo("coordinator", "stops", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
+  }
   server->Stop();
-  return stepped_down;
+  return signal == kSteppedDown ? stepped_down : absl::OkStatus();
+}
+
+// Where coordinators share a database, one that has lost leadership stands by again.
+absl::Status ServeAndStandBy(const CoordinatorConfig& config) {
+  while (true) {
+    const absl::Status status = Serve(config);
+    if (absl::IsCancelled(status)) return absl::OkStatus();  // told to end while it stood by
+    if (config.postgres.empty() || !absl::IsAborted(status)) return status;
+    if (!Pause(absl::Seconds(1))) return absl::OkStatus();
+  }
 }
 
 int Main(int argc, char** argv) {
   // A thread's own heap costs megabytes and gains nothing here: the loop does nearly all the work.
   mallopt(M_ARENA_MAX, 2);
   signal(SIGPIPE, SIG_IGN);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
-  const sigset_t signals = EndSignals();
+  sigset_t signals = EndSignals();
+  sigaddset(&signals, kSteppedDown);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::variant<CoordinatorConfig, int> read = ReadCommandLine(argc, argv);
   if (const int* code = std::get_if<int>(&read); code != nullptr) return *code;
@@ -151,7 +218,7 @@ int Main(int argc, char** argv) {
   for (const absl::string_view line : absl::StrSplit(ToYaml(config), '\n', absl::SkipEmpty())) {
     LogInfo("config", line);
   }
-  const absl::Status status = Serve(config);
+  const absl::Status status = ServeAndStandBy(config);
   if (status.ok()) return kExitOk;
   std::cerr << "weft-coordinator: " << status.message() << "\n";
   return absl::IsFailedPrecondition(status) || absl::IsAborted(status) ? kExitConflict : kExitError;

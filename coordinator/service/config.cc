@@ -40,9 +40,23 @@ std::vector<Setting> SettingsOf(CoordinatorConfig& config) {
       {"tls_key", "Key of that certificate, PEM", &config.tls.key},
       {"tls_client_ca", "Authorities, PEM; with it clients and workers must show a certificate",
        &config.tls.ca},
+      {"postgres",
+       "Connection string, without a password, of a PostgreSQL database that several coordinators "
+       "share, such as 'host=db dbname=weft user=weft'; default: SQLite in the state folder",
+       &config.postgres},
+      {"postgres_password_file",
+       "File with the password; default: as libpq finds one (PGPASSFILE, PGPASSWORD)",
+       &config.postgres_password_file},
+      {"leader_lease",
+       "With PostgreSQL: the server's silence from a leader after which another coordinator leads",
+       &config.leader_lease},
       {"checkpoint_root",
        "Folder of all checkpoints, as the workers see it; default: in the state folder",
        &config.checkpoint_root},
+      {"log_root",
+       "Folder of the jobs' logs; of coordinators that share a database one that all of them see; "
+       "default: in the state folder",
+       &config.log_root},
       {"log_level", "debug, info, warning or error", &config.log_level},
       {"log_megabytes_per_job", "Logs that are kept of a job", &config.log_megabytes_per_job},
       {"steps_kept_per_job", "Points that are kept of a job's history", &config.steps_kept_per_job},
@@ -134,6 +148,12 @@ void CheckValues(const CoordinatorConfig& config, std::vector<std::string>& prob
   if (config.steps_kept_per_job < 100 || config.steps_kept_per_job > 10000000) {
     problems.emplace_back("steps_kept_per_job: allowed: 100 to 10000000");
   }
+  if (config.postgres.empty() && !config.postgres_password_file.empty()) {
+    problems.emplace_back("postgres_password_file: is for postgres, which is not set");
+  }
+  if (config.leader_lease < absl::Seconds(1) || config.leader_lease > absl::Minutes(10)) {
+    problems.emplace_back("leader_lease: allowed: 1s to 10m");
+  }
   if (config.hang_timeout <= absl::ZeroDuration()) {
     problems.emplace_back("hang_timeout: must be positive");
   }
@@ -217,6 +237,7 @@ absl::StatusOr<CoordinatorConfig> MakeConfig(const std::vector<ConfigSource>& so
   for (const ConfigSource& source : sources) ApplySource(source, settings, problems);
   CheckValues(config, problems);
   if (!problems.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
+  if (config.log_root.empty()) config.log_root = absl::StrCat(config.state_dir, "/logs");
   if (config.checkpoint_root.empty()) {
     config.checkpoint_root = absl::StrCat(config.state_dir, "/checkpoints");
   }

@@ -21,7 +21,11 @@ struct CoordinatorConfig {
   std::string listen = "127.0.0.1:7733";
   std::string metrics_listen = "127.0.0.1:9733";
   TlsFiles tls;                 // its ca is that of the clients
+  std::string postgres;  // empty: SQLite in state_dir
+  std::string postgres_password_file;
+  absl::Duration leader_lease = absl::Seconds(10);
   std::string checkpoint_root;  // empty: <state_dir>/checkpoints
+  std::string log_root;         // empty: <state_dir>/logs
   std::string log_level = "info";
   int64_t log_megabytes_per_job = 64;
   int64_t steps_kept_per_job = 20000;

@@ -7,7 +7,9 @@
 #include <optional>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "common/base/status_macros.h"
 #include "common/file/durable_file.h"
@@ -40,18 +42,19 @@ std::string NewIncarnation() {
 
 class CoordinatorServer::Parts {
  public:
-  Parts(Options options, std::unique_ptr<JobStore> store)
-      : options_(std::move(options)), store_(std::move(store)) {}
+  explicit Parts(Options options) : options_(std::move(options)) {}
 
-  absl::Status Start();
+  absl::Status Start(FindStore find);
   void Stop();
 
   [[nodiscard]] const GrpcServer& grpc() const { return *grpc_; }
   [[nodiscard]] const MetricsServer& http() const { return *http_; }
 
  private:
+  void StandBy(const std::string& why);  // any thread
   absl::Status OpenArchive();
   void StartDriver(StoredCluster loaded);
+  void RenewLeadership();  // on the store loop
   absl::Status StartHttp();
   absl::Status Serve();
   // Runs on the loop and waits.
@@ -64,11 +67,13 @@ class CoordinatorServer::Parts {
 
   const Options options_;
   PrometheusMetrics metrics_;
-  std::atomic<bool> started_ = false;  // once it has served
+  std::atomic<bool> started_ = false;  // once it has served, or stood by
   std::atomic<bool> serving_ = false;
   bool stopped_ = false;
+  mutable absl::Mutex mutex_;
+  std::string standing_by_ ABSL_GUARDED_BY(mutex_);  // why; empty: not
 
-  const std::unique_ptr<JobStore> store_;
+  std::unique_ptr<JobStore> store_;
   std::unique_ptr<StepHistory> steps_;
   std::unique_ptr<LogStore> logs_;
   WorkerLinks links_;
@@ -92,9 +97,12 @@ class CoordinatorServer::Parts {
   RealEventLoop health_loop_{"health"};  // apart, since it tells of the others
 };
 
-absl::Status CoordinatorServer::Parts::Start() {
+absl::Status CoordinatorServer::Parts::Start(FindStore find) {
   // First: a large store takes a while, and whoever asks meanwhile is told so.
   WEFT_RETURN_IF_ERROR(StartHttp());
+  metrics_.Set(kLeader, {}, 0);
+  WEFT_ASSIGN_OR_RETURN(store_, find([this](const std::string& why) { StandBy(why); }));
+  StandBy("");
   WEFT_ASSIGN_OR_RETURN(StoredCluster loaded, store_->Load());
   WEFT_RETURN_IF_ERROR(OpenArchive());
   metrics_.Set(kBuildFacts, {"weft-coordinator", options_.version}, 1);
@@ -107,10 +115,21 @@ absl::Status CoordinatorServer::Parts::Start() {
   return Serve();
 }
 
+void CoordinatorServer::Parts::StandBy(const std::string& why) {
+  const absl::MutexLock lock(&mutex_);
+  if (why == standing_by_) return;
+  standing_by_ = why;
+  if (why.empty()) return;
+  started_ = true;
+  LogInfo("coordinator", why, {{"metrics", http_->address()}});
+}
+
 absl::Status CoordinatorServer::Parts::OpenArchive() {
   WEFT_ASSIGN_OR_RETURN(steps_, StepHistory::Open(JoinPath(options_.state_directory, "history.db"),
                                                   {.max_points = options_.steps_kept_per_job}));
-  const std::string logs = JoinPath(options_.state_directory, "logs");
+  const std::string logs = options_.log_directory.empty()
+                               ? JoinPath(options_.state_directory, "logs")
+                               : options_.log_directory;
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(logs));
   logs_ = std::make_unique<LogStore>(
       LogStore::Options{.directory = logs, .max_bytes_per_job = options_.log_bytes_per_job});
@@ -139,6 +158,17 @@ void CoordinatorServer::Parts::StartDriver(StoredCluster loaded) {
     driver_->Start(std::move(loaded));
     board_->Begin(*driver_, steps_->summaries());
   });
+  store_loop_.Post([this] { RenewLeadership(); });
+}
+
+void CoordinatorServer::Parts::RenewLeadership() {
+  if (store_->renewal() == absl::InfiniteDuration()) return;
+  const absl::Status status = store_->Renew();
+  if (absl::IsAborted(status)) {
+    loop_.Post([this, status] { driver_->StepDown(status); });
+    return;
+  }
+  store_loop_.RunAt(store_loop_.clock().Now() + store_->renewal(), [this] { RenewLeadership(); });
 }
 
 absl::Status CoordinatorServer::Parts::StartHttp() {
@@ -172,6 +202,7 @@ absl::Status CoordinatorServer::Parts::Serve() {
   grpc_->SetServing(true);
   serving_ = true;
   started_ = true;
+  metrics_.Set(kLeader, {}, 1);
   health_loop_.Post([this] { TellHealth(); });
   return absl::OkStatus();
 }
@@ -188,6 +219,10 @@ absl::Status CoordinatorServer::Parts::Live() const {
 }
 
 absl::Status CoordinatorServer::Parts::Ready() const {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (!standing_by_.empty()) return absl::UnavailableError(standing_by_);
+  }
   if (!serving_) return absl::UnavailableError(started_ ? "stopping" : "loading the state");
   if (loop_.Stuck() > std::min(kStuckNotReady, options_.hang_timeout)) {
     return absl::UnavailableError("the event loop is behind");
@@ -229,13 +264,18 @@ CoordinatorServer::CoordinatorServer(std::unique_ptr<Parts> parts) : parts_(std:
 
 CoordinatorServer::~CoordinatorServer() { Stop(); }
 
-absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
-    Options options, std::unique_ptr<JobStore> store) {
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(Options options,
+                                                                            FindStore find) {
   // Destroyed on failure, which stops what has begun.
   std::unique_ptr<CoordinatorServer> server(
-      new CoordinatorServer(std::make_unique<Parts>(std::move(options), std::move(store))));
-  WEFT_RETURN_IF_ERROR(server->parts_->Start());
+      new CoordinatorServer(std::make_unique<Parts>(std::move(options))));
+  WEFT_RETURN_IF_ERROR(server->parts_->Start(std::move(find)));
   return server;
+}
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
+    Options options, std::unique_ptr<JobStore> store) {
+  return Start(std::move(options), [&store](const Tell&) { return std::move(store); });
 }
 
 const std::string& CoordinatorServer::address() const { return parts_->grpc().address(); }

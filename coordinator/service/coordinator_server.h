@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,7 +20,8 @@ namespace weft::coordinator {
 class CoordinatorServer {
  public:
   struct Options {
-    std::string state_directory;  // exists; holds the step history and the logs
+    std::string state_directory;  // exists; holds the step history
+    std::string log_directory;    // of the jobs' logs; empty: in the state directory
     std::string listen = "127.0.0.1:0";
     std::shared_ptr<grpc::ServerCredentials> credentials;  // null: not encrypted
     std::string metrics_listen = "127.0.0.1:0";
@@ -34,8 +36,16 @@ class CoordinatorServer {
     std::function<void(const absl::Status&)> stepped_down;
   };
 
-  // Answers probes, then loads the store and serves. Errors say what is wrong: kDataLoss (a damaged
-  // file), kUnavailable (a port in use), kInvalidArgument (an address that is none).
+  // Tells why this coordinator stands by, from any thread.
+  using Tell = std::function<void(const std::string&)>;
+  // Finds the store, and may wait until this coordinator is the one to use it. While it waits the
+  // coordinator is alive and not ready, for the reason that was told last.
+  using FindStore = absl::AnyInvocable<absl::StatusOr<std::unique_ptr<JobStore>>(const Tell&)>;
+
+  // Answers probes, then finds and loads the store, and serves. Errors say what is wrong: kDataLoss
+  // (a damaged file), kUnavailable (a port in use), kInvalidArgument (an address that is none), and
+  // those of `find`.
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(Options options, FindStore find);
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(Options options,
                                                                   std::unique_ptr<JobStore> store);
   // Stops, if that has not been done.

@@ -16,6 +16,12 @@ inline constexpr Metric kBuildFacts = {.name = "weft_build_info",
                                        .kind = MetricKind::kGauge,
                                        .labels = {"program", "version"}};
 
+inline constexpr Metric kLeader = {
+    .name = "weft_leader",
+    .help = "1 while this coordinator serves, 0 while it starts or stands by for another one.",
+    .kind = MetricKind::kGauge,
+    .labels = {}};
+
 // --- the cluster
 // ------------------------------------------------------------------------------------
 

@@ -290,8 +290,10 @@ absl::Status PostgresConnection::StatusOf(const pg_result* result) {
   const char* const primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   sqlstate_ = code == nullptr ? "" : code;
   const std::string why = OneLine(primary == nullptr ? PQresultErrorMessage(result) : primary);
-  // 57P0x: the server ends the session; without a code libpq itself lost it.
-  if (code == nullptr || absl::StartsWith(sqlstate_, "57P") || PQstatus(handle_) != CONNECTION_OK) {
+  // 57P0x: the server ends the session; without a code libpq itself lost it. 25006: the server has
+  // become a read-only copy of another one, which a new session will find.
+  if (code == nullptr || absl::StartsWith(sqlstate_, "57P") || sqlstate_ == "25006" ||
+      PQstatus(handle_) != CONNECTION_OK) {
     return Lost(why);
   }
   const std::string text = absl::StrCat(name_, ": ", why, " (SQLSTATE ", sqlstate_, ")");
@@ -303,7 +305,6 @@ absl::Status PostgresConnection::StatusOf(const pg_result* result) {
   }
   if (absl::StartsWith(sqlstate_, "XX")) return absl::DataLossError(text);
   if (sqlstate_ == "42501") return absl::PermissionDeniedError(text);
-  if (sqlstate_ == "25006") return absl::FailedPreconditionError(text);  // a read-only server
   return absl::InternalError(text);
 }
 

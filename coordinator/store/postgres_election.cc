@@ -13,7 +13,7 @@
 namespace weft::coordinator {
 namespace {
 
-// How often a standby looks whether the lead is free, and how long a failed connection waits.
+// How often a standby looks whether leadership is free, and how long a failed connection waits.
 constexpr absl::Duration kLook = absl::Milliseconds(250);
 constexpr absl::Duration kReconnect = absl::Seconds(1);
 

@@ -29,7 +29,7 @@ class PostgresJobStore final : public JobStore {
   // not a server for this.
   static absl::StatusOr<std::unique_ptr<PostgresJobStore>> Open(PostgresOptions options);
 
-  // Takes the lead if it is free, with all that goes with it: the schema, made or brought up to
+  // Becomes the leader if nobody is, with all that goes with it: the schema, made or brought up to
   // date, and a new term. False: another one leads, leader() says who.
   //   kUnavailable: the connection is gone; kFailedPrecondition: written by a newer version, or not
   //   ours; kPermissionDenied.

@@ -186,6 +186,20 @@ TEST_F(DriverTest, AnotherCoordinatorsCommitMakesThisOneStepDown) {
   EXPECT_THAT(replies_[1], StatusIs(absl::StatusCode::kAborted));
 }
 
+TEST_F(DriverTest, ALeadThatIsLostEndsItAtOnceAlsoDuringACommit) {
+  Submit("job");
+  loop_.RunAll();
+  driver_.StepDown(absl::AbortedError("another coordinator may lead by now"));
+  ASSERT_THAT(replies_, SizeIs(1));
+  EXPECT_THAT(replies_[0], StatusIs(absl::StatusCode::kAborted, HasSubstr("may lead by now")));
+  EXPECT_THAT(stepped_down_, StatusIs(absl::StatusCode::kAborted));
+  Settle();
+  EXPECT_THAT(replies_, SizeIs(1));
+  EXPECT_THAT(facts_, IsEmpty()) << "nobody hears of what another may not know";
+  driver_.StepDown(absl::InternalError("again"));
+  EXPECT_THAT(stepped_down_, StatusIs(absl::StatusCode::kAborted));
+}
+
 TEST_F(DriverTest, TooMuchAtOnceIsRefusedInsteadOfQueuedForEver) {
   for (int i = 0; i < 12; ++i) Submit("job");
   EXPECT_THAT(replies_, SizeIs(2));

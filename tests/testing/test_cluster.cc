@@ -19,6 +19,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/base/check.h"
@@ -68,6 +69,20 @@ std::multimap<pid_t, pid_t> ProcessTree() {
     }
   }
   return tree;
+}
+
+// A port that nobody listens on now, outside of those that the system gives to connections: it
+// stays free until it is used.
+int UnusedPort() {
+  static int next = 20000 + getpid() % 1000 * 10;
+  while (true) {
+    const FileDescriptor trial(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(++next));
+    if (bind(trial.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) return next;
+  }
 }
 
 bool AwaitWithin(absl::Duration limit, const std::function<bool()>& condition) {
@@ -122,6 +137,11 @@ TestCluster::~TestCluster() {
   // Kills and reaps whatever still runs; nobody is left then to remove their shared memory.
   supervisor_.reset();
   for (const std::string& name : SharedMemory()) std::filesystem::remove("/dev/shm/" + name);
+}
+
+std::string TestCluster::ErrorsOf(const std::string& name) {
+  const absl::MutexLock lock(&mutex_);
+  return processes_[name].errors;
 }
 
 std::string TestCluster::Output() {
@@ -192,9 +212,51 @@ absl::Status TestCluster::StartCoordinator(const std::vector<std::string>& flags
   return absl::OkStatus();
 }
 
+absl::Status TestCluster::StartReplica(const std::string& name, const std::string& postgres,
+                                       const std::vector<std::string>& flags) {
+  std::string& address = replicas_[name];
+  if (address.empty()) address = absl::StrCat("127.0.0.1:", UnusedPort());
+  std::vector<std::string> arguments = {
+      "--state-dir",       absl::StrCat(directory(), "/", name),
+      "--listen",          address,
+      "--metrics-listen",  "127.0.0.1:0",
+      "--checkpoint-root", absl::StrCat(state_directory(), "/checkpoints"),
+      "--postgres",        postgres};
+  arguments.insert(arguments.end(), flags.begin(), flags.end());
+  return Spawn(name, "weft-coordinator", arguments, {});
+}
+
+absl::StatusOr<std::string> TestCluster::AwaitLeader(const std::string& but) {
+  std::string leader;
+  const bool serves = AwaitWithin(kStartLimit, [&] {
+    for (const auto& [name, address] : replicas_) {
+      if (name == but || !IsRunning(name)) continue;
+      std::ifstream file(absl::StrCat(directory(), "/", name, "/coordinator.json"));
+      const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+      // The file of one that was killed names a process that is gone.
+      if (!json.is_object() || json.value("pid", 0) != PidOf(name)) continue;
+      metrics_address_ = json.value("metrics_address", "");
+      leader = name;
+      return true;
+    }
+    return false;
+  });
+  if (!serves) return absl::UnavailableError("no coordinator leads");
+  address_ = replicas_.at(leader);
+  channel_.reset();
+  return leader;
+}
+
+std::string TestCluster::addresses() const {
+  if (replicas_.empty()) return address_;
+  std::vector<std::string> all;
+  for (const auto& [name, address] : replicas_) all.push_back(address);
+  return absl::StrJoin(all, ",");
+}
+
 absl::Status TestCluster::StartWorker(const std::string& name,
                                       const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {"--coordinator",    address_,
+  std::vector<std::string> arguments = {"--coordinator",    addresses(),
                                         "--name",           name,
                                         "--state-dir",      absl::StrCat(directory(), "/", name),
                                         "--metrics-listen", "127.0.0.1:0"};
@@ -313,7 +375,7 @@ ProgramResult TestCluster::RunProgram(const std::string& name,
 
 ProgramResult TestCluster::Cli(const std::vector<std::string>& arguments) {
   return RunProgram("weft", arguments,
-                    {{"WEFT_ADDRESS", address_},
+                    {{"WEFT_ADDRESS", addresses()},
                      {"WEFT_TLS_CA", tls_.ca},
                      {"WEFT_TLS_CERT", tls_.cert},
                      {"WEFT_TLS_KEY", tls_.key}});

@@ -55,6 +55,12 @@ class TestCluster {
   // Starts a program of ours and does not wait for anything.
   absl::Status StartProgram(const std::string& name, const std::string& program,
                             const std::vector<std::string>& arguments);
+  // Starts a coordinator (again) that shares a PostgreSQL database with others; each has a state
+  // folder and an address of its own. Does not wait.
+  absl::Status StartReplica(const std::string& name, const std::string& postgres,
+                            const std::vector<std::string>& flags = {});
+  // Waits until a replica other than `but` leads, and speaks to that one from now on.
+  absl::StatusOr<std::string> AwaitLeader(const std::string& but = "");
   // A coordinator and workers w1 ... wN.
   absl::Status Start(int workers);
 
@@ -92,7 +98,10 @@ class TestCluster {
   // The shared memory that this cluster's workers have made so far, by name.
   std::vector<std::string> SharedMemory();
 
+  // Of the coordinator that serves.
   [[nodiscard]] const std::string& address() const { return address_; }
+  // The same; of replicas all, comma separated.
+  [[nodiscard]] std::string addresses() const;
   [[nodiscard]] const std::string& coordinator_metrics() const { return metrics_address_; }
   [[nodiscard]] std::string state_directory() const {
     return (directory_.path() / "state").string();
@@ -101,6 +110,8 @@ class TestCluster {
   // A text file for TinySpec.
   [[nodiscard]] std::string text_path() const { return (directory_.path() / "text").string(); }
   std::shared_ptr<grpc::Channel> channel();
+  // What a process has printed on standard error.
+  std::string ErrorsOf(const std::string& name);
   // Everything that the processes have printed.
   std::string Output();
 
@@ -121,6 +132,7 @@ class TestCluster {
   const TempDir directory_;
   std::string address_;
   std::string metrics_address_;
+  std::map<std::string, std::string> replicas_;  // addresses by name
   std::shared_ptr<grpc::Channel> channel_;
   TlsFiles tls_;
   std::atomic<int> programs_run_ = 0;

@@ -74,6 +74,19 @@ TEST(ConfigTest, APolicyThatCannotWorkIsRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("heartbeat_timeout")));
 }
 
+TEST(ConfigTest, SettingsOfASharedDatabaseFitTogether) {
+  EXPECT_THAT(MakeConfig({kState, Source({{"postgres_password_file", "/secret"}})}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("postgres_password_file: is for postgres")));
+  EXPECT_THAT(
+      MakeConfig({kState, Source({{"leader_lease", "500ms"}})}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("leader_lease: allowed: 1s to 10m")));
+  EXPECT_THAT(MakeConfig({kState, Source({{"postgres", "host=db"},
+                                          {"postgres_password_file", "/secret"},
+                                          {"leader_lease", "5s"}})}),
+              IsOk());
+}
+
 TEST(ConfigTest, FilesThatAreNoneAreRefusedWithTheLine) {
   EXPECT_THAT(ParseConfigFile("f.yaml", "listen: a:1\nlisten: b:2\n"),
               StatusIs(absl::StatusCode::kInvalidArgument,

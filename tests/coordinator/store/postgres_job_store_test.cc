@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -232,6 +235,31 @@ TEST_F(PostgresJobStoreTest, HistoryIsTrimmedAndTheStateIsNot) {
   EXPECT_EQ(loaded.state.jobs.size(), 1U);
   EXPECT_EQ(loaded.state.workers.size(), 7U);
   EXPECT_THAT(Shell()->QueryInt("SELECT count(*) FROM weft.facts"), IsOkAndHolds(30));
+}
+
+TEST_F(PostgresJobStoreTest, ARestoreMovesNumbersOn) {
+  auto store = Leader();
+  StoreVersion version;
+  for (const std::vector<Fact>& batch : StoredHistory()) {
+    ASSERT_OK_AND_ASSIGN(version, store->Commit(version, batch));
+  }
+  ASSERT_OK_AND_ASSIGN(const StoredCluster before, store->Load());
+  store.reset();
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  std::ifstream file(
+      absl::StrCat(std::getenv("WEFT_SOURCE_DIR"), "/deploy/postgres_after_restore.sql"));
+  const std::string sql((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  ASSERT_OK(Shell()->Execute(sql));
+  ASSERT_OK_AND_ASSIGN(const StoredCluster after, Leader()->Load());
+  EXPECT_EQ(after.state.last_job.value(), before.state.last_job.value() + 1000);
+  int moved = 0;
+  for (const auto& [id, job] : before.state.jobs) {
+    const bool moves = !IsFinished(job.state) && job.generation.value() > 0;
+    moved += moves ? 1 : 0;
+    EXPECT_EQ(after.state.FindJob(id)->generation.value(),
+              job.generation.value() + (moves ? 1000 : 0));
+  }
+  EXPECT_GT(moved, 0);
 }
 
 TEST_F(PostgresJobStoreTest, ASchemaOfANewerVersionIsRefused) {
