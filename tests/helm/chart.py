@@ -40,6 +40,14 @@ MATRIX = {
                 "secrets": {"coordinator": "server", "workers": "peers", "client": "people"}},
     },
     "own authority": {"tls": {"enabled": True, "certManager": {"enabled": True}}},
+    "shared": {
+        "coordinator": {
+            "replicas": 3,
+            "postgres": {"connection": "host=db.example dbname=weft user=weft sslmode=verify-full", "port": 6432,
+                         "passwordSecret": "weft-database", "passwordKey": "secret"},
+            "config": {"leader_lease": "5s"},
+        },
+    },
     "everything": {
         "tls": {"enabled": True, "secrets": {"client": "people"},
                 "certManager": {"enabled": True, "issuerRef": {"name": "company", "kind": "ClusterIssuer"},

@@ -108,7 +108,7 @@ class Rendered(unittest.TestCase):
                     self.assertEqual(len({m["mountPath"] for m in mounts}), len(mounts))
                     ports = {p["name"] for p in container.get("ports", [])}
                     for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
-                        if workload["kind"] == "StatefulSet":
+                        if workload["kind"] in ("StatefulSet", "Deployment"):
                             self.assertIn(container[probe]["httpGet"]["port"], ports)
 
     def test_pods_have_no_rights(self):
@@ -175,6 +175,39 @@ class Rendered(unittest.TestCase):
         self.assertTrue(spec["own"]["containers"][0]["image"].startswith("registry.example/own:1@"))
         shared = {v["name"]: v for v in spec["h100"]["volumes"]}["shared-memory"]
         self.assertEqual(shared["emptyDir"], {"medium": "Memory", "sizeLimit": "16Gi"})
+
+    def test_several_coordinators_share_a_database_and_no_volume(self):
+        found = objects(MATRIX["shared"])
+        self.assertEqual(of_kind(found, "StatefulSet", "demo-weft-coordinator"), [])
+        spec = of_kind(found, "Deployment", "demo-weft-coordinator")[0]["spec"]
+        self.assertEqual(spec["replicas"], 3)
+        # Those that stand by are not ready: nothing may wait for them.
+        self.assertEqual(spec["strategy"]["rollingUpdate"]["maxUnavailable"], "100%")
+        budget = of_kind(found, "PodDisruptionBudget", "demo-weft-coordinator")[0]["spec"]
+        self.assertEqual(budget["maxUnavailable"], 3)
+        pod = spec["template"]["spec"]
+        volumes = {v["name"]: v for v in pod["volumes"]}
+        self.assertEqual(volumes["state"]["emptyDir"], {})
+        self.assertEqual(volumes["postgres"]["secret"]["secretName"], "weft-database")
+        self.assertEqual(volumes["postgres"]["secret"]["items"], [{"key": "secret", "path": "password"}])
+        mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+        config = yaml.safe_load(of_kind(found, "ConfigMap", "demo-weft-coordinator")[0]["data"]["coordinator.yaml"])
+        self.assertEqual(config["postgres_password_file"], mounts["postgres"] + "/password")
+        self.assertTrue(config["log_root"].startswith(mounts["checkpoints"]))
+        self.assertEqual(config["postgres"], MATRIX["shared"]["coordinator"]["postgres"]["connection"])
+        terms = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        self.assertEqual({t["podAffinityTerm"]["topologyKey"] for t in terms},
+                         {"kubernetes.io/hostname", "topology.kubernetes.io/zone"})
+        for term in terms:
+            self.assertTrue(matches(term["podAffinityTerm"]["labelSelector"]["matchLabels"],
+                                    spec["template"]["metadata"]["labels"]))
+        # The API's Service has ready pods only, which is the one that leads.
+        service = of_kind(found, "Service", "demo-weft-coordinator")[0]["spec"]
+        self.assertNotIn("publishNotReadyAddresses", service)
+        self.assertEqual(of_kind(found, "Service", "demo-weft-coordinator-headless"), [])
+        egress = of_kind(found, "NetworkPolicy", "demo-weft-coordinator")[0]["spec"]["egress"]
+        self.assertIn({"ports": [{"port": 6432, "protocol": "TCP"}]}, egress)
+        self.assertIn("3; one leads", render(MATRIX["shared"])["weft/templates/NOTES.txt"])
 
     def test_a_new_configuration_is_a_new_pod(self):
         def annotations(values):
@@ -320,6 +353,7 @@ class Refused(unittest.TestCase):
         for values, where in [
             ({"corodinator": {}}, "corodinator"),
             ({"coordinator": {"replcas": 1}}, "replcas"),
+            ({"coordinator": {"postgres": {"password": "hush"}}}, "password"),
             ({"coordinator": {"config": {"heartbeat_timout": "5s"}}}, "heartbeat_timout"),
             ({"workerPools": [{"name": "a", "device": "cpu", "replicas": 1, "gpu": 8}]}, "gpu"),
             ({"tls": {"enable": True}}, "enable"),
@@ -333,7 +367,8 @@ class Refused(unittest.TestCase):
     def test_values_that_are_none(self):
         pool = {"name": "a", "device": "cpu", "replicas": 1}
         for values, where in [
-            ({"coordinator": {"replicas": 2}}, "replicas"),
+            ({"coordinator": {"replicas": -1}}, "replicas"),
+            ({"coordinator": {"postgres": {"port": "db"}}}, "port"),
             ({"coordinator": {"config": {"heartbeat_timeout": "5"}}}, "heartbeat_timeout"),
             ({"image": {"digests": {"coordinator": "latest"}}}, "digests"),
             ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
@@ -356,6 +391,10 @@ class Refused(unittest.TestCase):
         pool = {"name": "a", "device": "cpu", "replicas": 1}
         self.refuses({"tls": {"enabled": True}}, "name a Secret in tls.secrets.", "tls.certManager.enabled")
         self.refuses({"tls": {"enabled": True, "secrets": {"coordinator": "a", "client": "b"}}}, "tls.secrets.workers")
+        shared = {"connection": "host=db"}
+        self.refuses({"coordinator": {"replicas": 2}}, "2 coordinators need a database that they share")
+        self.refuses({"coordinator": {"postgres": {"passwordSecret": "s"}}}, "is for coordinator.postgres.connection")
+        self.refuses({"coordinator": {"postgres": shared, "volume": {"existingClaim": "c"}}}, "have no volume")
         self.refuses({"workerPools": [pool, pool]}, "two pools named \"a\"")
         self.refuses({"workerPools": [{**pool, "name": "a-long-pool-of-cpus"}]}, "at most 35 characters", name="a-long-release-name")
 
