@@ -20,7 +20,7 @@ struct CoordinatorConfig {
   std::string state_dir;
   std::string listen = "127.0.0.1:7733";
   std::string metrics_listen = "127.0.0.1:9733";
-  TlsFiles tls;                 // its ca is that of the clients
+  TlsFiles tls;          // its ca is that of the clients
   std::string postgres;  // empty: SQLite in state_dir
   std::string postgres_password_file;
   absl::Duration leader_lease = absl::Seconds(10);

@@ -44,7 +44,7 @@ MATRIX = {
         "coordinator": {
             "replicas": 3,
             "postgres": {"connection": "host=db.example dbname=weft user=weft sslmode=verify-full", "port": 6432,
-                         "passwordSecret": "weft-database", "passwordKey": "secret"},
+                         "passwordSecret": "database", "passwordKey": "secret"},
             "config": {"leader_lease": "5s"},
         },
     },

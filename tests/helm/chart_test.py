@@ -188,7 +188,7 @@ class Rendered(unittest.TestCase):
         pod = spec["template"]["spec"]
         volumes = {v["name"]: v for v in pod["volumes"]}
         self.assertEqual(volumes["state"]["emptyDir"], {})
-        self.assertEqual(volumes["postgres"]["secret"]["secretName"], "weft-database")
+        self.assertEqual(volumes["postgres"]["secret"]["secretName"], "database")
         self.assertEqual(volumes["postgres"]["secret"]["items"], [{"key": "secret", "path": "password"}])
         mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
         config = yaml.safe_load(of_kind(found, "ConfigMap", "demo-weft-coordinator")[0]["data"]["coordinator.yaml"])
