@@ -186,7 +186,9 @@ TEST_F(DriverTest, AnotherCoordinatorsCommitMakesThisOneStepDown) {
   EXPECT_THAT(replies_[1], StatusIs(absl::StatusCode::kAborted));
 }
 
-TEST_F(DriverTest, ALeadThatIsLostEndsItAtOnceAlsoDuringACommit) {
+TEST_F(DriverTest, LostLeadershipEndsItAtOnceAlsoDuringACommit) {
+  Settle();
+  facts_.clear();
   Submit("job");
   loop_.RunAll();
   driver_.StepDown(absl::AbortedError("another coordinator may lead by now"));
