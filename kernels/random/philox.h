@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "kernels/random/uniform.h"
 
 namespace weft::kernels {
 
@@ -65,17 +66,6 @@ PhiloxWords CounterOf(const DrawSite& site, uint32_t primary, uint32_t ordinal);
 
 // The four words at (primary, ordinal) of a site.
 PhiloxWords Draw(uint64_t seed, const DrawSite& site, uint32_t primary, uint32_t ordinal);
-
-// Uniform in [0, 1) with 53 random bits.
-constexpr double U53(uint32_t w0, uint32_t w1) {
-  return (static_cast<double>(w0 >> 5) * 67108864.0 + static_cast<double>(w1 >> 6)) * 0x1p-53;
-}
-
-// Uniform in [0, 1) with 24 random bits, exact in fp32.
-constexpr float U24(uint32_t w) { return static_cast<float>(w >> 8) * 0x1p-24F; }
-
-// Uniform in (0, 1), never 0: for use under a logarithm.
-constexpr double U32(uint32_t w) { return (static_cast<double>(w) + 0.5) * 0x1p-32; }
 
 // Uniform integer in [0, limit), limit > 0; the bias is at most limit / 2^64.
 constexpr uint64_t ChooseBelow(uint32_t w0, uint32_t w1, uint64_t limit) {
