@@ -36,7 +36,7 @@ absl::Status CheckAffinity(OperandCheck& check, const Tensor& clusters, const Te
   check.Compute("clusters", clusters, 3);
   WEFT_RETURN_IF_ERROR(check.status());
   check.Require(clusters.shape().rank() == 3, "clusters must have 3 dimensions")
-      .Shaped("affinity", affinity, {clusters.dim(0), clusters.dim(1), clusters.dim(1)});
+      .SumShaped("affinity", affinity, {clusters.dim(0), clusters.dim(1), clusters.dim(1)});
   return check.status();
 }
 
@@ -53,7 +53,7 @@ absl::Status SbmMembershipForward(Stream& stream, const Tensor& x, const SbmClus
                                   Tensor& memberships) {
   OperandCheck check("SbmMembershipForward", stream);
   WEFT_RETURN_IF_ERROR(CheckOperands(check, x, model));
-  check.Shaped("memberships", memberships, MembershipShape(x, model));
+  check.SumShaped("memberships", memberships, MembershipShape(x, model));
   WEFT_RETURN_IF_ERROR(check.status());
   return forward_kernels.Call(stream, x, model, memberships);
 }
@@ -63,14 +63,14 @@ absl::Status SbmMembershipBackward(Stream& stream, const Tensor& x, const SbmClu
                                    Tensor& d_x, Accumulate accumulate, SbmClusterModel& d_model) {
   OperandCheck check("SbmMembershipBackward", stream);
   WEFT_RETURN_IF_ERROR(CheckOperands(check, x, model));
-  check.Shaped("memberships", memberships, MembershipShape(x, model))
-      .Shaped("d_memberships", d_memberships, MembershipShape(x, model))
+  check.SumShaped("memberships", memberships, MembershipShape(x, model))
+      .SumShaped("d_memberships", d_memberships, MembershipShape(x, model))
       .Shaped("d_x", d_x, x.shape())
-      .Shaped("d_clusters", d_model.clusters, model.clusters.shape())
-      .Shaped("d_w1", d_model.w1, model.w1.shape())
-      .Shaped("d_b1", d_model.b1, model.b1.shape())
-      .Shaped("d_w2", d_model.w2, model.w2.shape())
-      .Shaped("d_b2", d_model.b2, model.b2.shape());
+      .SumShaped("d_clusters", d_model.clusters, model.clusters.shape())
+      .SumShaped("d_w1", d_model.w1, model.w1.shape())
+      .SumShaped("d_b1", d_model.b1, model.b1.shape())
+      .SumShaped("d_w2", d_model.w2, model.w2.shape())
+      .SumShaped("d_b2", d_model.b2, model.b2.shape());
   WEFT_RETURN_IF_ERROR(check.status());
   return backward_kernels.Call(stream, x, model, memberships, d_memberships, d_x, accumulate,
                                d_model);
@@ -86,8 +86,8 @@ absl::Status SbmAffinityBackward(Stream& stream, const Tensor& clusters, const T
                                  const Tensor& d_affinity, Tensor& d_clusters) {
   OperandCheck check("SbmAffinityBackward", stream);
   WEFT_RETURN_IF_ERROR(CheckAffinity(check, clusters, affinity));
-  check.Shaped("d_affinity", d_affinity, affinity.shape())
-      .Shaped("d_clusters", d_clusters, clusters.shape());
+  check.SumShaped("d_affinity", d_affinity, affinity.shape())
+      .SumShaped("d_clusters", d_clusters, clusters.shape());
   WEFT_RETURN_IF_ERROR(check.status());
   return affinity_backward_kernels.Call(stream, clusters, affinity, d_affinity, d_clusters);
 }

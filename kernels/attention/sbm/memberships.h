@@ -15,7 +15,9 @@
 
 namespace weft::kernels {
 
-// B batch, T tokens, H heads, D width of a head, K clusters. Parameters, or their gradients.
+// B batch, T tokens, H heads, D width of a head, K clusters. Parameters, of the device's compute
+// type, or their gradients, of its sum type. Memberships and affinities, and their gradients, have
+// the sum type too; x and its gradient the compute type.
 struct SbmClusterModel {
   Tensor w1, w2;    // [D, D], output dimension first
   Tensor b1, b2;    // [D]

@@ -27,12 +27,12 @@ struct Shapes {
         density{p.batch, p.heads} {}
 
   void Check(OperandCheck& check, const SbmMemberships& memberships) const {
-    check.Shaped("query memberships", memberships.query, query_memberships)
-        .Shaped("key memberships", memberships.key, key_memberships)
-        .Shaped("affinity", memberships.affinity, affinity);
+    check.SumShaped("query memberships", memberships.query, query_memberships)
+        .SumShaped("key memberships", memberships.key, key_memberships)
+        .SumShaped("affinity", memberships.affinity, affinity);
   }
   void Check(OperandCheck& check, const SbmProblem& p, const SbmGraph& graph) const {
-    check.Typed("bits", graph.bits, DType::kI32, bits).Shaped("density", graph.density, density);
+    check.Typed("bits", graph.bits, DType::kI32, bits).SumShaped("density", graph.density, density);
     if (p.sampler == SbmSampler::kPoissonCopies) {
       check.Typed("copies", graph.copies, DType::kI32, copies);
     }
@@ -120,7 +120,7 @@ absl::StatusOr<SbmGraph> NewSbmGraph(Device& device, const SbmProblem& problem) 
   if (problem.sampler == SbmSampler::kPoissonCopies) {
     WEFT_ASSIGN_OR_RETURN(graph.copies, NewTensor(device, DType::kI32, shapes.copies));
   }
-  WEFT_ASSIGN_OR_RETURN(graph.density, NewTensor(device, device.compute_dtype(), shapes.density));
+  WEFT_ASSIGN_OR_RETURN(graph.density, NewTensor(device, device.sum_dtype(), shapes.density));
   return graph;
 }
 
@@ -147,7 +147,7 @@ absl::Status SbmForward(Stream& stream, const SbmProblem& problem, const Tensor&
   OperandCheck check("SbmForward", stream);
   check.Shaped("q", q, shapes.queries).Shaped("k", k, shapes.keys).Shaped("v", v, shapes.keys);
   shapes.Check(check, problem, graph);
-  check.Shaped("o", o, shapes.queries).Shaped("lse", lse, shapes.lse);
+  check.Shaped("o", o, shapes.queries).SumShaped("lse", lse, shapes.lse);
   WEFT_RETURN_IF_ERROR(check.status());
   return forward_kernels.Call(stream, problem, q, k, v, graph, o, lse);
 }
@@ -162,7 +162,7 @@ absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmSav
       .Shaped("k", saved.k, shapes.keys)
       .Shaped("v", saved.v, shapes.keys)
       .Shaped("o", saved.o, shapes.queries)
-      .Shaped("lse", saved.lse, shapes.lse);
+      .SumShaped("lse", saved.lse, shapes.lse);
   shapes.Check(check, saved.memberships);
   if (saved.valid.present()) {
     check.Typed("valid", saved.valid, DType::kI32, {problem.batch, problem.keys});
@@ -172,9 +172,9 @@ absl::Status SbmBackward(Stream& stream, const SbmProblem& problem, const SbmSav
       .Shaped("d_q", d_q, shapes.queries)
       .Shaped("d_k", d_k, shapes.keys)
       .Shaped("d_v", d_v, shapes.keys)
-      .Shaped("gradient of query memberships", d_memberships.query, shapes.query_memberships)
-      .Shaped("gradient of key memberships", d_memberships.key, shapes.key_memberships)
-      .Shaped("gradient of affinity", d_memberships.affinity, shapes.affinity);
+      .SumShaped("gradient of query memberships", d_memberships.query, shapes.query_memberships)
+      .SumShaped("gradient of key memberships", d_memberships.key, shapes.key_memberships)
+      .SumShaped("gradient of affinity", d_memberships.affinity, shapes.affinity);
   WEFT_RETURN_IF_ERROR(check.status());
   return backward_kernels.Call(stream, problem, saved, d_o, d_q, d_k, d_v, d_memberships);
 }

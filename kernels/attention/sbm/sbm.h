@@ -48,8 +48,9 @@ enum class SbmStraightThrough : uint8_t {
   kLogit,  // clip(h_ij scale q_i . k_j + density part): the edge multiplies the logit
 };
 
-// B batch, T queries, S keys, H heads, D head_dim, K clusters in the shapes below. All tensors have
-// the device's compute type unless another is named.
+// B batch, T queries, S keys, H heads, D head_dim, K clusters in the shapes below. Tensors of
+// queries, keys, values and results, and their gradients, have the device's compute type;
+// memberships, affinities, their gradients, the density and lse its sum type.
 //
 // Queries stand at the end of the keys: query i has position i + S - T among them. One query and S
 // keys is decoding.

@@ -108,8 +108,8 @@ struct HashBucketTensors {
 absl::StatusOr<HashBucketTensors> NewHashBuckets(Device& device,
                                                  const ScatterbrainProblem& problem);
 
-// projections [rounds, D + 2]: standard normals of (seed, site), one ordinal a round, rounded to
-// fp32 on every device. Drawn anew for every step, evaluation included.
+// projections [rounds, D + 2], of the device's sum type: standard normals of (seed, site), one
+// ordinal a round, rounded to fp32 on every device. Drawn anew for every step, evaluation included.
 absl::Status DrawHashProjections(Stream& stream, const ScatterbrainProblem& problem, uint64_t seed,
                                  const DrawSite& site, Tensor& projections);
 
@@ -139,7 +139,7 @@ struct ScatterbrainOperands {
   HashBucketTensors buckets;  // of HashSupport; absent otherwise
 };
 
-// What the backward pass needs beside the operands. [B, H, T] each.
+// What the backward pass needs beside the operands. [B, H, T] each, of the device's sum type.
 struct ScatterbrainSaved {
   // ln sum_j A_ij; -infinity where a query sees no key.
   Tensor log_normaliser;
@@ -153,7 +153,7 @@ absl::StatusOr<ScatterbrainSaved> NewScatterbrainSaved(Device& device,
                                                        const ScatterbrainProblem& problem);
 
 // o [B, T, H, Dv]. kInvalidArgument, naming the operand, on a wrong shape, type or device, or on a
-// bucket out of range; else as Supports.
+// bucket out of range (which a GPU reports at the next Synchronize); else as Supports.
 absl::Status ScatterbrainForward(Stream& stream, const ScatterbrainProblem& problem,
                                  const ScatterbrainOperands& in, Tensor& o,
                                  ScatterbrainSaved& saved);

@@ -177,10 +177,10 @@ inline SbmParameters ChainGradients(DeviceRun run, const SbmChain& chain, double
                  .k = run.Upload(chain.at.k, in.KeyShape()),
                  .v = run.Upload(chain.at.v, in.KeyShape()),
                  .o = run.New(in.QueryShape()),
-                 .lse = run.New(in.LseShape()),
-                 .memberships = {.query = run.New(in.QueryMemberships()),
-                                 .key = run.New(in.KeyMemberships()),
-                                 .affinity = run.New(in.AffinityShape())},
+                 .lse = run.NewSum(in.LseShape()),
+                 .memberships = {.query = run.NewSum(in.QueryMemberships()),
+                                 .key = run.NewSum(in.KeyMemberships()),
+                                 .affinity = run.NewSum(in.AffinityShape())},
                  .valid = {},
                  .graph = NewSbmGraph(run.device(), p).value()};
   if (!in.valid.empty()) {
@@ -198,14 +198,14 @@ inline SbmParameters ChainGradients(DeviceRun run, const SbmChain& chain, double
   check(SbmForward(run.stream(), p, saved.q, saved.k, saved.v, saved.graph, saved.o, saved.lse));
 
   const auto filled = [&](const Tensor& like) {
-    return run.Upload(Values(like.count(), before), like.shape());
+    return run.UploadSum(Values(like.count(), before), like.shape());
   };
   Tensor d_q = run.New(in.QueryShape());
   Tensor d_k = run.New(in.KeyShape());
   Tensor d_v = run.New(in.KeyShape());
-  SbmMemberships d_memberships{.query = run.New(in.QueryMemberships()),
-                               .key = run.New(in.KeyMemberships()),
-                               .affinity = run.New(in.AffinityShape())};
+  SbmMemberships d_memberships{.query = run.NewSum(in.QueryMemberships()),
+                               .key = run.NewSum(in.KeyMemberships()),
+                               .affinity = run.NewSum(in.AffinityShape())};
   SbmClusterModel d_model{.w1 = filled(model.w1),
                           .w2 = filled(model.w2),
                           .b1 = filled(model.b1),

@@ -171,8 +171,8 @@ BlockModel RunBlockModel(DeviceRun run, const SbmChain& chain) {
                               .b1 = run.Upload(chain.at.b1, {d}),
                               .b2 = run.Upload(chain.at.b2, {d}),
                               .clusters = run.Upload(chain.at.clusters, {p.heads, p.clusters, d})};
-  Tensor memberships = run.New(chain.in.QueryMemberships());
-  Tensor affinity = run.New(chain.in.AffinityShape());
+  Tensor memberships = run.NewSum(chain.in.QueryMemberships());
+  Tensor affinity = run.NewSum(chain.in.AffinityShape());
   EXPECT_OK(SbmMembershipForward(run.stream(), run.Upload(chain.at.q, chain.in.QueryShape()), model,
                                  memberships));
   EXPECT_OK(SbmAffinityForward(run.stream(), model.clusters, affinity));
@@ -241,11 +241,11 @@ TEST(SbmMembershipTest, NamesTheOperandThatDoesNotFit) {
                               .b1 = run.New({4}),
                               .b2 = run.New({5}),
                               .clusters = run.New({2, 3, 4})};
-  Tensor memberships = run.New({1, 2, 6, 3});
+  Tensor memberships = run.NewSum({1, 2, 6, 3});
   EXPECT_THAT(SbmMembershipForward(run.stream(), run.New({1, 6, 2, 4}), model, memberships),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("SbmMembershipForward: b2 is f32[5], expected f32[4]")));
-  Tensor affinity = run.New({2, 3, 4});
+  Tensor affinity = run.NewSum({2, 3, 4});
   EXPECT_THAT(SbmAffinityForward(run.stream(), model.clusters, affinity),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("SbmAffinityForward: affinity is f32[2, 3, 4]")));

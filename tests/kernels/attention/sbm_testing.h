@@ -128,10 +128,10 @@ class SbmRun {
                .k = run_.Upload(in.k, in.KeyShape()),
                .v = run_.Upload(in.v, in.KeyShape()),
                .o = run_.New(in.QueryShape()),
-               .lse = run_.New(in.LseShape()),
-               .memberships = {.query = run_.Upload(in.query, in.QueryMemberships()),
-                               .key = run_.Upload(in.key, in.KeyMemberships()),
-                               .affinity = run_.Upload(in.affinity, in.AffinityShape())},
+               .lse = run_.NewSum(in.LseShape()),
+               .memberships = {.query = run_.UploadSum(in.query, in.QueryMemberships()),
+                               .key = run_.UploadSum(in.key, in.KeyMemberships()),
+                               .affinity = run_.UploadSum(in.affinity, in.AffinityShape())},
                .valid = {},
                .graph = NewSbmGraph(run_.device(), in.problem).value()} {
     if (!in.valid.empty()) {
@@ -168,9 +168,9 @@ class SbmRun {
     Tensor d_q = Dirty(in_.QueryShape());
     Tensor d_k = Dirty(in_.KeyShape());
     Tensor d_v = Dirty(in_.KeyShape());
-    SbmMemberships d{.query = Dirty(in_.QueryMemberships()),
-                     .key = Dirty(in_.KeyMemberships()),
-                     .affinity = Dirty(in_.AffinityShape())};
+    SbmMemberships d{.query = DirtySum(in_.QueryMemberships()),
+                     .key = DirtySum(in_.KeyMemberships()),
+                     .affinity = DirtySum(in_.AffinityShape())};
     Check(SbmBackward(run_.stream(), in_.problem, saved_, run_.Upload(in_.d_o, in_.QueryShape()),
                       d_q, d_k, d_v, d));
     results_.d_q = run_.Download(d_q);
@@ -186,6 +186,7 @@ class SbmRun {
   static void Check(const absl::Status& status) { EXPECT_TRUE(status.ok()) << status; }
   // Results must be overwritten, whatever they held.
   Tensor Dirty(const Shape& shape) { return run_.Upload(Values(shape.count(), 1e6), shape); }
+  Tensor DirtySum(const Shape& shape) { return run_.UploadSum(Values(shape.count(), 1e6), shape); }
   Tensor Integers(const Shape& shape) {
     return NewTensor(run_.device(), DType::kI32, shape).value();
   }

@@ -28,7 +28,7 @@ Values Projections(const ScatterbrainProblem& problem,
                        .tag = RandomTag::kHashProjections, .step = 3, .layer = 1}) {
   DeviceRun run = DeviceRun::Reference();
   Tensor projections =
-      run.New({std::get<HashSupport>(problem.support).rounds, problem.key_dim + 2});
+      run.NewSum({std::get<HashSupport>(problem.support).rounds, problem.key_dim + 2});
   EXPECT_OK(DrawHashProjections(run.stream(), problem, /*seed=*/11, site, projections));
   return run.Download(projections);
 }
@@ -44,7 +44,8 @@ BucketIds RunHash(DeviceRun run, const ScatterbrainInputs& in, const Values& pro
   HashBucketTensors buckets = NewHashBuckets(run.device(), p).value();
   const int64_t rounds = std::get<HashSupport>(p.support).rounds;
   EXPECT_OK(HashBuckets(run.stream(), p, operands.q, operands.k,
-                        run.Upload(projections, {rounds, p.key_dim + 2}), operands.valid, buckets));
+                        run.UploadSum(projections, {rounds, p.key_dim + 2}), operands.valid,
+                        buckets));
   const auto download = [&](const Tensor& tensor) {
     Ids ids(tensor.count());
     EXPECT_OK(run.device().CopyToHost(ids.data(), tensor, run.stream()));
@@ -163,7 +164,7 @@ TEST(HashBucketsTest, ProjectionsDependOnStepTagAndRound) {
   EXPECT_NE(Values(training.begin(), training.begin() + 7),
             Values(training.begin() + 7, training.end()));
   DeviceRun run = DeviceRun::Cpu();
-  Tensor projections = run.New({2, 7});
+  Tensor projections = run.NewSum({2, 7});
   ASSERT_OK(DrawHashProjections(run.stream(), problem, /*seed=*/11,
                                 {.tag = RandomTag::kHashProjections, .step = 1}, projections));
   EXPECT_EQ(run.Download(projections), training);

@@ -102,6 +102,7 @@ absl::Status SbmMixer::Supports(const Device& device, PassShape shape) const {
 absl::StatusOr<std::unique_ptr<MixerActivations>> SbmMixer::NewActivations(Device& device,
                                                                            PassShape shape) const {
   const kernels::DType dtype = device.compute_dtype();
+  const kernels::DType sums = device.sum_dtype();
   const auto [batch, tokens] = shape;
   const int64_t heads = projections_.heads();
   auto a = std::make_unique<Activations>();
@@ -111,13 +112,12 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> SbmMixer::NewActivations(Devic
   a->saved.k = projected.k;
   a->saved.v = projected.v;
   WEFT_ASSIGN_OR_RETURN(a->saved.o, NewTensor(device, dtype, projected.q.shape()));
-  WEFT_ASSIGN_OR_RETURN(a->saved.lse, NewTensor(device, dtype, {batch, heads, tokens}));
+  WEFT_ASSIGN_OR_RETURN(a->saved.lse, NewTensor(device, sums, {batch, heads, tokens}));
   for (Tensor* side : {&a->saved.memberships.query, &a->saved.memberships.key}) {
-    WEFT_ASSIGN_OR_RETURN(*side,
-                          NewTensor(device, dtype, {batch, heads, tokens, config_.clusters}));
+    WEFT_ASSIGN_OR_RETURN(*side, NewTensor(device, sums, {batch, heads, tokens, config_.clusters}));
   }
   WEFT_ASSIGN_OR_RETURN(a->saved.memberships.affinity,
-                        NewTensor(device, dtype, {heads, config_.clusters, config_.clusters}));
+                        NewTensor(device, sums, {heads, config_.clusters, config_.clusters}));
   WEFT_ASSIGN_OR_RETURN(a->saved.graph, kernels::NewSbmGraph(device, a->problem));
   return a;
 }
@@ -156,9 +156,12 @@ absl::Status SbmMixer::Backward(const Pass& pass, const ParameterBlock& gradient
   WEFT_ASSIGN_OR_RETURN(Tensor d_o, pass.scratch.Take(s.o.shape()));
   WEFT_ASSIGN_OR_RETURN(Heads d, projections_.TakeHeads(pass, {x.dim(0), x.dim(1)}));
   SbmMemberships d_memberships;
-  WEFT_ASSIGN_OR_RETURN(d_memberships.query, pass.scratch.Take(s.memberships.query.shape()));
-  WEFT_ASSIGN_OR_RETURN(d_memberships.key, pass.scratch.Take(s.memberships.key.shape()));
-  WEFT_ASSIGN_OR_RETURN(d_memberships.affinity, pass.scratch.Take(s.memberships.affinity.shape()));
+  WEFT_ASSIGN_OR_RETURN(d_memberships.query, pass.scratch.Take(s.memberships.query.shape(),
+                                                               s.memberships.query.dtype()));
+  WEFT_ASSIGN_OR_RETURN(d_memberships.key,
+                        pass.scratch.Take(s.memberships.key.shape(), s.memberships.key.dtype()));
+  WEFT_ASSIGN_OR_RETURN(d_memberships.affinity, pass.scratch.Take(s.memberships.affinity.shape(),
+                                                                  s.memberships.affinity.dtype()));
   WEFT_RETURN_IF_ERROR(projections_.MergeBackward(pass, gradients, s.o, dy, d_o));
   WEFT_RETURN_IF_ERROR(
       kernels::SbmBackward(pass.stream, a.problem, s, d_o, d.q, d.k, d.v, d_memberships));
@@ -179,6 +182,7 @@ absl::Status SbmMixer::Backward(const Pass& pass, const ParameterBlock& gradient
 absl::StatusOr<std::unique_ptr<MixerState>> SbmMixer::NewState(Device& device,
                                                                int64_t max_tokens) const {
   const kernels::DType dtype = device.compute_dtype();
+  const kernels::DType sums = device.sum_dtype();
   const int64_t heads = projections_.heads();
   auto state = std::make_unique<State>();
   WEFT_ASSIGN_OR_RETURN(state->cache, KeyValueCache::New(projections_, device, max_tokens));
@@ -186,13 +190,13 @@ absl::StatusOr<std::unique_ptr<MixerState>> SbmMixer::NewState(Device& device,
     WEFT_ASSIGN_OR_RETURN(*tensor,
                           NewTensor(device, dtype, {1, 1, heads, projections_.head_width()}));
   }
-  WEFT_ASSIGN_OR_RETURN(state->lse, NewTensor(device, dtype, {1, heads, 1}));
+  WEFT_ASSIGN_OR_RETURN(state->lse, NewTensor(device, sums, {1, heads, 1}));
   WEFT_ASSIGN_OR_RETURN(state->memberships.query,
-                        NewTensor(device, dtype, {1, heads, 1, config_.clusters}));
+                        NewTensor(device, sums, {1, heads, 1, config_.clusters}));
   WEFT_ASSIGN_OR_RETURN(state->memberships.key,
-                        NewTensor(device, dtype, {1, heads, max_tokens, config_.clusters}));
+                        NewTensor(device, sums, {1, heads, max_tokens, config_.clusters}));
   WEFT_ASSIGN_OR_RETURN(state->memberships.affinity,
-                        NewTensor(device, dtype, {heads, config_.clusters, config_.clusters}));
+                        NewTensor(device, sums, {heads, config_.clusters, config_.clusters}));
   WEFT_ASSIGN_OR_RETURN(
       state->graph, kernels::NewSbmGraph(device, Problem(/*batch=*/1, /*queries=*/1, max_tokens)));
   return state;

@@ -120,8 +120,8 @@ absl::Status ScatterbrainMixer::Hash(const Pass& pass, Activations& a) const {
                                   .step = static_cast<uint32_t>(pass.draws.step),
                                   .layer = static_cast<uint32_t>(layer_)};
   Scratch::Frame frame(pass.scratch);
-  WEFT_ASSIGN_OR_RETURN(Tensor projections,
-                        pass.scratch.Take({hash->rounds, a.problem.key_dim + 2}));
+  WEFT_ASSIGN_OR_RETURN(Tensor projections, pass.scratch.Take({hash->rounds, a.problem.key_dim + 2},
+                                                              pass.stream.device().sum_dtype()));
   WEFT_RETURN_IF_ERROR(
       kernels::DrawHashProjections(pass.stream, a.problem, pass.draws.seed, site, projections));
   return kernels::HashBuckets(pass.stream, a.problem, a.heads.q, a.heads.k, projections, pass.valid,
