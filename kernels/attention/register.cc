@@ -22,7 +22,7 @@ void RegisterReferenceAttention() {
   RegisterLearnedSketch(DeviceKind::kReference, LearnedSketchForwardReference,
                         LearnedSketchBackwardReference);
   RegisterSbm(DeviceKind::kReference,
-              {SbmSampleGraphReference, SbmForwardReference, SbmBackwardReference});
+              {nullptr, SbmSampleGraphReference, SbmForwardReference, SbmBackwardReference});
   RegisterSbmMemberships(DeviceKind::kReference,
                          {SbmMembershipForwardReference, SbmMembershipBackwardReference,
                           SbmAffinityForwardReference, SbmAffinityBackwardReference});
@@ -40,7 +40,7 @@ void RegisterCpuAttention() {
                                              LinearAttentionUndoCpu, LinearAttentionSegmentsHost});
   RegisterRandomSketch(DeviceKind::kCpu, RandomSketchForwardCpu, RandomSketchBackwardCpu);
   RegisterLearnedSketch(DeviceKind::kCpu, LearnedSketchForwardCpu, LearnedSketchBackwardCpu);
-  RegisterSbm(DeviceKind::kCpu, {SbmSampleGraphCpu, SbmForwardCpu, SbmBackwardCpu});
+  RegisterSbm(DeviceKind::kCpu, {nullptr, SbmSampleGraphCpu, SbmForwardCpu, SbmBackwardCpu});
   RegisterSbmMemberships(DeviceKind::kCpu, {SbmMembershipForwardCpu, SbmMembershipBackwardCpu,
                                             SbmAffinityForwardCpu, SbmAffinityBackwardCpu});
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);

@@ -3,6 +3,7 @@
 #include "kernels/attention/polysketch/polysketch_kernels.h"
 #include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/register.h"
+#include "kernels/attention/sbm/sbm_kernels.h"
 
 namespace weft::kernels {
 
@@ -16,6 +17,10 @@ void RegisterCudaAttention() {
                      PolysketchUndoCuda);
   RegisterRandomSketch(DeviceKind::kCuda, RandomSketchForwardCuda, RandomSketchBackwardCuda);
   RegisterLearnedSketch(DeviceKind::kCuda, LearnedSketchForwardCuda, LearnedSketchBackwardCuda);
+  RegisterSbm(DeviceKind::kCuda,
+              {SbmSupportsCuda, SbmSampleGraphCuda, SbmForwardCuda, SbmBackwardCuda});
+  RegisterSbmMemberships(DeviceKind::kCuda, {SbmMembershipForwardCuda, SbmMembershipBackwardCuda,
+                                             SbmAffinityForwardCuda, SbmAffinityBackwardCuda});
 }
 
 }  // namespace weft::kernels

@@ -10,6 +10,7 @@
 namespace weft::kernels {
 namespace {
 
+constinit OpTable<absl::Status(const SbmProblem&)> limits("SBM limits");
 constinit OpTable<decltype(SbmSampleGraph)> sample_kernels("SBM graph");
 constinit OpTable<decltype(SbmForward)> forward_kernels("SBM attention forward");
 constinit OpTable<decltype(SbmBackward)> backward_kernels("SBM attention backward");
@@ -99,6 +100,7 @@ absl::Status CheckDraws(const SbmProblem& p, const SbmDraws& draws) {
 }  // namespace
 
 void RegisterSbm(DeviceKind kind, const SbmKernels& kernels) {
+  limits.Set(kind, kernels.supports);
   sample_kernels.Set(kind, kernels.sample);
   forward_kernels.Set(kind, kernels.forward);
   backward_kernels.Set(kind, kernels.backward);
@@ -109,7 +111,8 @@ absl::Status Supports(const Device& device, const SbmProblem& problem) {
   WEFT_RETURN_IF_ERROR(sample_kernels.Find(device.kind()));
   WEFT_RETURN_IF_ERROR(forward_kernels.Find(device.kind()));
   WEFT_RETURN_IF_ERROR(backward_kernels.Find(device.kind()));
-  return absl::OkStatus();
+  const auto covers = limits.Find(device.kind());
+  return covers.ok() ? (*covers)(problem) : absl::OkStatus();
 }
 
 absl::StatusOr<SbmGraph> NewSbmGraph(Device& device, const SbmProblem& problem) {

@@ -8,6 +8,8 @@
 namespace weft::kernels {
 
 struct SbmKernels {
+  // What the device does not cover, as kUnimplemented; null: it covers all.
+  absl::Status (*supports)(const SbmProblem& problem) = nullptr;
   decltype(SbmSampleGraph)* sample = nullptr;
   decltype(SbmForward)* forward = nullptr;
   decltype(SbmBackward)* backward = nullptr;
@@ -35,6 +37,15 @@ decltype(SbmMembershipForward) SbmMembershipForwardCpu;
 decltype(SbmMembershipBackward) SbmMembershipBackwardCpu;
 decltype(SbmAffinityForward) SbmAffinityForwardCpu;
 decltype(SbmAffinityBackward) SbmAffinityBackwardCpu;
+
+absl::Status SbmSupportsCuda(const SbmProblem& problem);
+decltype(SbmSampleGraph) SbmSampleGraphCuda;
+decltype(SbmForward) SbmForwardCuda;
+decltype(SbmBackward) SbmBackwardCuda;
+decltype(SbmMembershipForward) SbmMembershipForwardCuda;
+decltype(SbmMembershipBackward) SbmMembershipBackwardCuda;
+decltype(SbmAffinityForward) SbmAffinityForwardCuda;
+decltype(SbmAffinityBackward) SbmAffinityBackwardCuda;
 
 void RegisterSbm(DeviceKind kind, const SbmKernels& kernels);
 void RegisterSbmMemberships(DeviceKind kind, const SbmMembershipKernels& kernels);

@@ -111,7 +111,14 @@ INSTANTIATE_TEST_SUITE_P(
                                                 .mode = PolysketchMode::kLearnedSketch,
                                                 .norm = PolysketchNorm::kNone,
                                                 .block = 32}},
-               .allowed = 0.06}),
+               .allowed = 0.06},
+        Mixers{.name = "sbm",
+               .layers = {SbmMixerConfig{.heads = 2, .clusters = 16},
+                          SbmMixerConfig{.heads = 2,
+                                         .clusters = 16,
+                                         .sampler = kernels::SbmSampler::kExact,
+                                         .straight_through = kernels::SbmStraightThrough::kLogit}},
+               .allowed = 0.06}),  // rounded memberships draw a few other edges
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace
