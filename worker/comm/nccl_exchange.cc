@@ -61,13 +61,8 @@ absl::StatusOr<std::unique_ptr<NcclExchange>> NcclExchange::Create(
   auto exchange =
       absl::WrapUnique(new NcclExchange(std::move(rendezvous), ordinal, std::move(host)));
   WEFT_RETURN_IF_ERROR(OfCuda(cudaSetDevice(ordinal), "cudaSetDevice"));
-  // Before the backward pass that it overlaps with: the others wait for it.
-  int least = 0;
-  int most = 0;
-  WEFT_RETURN_IF_ERROR(OfCuda(cudaDeviceGetStreamPriorityRange(&least, &most), "priorities"));
-  WEFT_RETURN_IF_ERROR(
-      OfCuda(cudaStreamCreateWithPriority(&exchange->stream_, cudaStreamNonBlocking, most),
-             "cudaStreamCreate"));
+  WEFT_RETURN_IF_ERROR(OfCuda(cudaStreamCreateWithFlags(&exchange->stream_, cudaStreamNonBlocking),
+                              "cudaStreamCreate"));
   return exchange;
 }
 
