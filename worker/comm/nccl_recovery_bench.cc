@@ -106,6 +106,8 @@ class Rank {
     ncclComm_t smaller = nullptr;
     Must(ncclCommShrink(communicator_, &lost, 1, &smaller, &config, NCCL_SHRINK_ABORT),
          "ncclCommShrink");
+    // The smaller gang is there when the old communicator says so.
+    AwaitReady();
     communicator_ = smaller;
     AwaitReady();
   }
