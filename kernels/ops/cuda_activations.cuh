@@ -12,13 +12,25 @@ namespace weft::kernels {
 template <typename T>
 inline constexpr bool kIsQuick = sizeof(T) < sizeof(float);
 
+// The GPU's own functions: without the instructions that care for results below 2^-126.
+__device__ inline float QuickExp(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.44269504F * x));
+  return result;
+}
+__device__ inline float QuickInverse(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 template <typename T>
 __device__ inline float ExpOf(float x) {
-  return kIsQuick<T> ? __expf(x) : expf(x);
+  return kIsQuick<T> ? QuickExp(x) : expf(x);
 }
 template <typename T>
 __device__ inline float InverseOf(float x) {
-  return kIsQuick<T> ? __fdividef(1.0F, x) : 1.0F / x;
+  return kIsQuick<T> ? QuickInverse(x) : 1.0F / x;
 }
 
 template <typename T>

@@ -142,9 +142,11 @@ __global__ void __launch_bounds__(kNormBlock)
     const int64_t at = (exists ? row : 0) * channels;
     const float inverse = exists ? rstd[row] : 0.0F;
     const float centre = kCentred && exists ? mean[row] : 0.0F;
-    Part n, g;
+    Part n, g, before;
     n.Read(x + at, channels);
     g.Read(dy + at, channels);
+    // Beside the others, unless so many registers would be too much.
+    if (accumulate && kParts <= 2) before.Read(dx + at, channels);
     float sum_g = 0, sum_gn = 0;
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
@@ -165,8 +167,7 @@ __global__ void __launch_bounds__(kNormBlock)
     const float mean_g = kCentred ? RowSum<kThreads>(sum_g, shared) * scale : 0.0F;
     const float mean_gn = RowSum<kThreads>(sum_gn, shared) * scale;
     if (!exists) continue;
-    Part before;
-    if (accumulate) before.Read(dx + at, channels);
+    if (accumulate && kParts > 2) before.Read(dx + at, channels);
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
 #pragma unroll
@@ -219,11 +220,15 @@ cudaError_t NormForward(const CudaLaunch& on, NormShape shape, float eps, const 
   });
 }
 
-// Blocks of the backward kernel: eight for each of 132 multiprocessors.
-constexpr int64_t NormBlocks(int64_t rows) { return rows < 4 * kRowParts ? rows : 4 * kRowParts; }
+// Blocks of the backward kernel, of 132 multiprocessors: as many as run at a time with wide rows,
+// which take many registers, and eight for each with others.
+constexpr int64_t NormBlocks(NormShape shape) {
+  const int64_t blocks = shape.channels > 1024 ? 5 * kRowParts / 2 : 4 * kRowParts;
+  return shape.rows < blocks ? shape.rows : blocks;
+}
 // Floats of its working space.
 constexpr int64_t NormPartials(NormShape shape, bool centred) {
-  return (centred ? 2 : 1) * NormBlocks(shape.rows) * shape.channels;
+  return (centred ? 2 : 1) * NormBlocks(shape) * shape.channels;
 }
 
 // db is null unless kCentred.
@@ -233,7 +238,7 @@ cudaError_t NormBackward(const CudaLaunch& on, NormShape shape, bool accumulate,
                          float* dw, float* db, float* partial) {
   if (shape.rows == 0) return cudaSuccess;
   const bool aligned = IsAligned(x) && IsAligned(w) && IsAligned(dy) && IsAligned(dx);
-  const int64_t rows_of_block = CeilDiv(shape.rows, NormBlocks(shape.rows));
+  const int64_t rows_of_block = CeilDiv(shape.rows, NormBlocks(shape));
   const int64_t blocks = CeilDiv(shape.rows, rows_of_block);
   const cudaError_t error =
       ForRowShape<T>(shape.channels, aligned, [&]<int V, int kThreads, int kParts>() {

@@ -3,6 +3,7 @@
 #include "kernels/ops/adamw/adamw_table.h"
 #include "kernels/ops/bias/bias_table.h"
 #include "kernels/ops/columns/columns_table.h"
+#include "kernels/ops/conv_norm/conv_norm_table.h"
 #include "kernels/ops/dropout/dropout_table.h"
 #include "kernels/ops/elementwise/elementwise_table.h"
 #include "kernels/ops/embedding/embedding_table.h"
@@ -31,6 +32,7 @@ void RegisterCpuKernels() {
   internal::RegisterCpuAdamW();
   internal::RegisterCpuBias();
   internal::RegisterCpuColumns();
+  internal::RegisterCpuConvNorm();
   internal::RegisterCpuDropout();
   internal::RegisterCpuElementwise();
   internal::RegisterCpuEmbedding();
@@ -58,6 +60,7 @@ void RegisterReferenceKernels() {
   internal::RegisterReferenceAdamW();
   internal::RegisterReferenceBias();
   internal::RegisterReferenceColumns();
+  internal::RegisterReferenceConvNorm();
   internal::RegisterReferenceDropout();
   internal::RegisterReferenceElementwise();
   internal::RegisterReferenceEmbedding();

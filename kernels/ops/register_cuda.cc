@@ -1,6 +1,7 @@
 #include "kernels/ops/adamw/adamw_table.h"
 #include "kernels/ops/bias/bias_table.h"
 #include "kernels/ops/columns/columns_table.h"
+#include "kernels/ops/conv_norm/conv_norm_table.h"
 #include "kernels/ops/dropout/dropout_table.h"
 #include "kernels/ops/elementwise/elementwise_table.h"
 #include "kernels/ops/embedding/embedding_table.h"
@@ -30,6 +31,7 @@ void RegisterCudaKernels() {
   internal::RegisterCudaAdamW();
   internal::RegisterCudaBias();
   internal::RegisterCudaColumns();
+  internal::RegisterCudaConvNorm();
   internal::RegisterCudaDropout();
   internal::RegisterCudaElementwise();
   internal::RegisterCudaEmbedding();

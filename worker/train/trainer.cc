@@ -60,10 +60,16 @@ absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const
   return CheckSamples(config, data);
 }
 
-// Of all elements, in their order.
-absl::StatusOr<double> SumOf(const kernels::Tensor& tensor, kernels::Stream& stream) {
-  WEFT_ASSIGN_OR_RETURN(const std::vector<double> values, kernels::ReadValues(tensor, stream));
-  return std::accumulate(values.begin(), values.end(), 0.0);
+// Of the elements of the first `passes` passes: within a pass in their order, then over the passes.
+absl::StatusOr<double> SumOf(const kernels::Tensor& tensor, int64_t passes, int64_t results_of_pass,
+                             kernels::Stream& stream) {
+  WEFT_ASSIGN_OR_RETURN(const std::vector<double> values,
+                        kernels::ReadValues(tensor.Part(0, {passes * results_of_pass}), stream));
+  double sum = 0;
+  for (auto first = values.begin(); first != values.end(); first += results_of_pass) {
+    sum += std::accumulate(first, first + results_of_pass, 0.0);
+  }
+  return sum;
 }
 
 absl::StatusOr<std::unique_ptr<const Model>> NewModelOf(const TrainConfig& config) {
@@ -125,9 +131,10 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
                         shares_optimizer() ? std::optional(PartOf(place_.rank)) : std::nullopt));
   WEFT_ASSIGN_OR_RETURN(loader_, BatchLoader::Create(device, data, shape.batch));
   WEFT_ASSIGN_OR_RETURN(activations_, model_->NewActivations(device, shape));
+  const int64_t passes = config_.batch.sequences_per_shard() / shape.batch;
   for (kernels::Tensor* tensor : {&results_.losses, &results_.right}) {
-    WEFT_ASSIGN_OR_RETURN(*tensor,
-                          kernels::NewTensor(device, dtype, loader_->batch().targets.shape()));
+    WEFT_ASSIGN_OR_RETURN(
+        *tensor, kernels::NewTensor(device, dtype, {passes * loader_->batch().targets.count()}));
   }
   counted_.emplace(model_->metrics());
   sums_.resize(SumsOf(counted_->names()));
@@ -197,15 +204,17 @@ absl::Status Trainer::RunShard(int64_t shard) {
     const bool is_last =
         shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
     absl::Status handed_over;
+    SampleResults results = ResultsOf(row / batch.micro_batch);
     WEFT_RETURN_IF_ERROR(
         model_->LossesAndGradients(pass, loader_->batch(), gradient_scale, gradients, *activations_,
-                                   results_, [&](int64_t first) {
+                                   results, [&](int64_t first) {
                                      if (is_last)
                                        handed_over.Update(reducer_->Ready(*stream_, first));
                                    }));
     WEFT_RETURN_IF_ERROR(handed_over);
-    WEFT_RETURN_IF_ERROR(AddResults());
+    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_));
   }
+  WEFT_RETURN_IF_ERROR(AddResults(batch.sequences_per_shard() / batch.micro_batch));
   sums_[kAddedLoss] = counted_->loss_part();  // in training only: an evaluation tells of the data
   SetSums(shard);
   return absl::OkStatus();
@@ -241,8 +250,10 @@ absl::Status Trainer::EvaluateShard(int64_t shard) {
     for (int64_t sample = first; sample < last; ++sample) samples.push_back(sample);
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kValidation, samples));
     pass.draws.first_sequence = first;
-    WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, results_));
-    WEFT_RETURN_IF_ERROR(AddResults());
+    SampleResults results = ResultsOf(0);
+    WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, results));
+    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_));
+    WEFT_RETURN_IF_ERROR(AddResults(1));
   }
   SetSums(shard);
   return absl::OkStatus();
@@ -253,12 +264,23 @@ void Trainer::BeginSums() {
   std::fill(sums_.begin(), sums_.end(), 0.0);
 }
 
-absl::Status Trainer::AddResults() {
-  WEFT_ASSIGN_OR_RETURN(const double loss, SumOf(results_.losses, *stream_));
-  WEFT_ASSIGN_OR_RETURN(const double right, SumOf(results_.right, *stream_));
+SampleResults Trainer::ResultsOf(int64_t pass) const {
+  const kernels::Shape& shape = loader_->batch().targets.shape();
+  const auto part = [&](const kernels::Tensor& all) {
+    return all.Part(pass * shape.count(), shape);
+  };
+  return {.losses = part(results_.losses), .right = part(results_.right)};
+}
+
+absl::Status Trainer::AddResults(int64_t passes) {
+  const int64_t results_of_pass = loader_->batch().targets.count();
+  WEFT_ASSIGN_OR_RETURN(const double loss,
+                        SumOf(results_.losses, passes, results_of_pass, *stream_));
+  WEFT_ASSIGN_OR_RETURN(const double right,
+                        SumOf(results_.right, passes, results_of_pass, *stream_));
   sums_[kLossSum] += loss;
   sums_[kRightSum] += right;
-  return counted_->Collect(*stream_);
+  return absl::OkStatus();
 }
 
 void Trainer::SetSums(int64_t shard) {

@@ -92,9 +92,13 @@ class Trainer {
   // Adds the gradient of a shard's mean loss (its part of the step's) to its block.
   absl::Status RunShard(int64_t shard);
   absl::Status EvaluateShard(int64_t shard);
-  // Before and after the passes of a shard, the latter once for each.
+  // Before the passes of a shard.
   void BeginSums();
-  absl::Status AddResults();
+  // Where a pass of the shard leaves its results.
+  [[nodiscard]] SampleResults ResultsOf(int64_t pass) const;
+  // Adds up the results of the first `passes` passes: waits for them, so that a GPU is waited for
+  // once a shard.
+  absl::Status AddResults(int64_t passes);
   // Makes the sums the shard's in values_.
   void SetSums(int64_t shard);
   // Of all shards' sums, added in their order.
@@ -134,7 +138,7 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
-  SampleResults results_;               // of a micro-batch
+  SampleResults results_;               // of the passes of a shard, one after the other
   std::optional<StepMetrics> counted_;  // by the model's parts, in the passes of a shard
   std::vector<double> sums_;            // of a shard, as MetricsOf takes them
   // Each sum of all shards, one after the other; then one value for each rank.

@@ -1,3 +1,4 @@
+#include "kernels/ops/cuda_activations.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_cuda.h"
 
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(kThreads)
     float sum = 0;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      sum += expf(value[j] - largest);
+      sum += ExpOf<T>(value[j] - largest);
       if (v + j == target) target_logit = value[j];
     }
     state = Joined(state, {largest, sum, best});
@@ -111,8 +112,8 @@ __global__ void __launch_bounds__(kThreads)
       read(v, value);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        value[j] =
-            expf(value[j] - state.largest) * inverse - (v + j == target ? gradient_scale : 0.0F);
+        value[j] = ExpOf<T>(value[j] - state.largest) * inverse -
+                   (v + j == target ? gradient_scale : 0.0F);
       }
       if (v + V <= classes) {
         Store<V>(z + v, value);

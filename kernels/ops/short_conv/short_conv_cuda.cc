@@ -8,7 +8,7 @@
 namespace weft::kernels::internal {
 namespace {
 
-ShortConvShape ShapeOf(const Tensor& x, const Tensor& w) {
+ConvShape ShapeOf(const Tensor& x, const Tensor& w) {
   return {.batch = x.dim(0),
           .tokens = x.dim(1),
           .channels = x.dim(2),
@@ -31,9 +31,9 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
                           const Tensor& dy, Tensor& dx, Tensor& d_history, Tensor& dw) {
   CudaStream& cuda = AsCudaStream(stream);
-  const ShortConvShape shape = ShapeOf(x, w);
+  const ConvShape shape = ShapeOf(x, w);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
-                        cuda.Scratch(ShortConvPartials(shape) * SizeOf(DType::kF32)));
+                        cuda.Scratch(ConvPartials(shape) * SizeOf(DType::kF32)));
   return CudaStatus(
       LaunchShortConvBackward(cuda.launch(), shape, x.address(), w.address(),
                               AddressOrNull(history), dy.address(), dx.address(),

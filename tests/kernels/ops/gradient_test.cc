@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "kernels/ops/bias/bias.h"
+#include "kernels/ops/conv_norm/conv_norm.h"
 #include "kernels/ops/dropout/dropout.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/geglu/geglu.h"
@@ -200,6 +201,25 @@ TEST_F(GradientTest, ShortConvOfFewerTokensThanTaps) {
   };
   ExpectGradient(x, dx, value);
   ExpectGradient(history, d_history, value);
+}
+
+TEST_F(GradientTest, ConvNorm) {
+  Tensor x = Random({2, 6, 4}), w = Random({4, 3}), history = Random({2, 2, 4});
+  Tensor dy = Random({2, 6, 2, 2}), y = Zero({2, 6, 2, 2}), inverse_norm = Zero({24});
+  Tensor space = Zero({2, 6, 4});
+  for (const Tensor& past : {Tensor(), history}) {
+    Tensor dx = Zero({2, 6, 4}), dw = Zero({4, 3}), d_history = Zero({2, 2, 4});
+    const auto value = [&] {
+      EXPECT_OK(ConvNormForward(stream(), x, w, past, 1e-2, 0.375, y, inverse_norm));
+      return Dot(y, dy);
+    };
+    value();
+    ASSERT_OK(ConvNormBackward(stream(), x, w, past, 0.375, y, inverse_norm, dy, space, dx,
+                               d_history, dw));
+    ExpectGradient(x, dx, value);
+    ExpectGradient(w, dw, value);
+    if (past.present()) ExpectGradient(history, d_history, value);
+  }
 }
 
 TEST_F(GradientTest, Activations) {

@@ -4,8 +4,11 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "kernels/device/host_values.h"
 #include "kernels/ops/adamw/adamw.h"
 #include "kernels/ops/bias/bias.h"
+#include "kernels/ops/conv_norm/conv_norm.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/gelu/gelu.h"
@@ -32,7 +35,8 @@ constexpr double kQueryScale = 0.3125;
 constexpr float kSigmoidScale = 2;
 constexpr float kLossScale = 0.0078125;  // exact in fp32
 
-using Rows = std::vector<std::vector<float>>;
+using Row = std::vector<float>;
+using Rows = std::vector<Row>;
 
 OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased) {
   return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n, biased ? "Biased" : ""),
@@ -226,6 +230,70 @@ void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, boo
        .plain =
            [=](Rows& a) {
              plain::ShortConvBackward(shape, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+           }});
+}
+
+// Numbers that no compute type rounds: results of a forward pass then belong to its operands
+// everywhere.
+Array Bf16Normal(uint32_t seed, const Shape& shape) {
+  Array array = Normal(seed, shape);
+  for (double& value : array.values) value = FloatFromBf16(Bf16From(static_cast<float>(value)));
+  return array;
+}
+
+void AddConvNorm(std::vector<OpCase>& cases, const plain::ConvShape& shape, int64_t width,
+                 bool with_history) {
+  const auto [b, t, c, w] = shape;
+  const std::string name =
+      absl::StrCat(b, "x", t, "x", c, "by", width, "w", w, with_history ? "History" : "");
+  const Shape heads = {b, t, c / width, width};
+  const Array history = with_history ? Bf16Normal(3, {b, w - 1, c}) : Zeros({b, 0, c});
+  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
+  const auto forward = [=](Rows& a) {  // x, w, history, y, inverse_norm
+    Row activated(a[0].size());
+    plain::ShortConvForward(shape, a[0], a[1], a[2], activated);
+    plain::L2NormForward(activated, width, static_cast<float>(kEps),
+                         static_cast<float>(kQueryScale), a[3], a[4]);
+  };
+  const std::vector<Array> operands = {Bf16Normal(1, {b, t, c}), Bf16Normal(2, {c, w}), history,
+                                       Zeros(heads), AsSum(Zeros({b * t * (c / width)}))};
+  cases.push_back({.name = absl::StrCat("ConvNormForward", name),
+                   .operands = operands,
+                   .results = {3, 4},
+                   .call =
+                       [=](Stream& s, Operands a) {
+                         return ConvNormForward(s, a[0], a[1], optional(a[2]), kEps, kQueryScale,
+                                                a[3], a[4]);
+                       },
+                   .plain = forward});
+  Rows computed;
+  for (const Array& array : operands) {
+    computed.emplace_back(array.values.begin(), array.values.end());
+  }
+  forward(computed);
+  std::vector<Array> backward = operands;
+  for (const size_t i : {3, 4}) backward[i].values.assign(computed[i].begin(), computed[i].end());
+  for (const Array& more :
+       {Normal(5, heads), Normal(6, {b, t, c}), with_history ? Normal(7, {b, w - 1, c}) : history,
+        AsSum(Normal(8, {c, w}))}) {
+    backward.push_back(more);
+  }
+  cases.push_back(
+      {.name = absl::StrCat("ConvNormBackward", name),
+       .operands = std::move(backward),
+       .results = {6, 7, 8},
+       .call = [=](Stream& s, Operands a) -> absl::Status {
+         Tensor d_history = optional(a[7]);
+         WEFT_ASSIGN_OR_RETURN(Tensor space,
+                               NewTensor(s.device(), s.device().compute_dtype(), a[0].shape()));
+         return ConvNormBackward(s, a[0], a[1], optional(a[2]), kQueryScale, a[3], a[4], a[5],
+                                 space, a[6], d_history, a[8]);
+       },
+       .plain =
+           [=](Rows& a) {
+             Row d_activated(a[0].size());
+             plain::L2NormBackward(a[3], a[4], static_cast<float>(kQueryScale), a[5], d_activated);
+             plain::ShortConvBackward(shape, a[0], a[1], a[2], d_activated, a[6], a[7], a[8]);
            }});
 }
 
@@ -469,6 +537,11 @@ std::vector<OpCase> AllOpCases() {
   AddShortConv(cases, {2, 131, 259, 4}, false);
   AddShortConv(cases, {1, 65, 33, 4}, true);
   AddShortConv(cases, {3, 7, 9, 1}, false);
+  AddConvNorm(cases, {2, 3, 64, 4}, 32, true);
+  AddConvNorm(cases, {2, 131, 256, 4}, 128, false);
+  AddConvNorm(cases, {1, 67, 192, 3}, 64, true);
+  AddConvNorm(cases, {2, 5, 30, 4}, 10, true);
+  AddConvNorm(cases, {1, 9, 32, 6}, 32, false);
   for (const int64_t n : {1, 15, 63, 8193, 20000}) {
     AddActivations(cases, n);
     AddGelu(cases, n);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "kernels/attention/delta/delta.h"
+#include "kernels/ops/conv_norm/conv_norm.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
@@ -116,6 +117,8 @@ DeltaMixer::Branch DeltaMixer::AddBranch(const MixerPlace& place, absl::string_v
   return branch;
 }
 
+double DeltaMixer::query_scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim_)); }
+
 int64_t DeltaMixer::MatmulFlopsPerToken() const {
   return q_.projection.FlopsPerRow() + k_.projection.FlopsPerRow() + v_.projection.FlopsPerRow() +
          beta_.FlopsPerRow() + (gate_ ? gate_->FlopsPerRow() : 0) +
@@ -175,43 +178,85 @@ absl::Status DeltaMixer::BranchForward(const Pass& pass, const Branch& branch, c
   return kernels::ShortConvForward(pass.stream, projected, pass.weights[*branch.taps], history, y);
 }
 
+absl::Status DeltaMixer::NormedBranchForward(const Pass& pass, const Branch& branch,
+                                             const Tensor& x, const Tensor& history, double scale,
+                                             Tensor& projected, Tensor& y,
+                                             Tensor& inverse_norm) const {
+  if (branch.taps) {
+    WEFT_RETURN_IF_ERROR(branch.projection.Forward(pass, x, projected));
+    return kernels::ConvNormForward(pass.stream, projected, pass.weights[*branch.taps], history,
+                                    kL2Epsilon, scale, y, inverse_norm);
+  }
+  Tensor activated = y.Reshaped(projected.shape());
+  WEFT_RETURN_IF_ERROR(BranchForward(pass, branch, x, history, projected, activated));
+  return kernels::L2NormForward(pass.stream, y, kL2Epsilon, scale, y, inverse_norm);
+}
+
+absl::Status DeltaMixer::ProjectionBackward(const Pass& pass, const ParameterBlock& gradients,
+                                            const Branch& branch, const Tensor& x, const Past& past,
+                                            const Tensor& d_history, Tensor& d_projected,
+                                            Accumulate accumulate, Tensor& dx) const {
+  if (past.gradient.present()) {
+    WEFT_RETURN_IF_ERROR(HistoryBackward(pass.stream, past.gradient, d_history, d_projected));
+  }
+  return branch.projection.Backward(pass, gradients, x, d_projected, accumulate, dx);
+}
+
 absl::Status DeltaMixer::BranchBackward(const Pass& pass, const ParameterBlock& gradients,
                                         const Branch& branch, const Tensor& x,
                                         const Tensor& projected, const Past& past, const Tensor& dy,
                                         Accumulate accumulate, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_projected, pass.scratch.Take(projected.shape()));
+  Tensor d_history;
+  if (past.gradient.present()) {
+    WEFT_ASSIGN_OR_RETURN(d_history, pass.scratch.Take(past.gradient.shape()));
+  }
   if (branch.taps) {
     Tensor d_taps = gradients[*branch.taps];
-    Tensor d_history;
-    if (past.gradient.present()) {
-      WEFT_ASSIGN_OR_RETURN(d_history, pass.scratch.Take(past.gradient.shape()));
-    }
     WEFT_RETURN_IF_ERROR(kernels::ShortConvBackward(pass.stream, projected,
                                                     pass.weights[*branch.taps], past.history, dy,
                                                     d_projected, d_history, d_taps));
-    if (past.gradient.present()) {
-      WEFT_RETURN_IF_ERROR(HistoryBackward(pass.stream, past.gradient, d_history, d_projected));
-    }
   } else {
     WEFT_RETURN_IF_ERROR(kernels::SiluBackward(pass.stream, projected, dy, d_projected));
   }
-  return branch.projection.Backward(pass, gradients, x, d_projected, accumulate, dx);
+  return ProjectionBackward(pass, gradients, branch, x, past, d_history, d_projected, accumulate,
+                            dx);
+}
+
+absl::Status DeltaMixer::NormedBranchBackward(const Pass& pass, const ParameterBlock& gradients,
+                                              const Branch& branch, const Tensor& x,
+                                              const Tensor& projected, const Past& past,
+                                              double scale, const Tensor& y,
+                                              const Tensor& inverse_norm, const Tensor& dy,
+                                              Accumulate accumulate, Tensor& dx) const {
+  Scratch::Frame frame(pass.scratch);
+  WEFT_ASSIGN_OR_RETURN(Tensor d_activated, pass.scratch.Take(projected.shape()));
+  if (!branch.taps) {
+    Tensor by_head = d_activated.Reshaped(y.shape());
+    WEFT_RETURN_IF_ERROR(kernels::L2NormBackward(pass.stream, y, inverse_norm, scale, dy, by_head));
+    return BranchBackward(pass, gradients, branch, x, projected, past, d_activated, accumulate, dx);
+  }
+  WEFT_ASSIGN_OR_RETURN(Tensor d_projected, pass.scratch.Take(projected.shape()));
+  Tensor d_history;
+  if (past.gradient.present()) {
+    WEFT_ASSIGN_OR_RETURN(d_history, pass.scratch.Take(past.gradient.shape()));
+  }
+  Tensor d_taps = gradients[*branch.taps];
+  WEFT_RETURN_IF_ERROR(kernels::ConvNormBackward(pass.stream, projected, pass.weights[*branch.taps],
+                                                 past.history, scale, y, inverse_norm, dy,
+                                                 d_activated, d_projected, d_history, d_taps));
+  return ProjectionBackward(pass, gradients, branch, x, past, d_history, d_projected, accumulate,
+                            dx);
 }
 
 absl::Status DeltaMixer::BeforeRecurrence(const Pass& pass, const Tensor& x,
                                           const Histories& histories, Activations& saved) const {
   Scratch::Frame frame(pass.scratch);
-  WEFT_ASSIGN_OR_RETURN(Tensor activated, pass.scratch.Take(x.shape()));
-  const Tensor activated_by_head = activated.Reshaped(saved.q.shape());
-  const double query_scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
-
-  WEFT_RETURN_IF_ERROR(BranchForward(pass, q_, x, histories.q, saved.q_projected, activated));
-  WEFT_RETURN_IF_ERROR(kernels::L2NormForward(pass.stream, activated_by_head, kL2Epsilon,
-                                              query_scale, saved.q, saved.q_inverse_norm));
-  WEFT_RETURN_IF_ERROR(BranchForward(pass, k_, x, histories.k, saved.k_projected, activated));
-  WEFT_RETURN_IF_ERROR(kernels::L2NormForward(pass.stream, activated_by_head, kL2Epsilon, 1.0,
-                                              saved.k, saved.k_inverse_norm));
+  WEFT_RETURN_IF_ERROR(NormedBranchForward(pass, q_, x, histories.q, query_scale(),
+                                           saved.q_projected, saved.q, saved.q_inverse_norm));
+  WEFT_RETURN_IF_ERROR(NormedBranchForward(pass, k_, x, histories.k, /*scale=*/1.0,
+                                           saved.k_projected, saved.k, saved.k_inverse_norm));
   Tensor v = saved.v.Reshaped(x.shape());
   WEFT_RETURN_IF_ERROR(BranchForward(pass, v_, x, histories.v, saved.v_projected, v));
 
@@ -275,20 +320,13 @@ absl::Status DeltaMixer::BeforeRecurrenceBackward(const Pass& pass, const Parame
                                                   const Histories& d_histories,
                                                   RecurrenceGradients& d, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
-  const double query_scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
-  WEFT_ASSIGN_OR_RETURN(Tensor d_activated, pass.scratch.Take(saved.q.shape()));
-  const Tensor d_activated_flat = d_activated.Reshaped(x.shape());
-
-  WEFT_RETURN_IF_ERROR(kernels::L2NormBackward(pass.stream, saved.q, saved.q_inverse_norm,
-                                               query_scale, d.q, d_activated));
   const Accumulate to_gate = gate_ ? Accumulate::kYes : Accumulate::kNo;
-  WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, q_, x, saved.q_projected,
-                                      {histories.q, d_histories.q}, d_activated_flat, to_gate, dx));
-  WEFT_RETURN_IF_ERROR(
-      kernels::L2NormBackward(pass.stream, saved.k, saved.k_inverse_norm, 1.0, d.k, d_activated));
-  WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, k_, x, saved.k_projected,
-                                      {histories.k, d_histories.k}, d_activated_flat,
-                                      Accumulate::kYes, dx));
+  WEFT_RETURN_IF_ERROR(NormedBranchBackward(pass, gradients, q_, x, saved.q_projected,
+                                            {histories.q, d_histories.q}, query_scale(), saved.q,
+                                            saved.q_inverse_norm, d.q, to_gate, dx));
+  WEFT_RETURN_IF_ERROR(NormedBranchBackward(pass, gradients, k_, x, saved.k_projected,
+                                            {histories.k, d_histories.k}, /*scale=*/1.0, saved.k,
+                                            saved.k_inverse_norm, d.k, Accumulate::kYes, dx));
   WEFT_RETURN_IF_ERROR(BranchBackward(pass, gradients, v_, x, saved.v_projected,
                                       {histories.v, d_histories.v}, d.v.Reshaped(x.shape()),
                                       Accumulate::kYes, dx));

@@ -56,6 +56,7 @@ class DeltaMixer final : public SlicedMixer {
   };
 
   [[nodiscard]] bool convolves() const { return config_.convolution_taps > 0; }
+  [[nodiscard]] double query_scale() const;
   [[nodiscard]] double beta_scale() const { return config_.negative_eigenvalues ? 2.0 : 1.0; }
   [[nodiscard]] Branch AddBranch(const MixerPlace& place, absl::string_view prefix,
                                  absl::string_view name, ParameterLayout& layout) const;
@@ -67,6 +68,11 @@ class DeltaMixer final : public SlicedMixer {
   absl::Status BranchForward(const Pass& pass, const Branch& branch, const kernels::Tensor& x,
                              const kernels::Tensor& history, kernels::Tensor& projected,
                              kernels::Tensor& y) const;
+  // Of q and k: then y [B, T, H, D] = scale * y / |y|, for each head.
+  absl::Status NormedBranchForward(const Pass& pass, const Branch& branch, const kernels::Tensor& x,
+                                   const kernels::Tensor& history, double scale,
+                                   kernels::Tensor& projected, kernels::Tensor& y,
+                                   kernels::Tensor& inverse_norm) const;
   // The inputs before x of a convolution, [B, W - 1, C] (absent: zeros), and their gradient: that
   // of the last inputs of x becomes that of the history.
   struct Past {
@@ -77,6 +83,17 @@ class DeltaMixer final : public SlicedMixer {
                               const kernels::Tensor& projected, const Past& past,
                               const kernels::Tensor& dy, kernels::Accumulate accumulate,
                               kernels::Tensor& dx) const;
+  absl::Status NormedBranchBackward(const Pass& pass, const ParameterBlock& gradients,
+                                    const Branch& branch, const kernels::Tensor& x,
+                                    const kernels::Tensor& projected, const Past& past,
+                                    double scale, const kernels::Tensor& y,
+                                    const kernels::Tensor& inverse_norm, const kernels::Tensor& dy,
+                                    kernels::Accumulate accumulate, kernels::Tensor& dx) const;
+  // What both do in the end; d_history is that of the inputs before x, present with past.gradient.
+  absl::Status ProjectionBackward(const Pass& pass, const ParameterBlock& gradients,
+                                  const Branch& branch, const kernels::Tensor& x, const Past& past,
+                                  const kernels::Tensor& d_history, kernels::Tensor& d_projected,
+                                  kernels::Accumulate accumulate, kernels::Tensor& dx) const;
   // Projections, convolutions, norms and beta: everything before the recurrence.
   struct Histories {
     kernels::Tensor q, k, v;
