@@ -1,5 +1,7 @@
 #include "kernels/ops/adamw/adamw.h"
 
+#include <cmath>
+
 #include "common/base/status_macros.h"
 #include "kernels/ops/adamw/adamw_table.h"
 #include "kernels/ops/operand_check.h"
@@ -23,4 +25,22 @@ absl::Status AdamW(Stream& stream, const AdamWOptions& options, const Tensor& gr
   return internal::adamw.Call(stream, options, gradient, clip, parameter, m, v, rounded);
 }
 
+namespace internal {
+
+AdamWFactors FactorsOf(const AdamWOptions& options) {
+  const auto step = static_cast<double>(options.step);
+  return {
+      .beta1 = static_cast<float>(options.beta1),
+      .beta2 = static_cast<float>(options.beta2),
+      .one_minus_beta1 = static_cast<float>(1 - options.beta1),
+      .one_minus_beta2 = static_cast<float>(1 - options.beta2),
+      .step_size = static_cast<float>(options.learning_rate / (1 - std::pow(options.beta1, step))),
+      .inverse_sqrt_correction =
+          static_cast<float>(1 / std::sqrt(1 - std::pow(options.beta2, step))),
+      .epsilon = static_cast<float>(options.epsilon),
+      .decay = static_cast<float>(1 - options.learning_rate * options.weight_decay),
+  };
+}
+
+}  // namespace internal
 }  // namespace weft::kernels

@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 256;
 
 template <int V, typename T>
-__device__ void Update(const AdamWFactorsCuda& f, float clip, int64_t i, const float* gradient,
+__device__ void Update(const AdamWFactors& f, float clip, int64_t i, const float* gradient,
                        float* parameter, float* m, float* v, T* rounded) {
   float g[V], value[V], mean[V], square[V];
   Load<V>(gradient + i, g);
@@ -30,7 +30,7 @@ __device__ void Update(const AdamWFactorsCuda& f, float clip, int64_t i, const f
 
 template <int V, typename T>
 __global__ void __launch_bounds__(kThreads)
-    Kernel(AdamWFactorsCuda factors, int64_t n, const float* gradient, const float* clip,
+    Kernel(AdamWFactors factors, int64_t n, const float* gradient, const float* clip,
            float* parameter, float* m, float* v, T* rounded) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   const float factor = *clip;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-cudaError_t LaunchAdamW(const CudaLaunch& on, const AdamWFactorsCuda& factors, int64_t n,
+cudaError_t LaunchAdamW(const CudaLaunch& on, const AdamWFactors& factors, int64_t n,
                         const float* gradient, const float* clip, float* parameter, float* m,
                         float* v, void* rounded) {
   if (n == 0) return cudaSuccess;
