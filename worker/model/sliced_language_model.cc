@@ -46,10 +46,13 @@ absl::Status CopyBoundary(kernels::Stream& stream, const Boundary& from, Boundar
   return absl::OkStatus();
 }
 
-absl::StatusOr<Boundary> NewBoundary(Device& device, const std::vector<kernels::Shape>& shapes) {
+absl::StatusOr<Boundary> NewBoundary(Device& device, const std::vector<BoundaryPart>& parts) {
   Boundary boundary;
-  for (const kernels::Shape& shape : shapes) {
-    WEFT_ASSIGN_OR_RETURN(Tensor tensor, kernels::NewTensor(device, device.sum_dtype(), shape));
+  for (const BoundaryPart& part : parts) {
+    WEFT_ASSIGN_OR_RETURN(
+        Tensor tensor,
+        kernels::NewTensor(device, part.is_sum ? device.sum_dtype() : device.compute_dtype(),
+                           part.shape));
     boundary.push_back(std::move(tensor));
   }
   return boundary;
@@ -82,7 +85,7 @@ absl::StatusOr<std::vector<Boundary>> SlicedLanguageModel::NewBoundaries(Device&
   for (size_t layer = 0; layer < model_->trunk().layers(); ++layer) {
     WEFT_ASSIGN_OR_RETURN(
         Boundary boundary,
-        NewBoundary(device, model_->trunk().sliced_mixer(layer).BoundaryShapes()));
+        NewBoundary(device, model_->trunk().sliced_mixer(layer).BoundaryParts()));
     boundaries.push_back(std::move(boundary));
   }
   return boundaries;
@@ -107,7 +110,7 @@ absl::StatusOr<std::unique_ptr<ModelActivations>> SlicedLanguageModel::NewActiva
     // Before the first slice there is nothing, before the last one the boundary itself.
     for (int64_t slice = 1; slice + 1 < a->slices; ++slice) {
       WEFT_ASSIGN_OR_RETURN(Boundary boundary,
-                            NewBoundary(device, trunk.sliced_mixer(layer).BoundaryShapes()));
+                            NewBoundary(device, trunk.sliced_mixer(layer).BoundaryParts()));
       a->kept[layer].push_back(std::move(boundary));
     }
   }

@@ -340,8 +340,8 @@ class MixerSlices {
 
   Boundary NewBoundary(uint32_t seed) {
     Boundary boundary;
-    for (const kernels::Shape& shape : sliced_.BoundaryShapes()) {
-      boundary.push_back(seed == 0 ? New(shape) : Random(seed + boundary.size(), shape));
+    for (const BoundaryPart& part : sliced_.BoundaryParts()) {
+      boundary.push_back(seed == 0 ? New(part.shape) : Random(seed + boundary.size(), part.shape));
     }
     return boundary;
   }

@@ -13,6 +13,13 @@
 
 namespace weft::worker {
 
+// What one tensor of a boundary is.
+struct BoundaryPart {
+  kernels::Shape shape;
+  // Of the device's sum type, as states are; else of its compute type, as activations are.
+  bool is_sum = true;
+};
+
 // Of one layer and one sequence; zeros stand before its first token. Or its gradient.
 using Boundary = std::vector<kernels::Tensor>;
 
@@ -29,8 +36,7 @@ class SlicedMixer : public Mixer {
   [[nodiscard]] virtual absl::Status SupportsSlices(int64_t slice_length) const = 0;
   // Whether kUndo is possible; else whoever needs a boundary again keeps a copy.
   [[nodiscard]] virtual bool CanUndo() const = 0;
-  // Of the tensors of a boundary, in the device's sum type.
-  [[nodiscard]] virtual std::vector<kernels::Shape> BoundaryShapes() const = 0;
+  [[nodiscard]] virtual std::vector<BoundaryPart> BoundaryParts() const = 0;
 
   // x [1, T, C] -> y, the tokens of a slice that begins at pass.first_position; else as Forward.
   virtual absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,

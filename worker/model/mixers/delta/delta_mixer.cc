@@ -364,12 +364,12 @@ absl::Status DeltaMixer::Backward(const Pass& pass, const ParameterBlock& gradie
 
 absl::Status DeltaMixer::SupportsSlices(int64_t /*slice_length*/) const { return absl::OkStatus(); }
 
-std::vector<kernels::Shape> DeltaMixer::BoundaryShapes() const {
-  std::vector<kernels::Shape> shapes = {{1, config_.heads, head_dim_, head_dim_}};
+std::vector<BoundaryPart> DeltaMixer::BoundaryParts() const {
+  std::vector<BoundaryPart> parts = {{.shape = {1, config_.heads, head_dim_, head_dim_}}};
   if (config_.convolution_taps > 1) {
-    shapes.resize(4, kernels::Shape{1, config_.convolution_taps - 1, width_});
+    parts.resize(4, {.shape = {1, config_.convolution_taps - 1, width_}, .is_sum = false});
   }
-  return shapes;
+  return parts;
 }
 
 DeltaMixer::Histories DeltaMixer::HistoriesOf(const Boundary& boundary) const {

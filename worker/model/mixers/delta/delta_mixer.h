@@ -37,7 +37,7 @@ class DeltaMixer final : public SlicedMixer {
   [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
   // A token with beta = 1 leaves no trace of what its key meant before.
   [[nodiscard]] bool CanUndo() const override { return false; }
-  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  [[nodiscard]] std::vector<BoundaryPart> BoundaryParts() const override;
   absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
                             Boundary& boundary, MixerActivations& activations,
                             kernels::Tensor& y) const override;

@@ -119,8 +119,9 @@ bool LinearAttentionMixer::CanUndo() const {
   return options_.features.feature != kernels::Feature::kExponential;
 }
 
-std::vector<kernels::Shape> LinearAttentionMixer::BoundaryShapes() const {
-  return {{1, projections_.heads(), kernels::LinearAttentionStateSize(Problem({}))}};
+std::vector<BoundaryPart> LinearAttentionMixer::BoundaryParts() const {
+  return {
+      {.shape = {1, projections_.heads(), kernels::LinearAttentionStateSize(Problem({}))}}};
 }
 
 absl::Status LinearAttentionMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,

@@ -40,7 +40,7 @@ class LinearAttentionMixer final : public SlicedMixer {
   [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
   // Not with random features: the sums that one large key dominates hold nothing else.
   [[nodiscard]] bool CanUndo() const override;
-  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  [[nodiscard]] std::vector<BoundaryPart> BoundaryParts() const override;
   absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
                             Boundary& boundary, MixerActivations& activations,
                             kernels::Tensor& y) const override;

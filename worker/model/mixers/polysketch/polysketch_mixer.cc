@@ -226,11 +226,11 @@ absl::Status PolysketchMixer::SupportsSlices(int64_t /*slice_length*/) const {
   return absl::OkStatus();
 }
 
-std::vector<kernels::Shape> PolysketchMixer::BoundaryShapes() const {
+std::vector<BoundaryPart> PolysketchMixer::BoundaryParts() const {
   const int64_t heads = projections_.heads();
   const int64_t size = config_.sketch_size;
-  return {{1, heads, kernels::SelfProducts(size), projections_.head_width()},
-          {1, heads, size, size}};
+  return {{.shape = {1, heads, kernels::SelfProducts(size), projections_.head_width()}},
+          {.shape = {1, heads, size, size}}};
 }
 
 absl::Status PolysketchMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,

@@ -42,7 +42,7 @@ class PolysketchMixer final : public SlicedMixer {
   // Where nothing is mixed and all weights are estimated.
   [[nodiscard]] absl::Status SupportsSlices(int64_t slice_length) const override;
   [[nodiscard]] bool CanUndo() const override { return true; }
-  [[nodiscard]] std::vector<kernels::Shape> BoundaryShapes() const override;
+  [[nodiscard]] std::vector<BoundaryPart> BoundaryParts() const override;
   absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
                             Boundary& boundary, MixerActivations& activations,
                             kernels::Tensor& y) const override;
