@@ -237,9 +237,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) {
         const float n =
-            t + g < limit
-                ? norm.inverse[(at.b * shape.tokens + t + g) * heads + at.c / (kHead * V)]
-                : 0.0F;
+            t + g < limit ? norm.inverse[(at.b * shape.tokens + t + g) * heads + at.c / (kHead * V)]
+                          : 0.0F;
         const float along = n * n * dot[g];
 #pragma unroll
         for (int j = 0; j < V; ++j) {
@@ -259,8 +258,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       const int64_t done = t + g - (W - 1);  // the token whose dx is complete now
       if (done >= at.last) break;
-      if (done < at.first &&
-          (at.first > 0 || d_history == nullptr || done < 1 - shape.taps)) {
+      if (done < at.first && (at.first > 0 || d_history == nullptr || done < 1 - shape.taps)) {
         continue;
       }
       float out[V];

@@ -13,11 +13,10 @@ void CheckHeads(OperandCheck& check, const Tensor& x, const Tensor& w, absl::str
                 const Tensor& y) {
   check.Compute("x", x, 3).Compute("w", w, 2).Compute(name, y, 4);
   if (!check.ok()) return;
-  check.Require(
-      x.shape().rank() == 3 && y.shape().rank() == 4 && y.dim(0) == x.dim(0) &&
-          y.dim(1) == x.dim(1) && y.dim(2) * y.dim(3) == x.dim(2),
-      absl::StrCat("x is ", x.ToString(), " and ", name, " is ", y.ToString(),
-                   ", expected [B,T,C] and [B,T,H,D] with H D = C"));
+  check.Require(x.shape().rank() == 3 && y.shape().rank() == 4 && y.dim(0) == x.dim(0) &&
+                    y.dim(1) == x.dim(1) && y.dim(2) * y.dim(3) == x.dim(2),
+                absl::StrCat("x is ", x.ToString(), " and ", name, " is ", y.ToString(),
+                             ", expected [B,T,C] and [B,T,H,D] with H D = C"));
 }
 
 }  // namespace

@@ -38,10 +38,9 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
   const ConvHeadNorm norm = {.eps = static_cast<float>(eps),
                              .scale = static_cast<float>(scale),
                              .inverse = inverse_norm.data<float>()};
-  return CudaStatus(
-      LaunchConvNormForward(cuda.launch(), ShapeOf(x, w), width, norm, x.address(), w.address(),
-                            AddressOrNull(history), y.address()),
-      "ConvNormForward");
+  return CudaStatus(LaunchConvNormForward(cuda.launch(), ShapeOf(x, w), width, norm, x.address(),
+                                          w.address(), AddressOrNull(history), y.address()),
+                    "ConvNormForward");
 }
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
