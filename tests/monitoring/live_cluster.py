@@ -111,7 +111,8 @@ class LiveCluster:
             "retry": {"max_retries": 20, "initial_backoff": "0.05s", "max_backoff": "0.1s"},
         }
         for section, values in sections.items():
-            spec[section] = {**spec[section], **values} if isinstance(values, dict) else values
+            merged = isinstance(values, dict) and section != "data"  # one source of data, or another
+            spec[section] = {**spec[section], **values} if merged else values
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(spec))
         result = self.weft("submit", str(path), "-o", "json")

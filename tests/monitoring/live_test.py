@@ -100,9 +100,12 @@ class Scenario:
         self.await_job("the first checkpoints", lambda job: int(job.get("checkpoint_step", 0)) >= 20)
         self.expect("WeftQueueWaitsLong", "WeftUpdatesSkipped")
         cluster.weft("cancel", self.wild)
-        # A wait that ends while Prometheus looks on: the first ones may be over before it has begun.
-        late = cluster.submit("late", 1)
-        wait_for("the late job's gang", lambda: int(cluster.job(late).get("generation", 0)) > 0, 30)
+        # A wait that ends while Prometheus looks on: the first ones may be over before it has begun. And numbers that
+        # jobs on a text do not have: the perplexity of tokens, the density of graphs.
+        late = cluster.submit("late", 1, data={"induction_heads": {}}, training={"sequence_length": 64},
+                              model={"mixers": [{"sbm": {"heads": 2}}, {"softmax": {"heads": 2}}]})
+        for metric in ['weft_job_perplexity{split="validation"}', "weft_job_graph_density_ratio"]:
+            wait_for(metric, lambda metric=metric: self.prometheus.now(metric), 60)
         cluster.weft("cancel", late)
 
     def stand_still(self):
