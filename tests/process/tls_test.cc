@@ -168,6 +168,8 @@ TEST_F(Tls, RenewedUnderLoadIsNoticedByNobody) {
   ASSERT_EQ(ranks.size(), 1U);
   ProgramResult watched;
   std::thread watcher([&] { watched = cluster_.Cli({"watch", job.name()}); });
+  EXPECT_TRUE(
+      Await([&] { return cluster_.Output().find("tiny-1  RUNNING") != std::string::npos; }));
 
   // Everything at once, the authority, too: connections that are there go on, new ones need the
   // new files.
