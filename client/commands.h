@@ -22,6 +22,7 @@ void AddQueues(CLI::App& app, Session& session);      // create-queue, update-qu
 void AddSample(CLI::App& app, Session& session);      // sample
 void AddData(CLI::App& app, Session& session);        // data tokenize|listops|print
 void AddLocal(CLI::App& app, Session& session);       // up, run
+void AddPlot(CLI::App& app, Session& session);        // plot
 void AddTop(CLI::App& app, Session& session);         // top
 void AddContext(CLI::App& app, Session& session);     // context list|use|set|delete
 void AddCompletion(CLI::App& app, Session& session);  // completion

@@ -65,6 +65,7 @@ int Run(int argc, char** argv) {
   AddData(app, session);
   AddLocal(app, session);
   AddPresets(app, session);
+  AddPlot(app, session);
   AddTop(app, session);
   AddContext(app, session);
   AddCompletion(app, session);

@@ -104,6 +104,25 @@ TEST_F(CommandLine, GoesThroughTheLifeOfAJob) {
   EXPECT_EQ(cluster_.Cli({"get", "job", "small-1"}).exit_code, 3);
 }
 
+TEST_F(CommandLine, DrawsHowAJobWent) {
+  ASSERT_OK(cluster_.Start(1));
+  ASSERT_EQ(cluster_.Cli({"submit", WriteJob(30)}).exit_code, 0);
+  ASSERT_OK(cluster_.AwaitState("jobs/small-1", v1::Job::STATE_SUCCEEDED));
+  const ProgramResult drawn = cluster_.RunProgram(
+      "weft", {"plot", "small"}, {{"WEFT_ADDRESS", cluster_.address()}, {"LC_ALL", "en_US.UTF-8"}});
+  EXPECT_EQ(drawn.exit_code, 0) << drawn.errors;
+  EXPECT_THAT(drawn.output, AllOf(HasSubstr("step 30"), HasSubstr(" loss"), HasSubstr("\xe2\xa1")));
+  const std::string file = cluster_.directory() + "/loss.svg";
+  EXPECT_EQ(cluster_.Cli({"plot", "small", "-o", file}).exit_code, 0);
+  std::ifstream svg(file);
+  const std::string text((std::istreambuf_iterator<char>(svg)), std::istreambuf_iterator<char>());
+  EXPECT_THAT(text, AllOf(StartsWith("<svg "), HasSubstr("<polyline"), HasSubstr(">small-1<")));
+  const ProgramResult unknown = cluster_.Cli({"plot", "small", "--metric", "beauty"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.errors, HasSubstr("small-1 has no 'beauty'; it has accuracy, bits_per_byte"));
+  EXPECT_EQ(cluster_.Cli({"plot", "small", "-o", "loss.bmp"}).exit_code, 2);
+}
+
 TEST_F(CommandLine, ExplainsAJobThatWaitsForWorkers) {
   ASSERT_OK(cluster_.Start(1));
   v1::JobSpec spec = weft::testing::TinySpec(cluster_.text_path(), 10);
