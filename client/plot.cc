@@ -17,6 +17,9 @@ namespace {
 constexpr int kLabelColumns = 9;  // numbers at the left axis, and the axis
 constexpr int kDotsAcross = 2;    // of a braille letter
 constexpr int kDotsDown = 4;
+// Unicode numbers the dots downwards, the last row apart.
+constexpr std::array<std::array<uint8_t, kDotsAcross>, kDotsDown> kDotBits = {
+    {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}}};
 constexpr char kMark[] = "\u25cf";  // a full circle
 
 bool IsFinite(const PlotPoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
@@ -81,11 +84,8 @@ class Canvas {
   }
 
   void Dot(int x, int y) {
-    // Unicode numbers the dots downwards, the last row apart.
-    constexpr std::array<std::array<uint8_t, kDotsAcross>, kDotsDown> kBits = {
-        {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}}};
     dots_[Index(x / kDotsAcross, y / kDotsDown)] |=
-        kBits[static_cast<size_t>(y % kDotsDown)][static_cast<size_t>(x % kDotsAcross)];
+        kDotBits[static_cast<size_t>(y % kDotsDown)][static_cast<size_t>(x % kDotsAcross)];
   }
 
   void Line(int from_x, int from_y, int to_x, int to_y) {
@@ -197,8 +197,8 @@ std::string SvgCurve(const Curve& curve, const PlotRange& range, const char* col
 }  // namespace
 
 PlotRange RangeOf(const std::vector<Curve>& curves) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  PlotRange range = {kInfinity, -kInfinity, kInfinity, -kInfinity};
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  PlotRange range = {infinity, -infinity, infinity, -infinity};
   for (const Curve& curve : curves) {
     for (const PlotPoint& point : curve.points) {
       if (!IsFinite(point)) continue;
