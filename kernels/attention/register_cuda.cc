@@ -4,6 +4,7 @@
 #include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/register.h"
 #include "kernels/attention/sbm/sbm_kernels.h"
+#include "kernels/attention/softmax/softmax_kernels.h"
 
 namespace weft::kernels {
 
@@ -21,6 +22,7 @@ void RegisterCudaAttention() {
               {SbmSupportsCuda, SbmSampleGraphCuda, SbmForwardCuda, SbmBackwardCuda});
   RegisterSbmMemberships(DeviceKind::kCuda, {SbmMembershipForwardCuda, SbmMembershipBackwardCuda,
                                              SbmAffinityForwardCuda, SbmAffinityBackwardCuda});
+  RegisterSoftmax(DeviceKind::kCuda, SoftmaxForwardCuda, SoftmaxBackwardCuda, SoftmaxLimitsCuda);
 }
 
 }  // namespace weft::kernels

@@ -12,6 +12,7 @@ namespace {
 
 constinit OpTable<SoftmaxForwardKernel> forward_kernels("softmax attention forward");
 constinit OpTable<SoftmaxBackwardKernel> backward_kernels("softmax attention backward");
+constinit OpTable<SoftmaxLimits> limits_of("softmax attention");
 
 struct Shapes {
   explicit Shapes(const SoftmaxProblem& p)
@@ -54,23 +55,29 @@ void CheckValid(OperandCheck& check, const Tensor& valid, const Shapes& shapes) 
 
 }  // namespace
 
+absl::Status NoSoftmaxLimits(const Device& /*device*/, const SoftmaxProblem& /*problem*/) {
+  return absl::OkStatus();
+}
+
 void RegisterSoftmax(DeviceKind kind, SoftmaxForwardKernel* forward,
-                     SoftmaxBackwardKernel* backward) {
+                     SoftmaxBackwardKernel* backward, SoftmaxLimits* limits) {
   forward_kernels.Set(kind, forward);
   backward_kernels.Set(kind, backward);
+  limits_of.Set(kind, limits);
 }
 
 absl::Status Supports(const Device& device, const SoftmaxProblem& problem) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_RETURN_IF_ERROR(forward_kernels.Find(device.kind()));
   WEFT_RETURN_IF_ERROR(backward_kernels.Find(device.kind()));
-  return absl::OkStatus();
+  WEFT_ASSIGN_OR_RETURN(SoftmaxLimits* const limits, limits_of.Find(device.kind()));
+  return limits(device, problem);
 }
 
 absl::Status SoftmaxForward(Stream& stream, const SoftmaxProblem& problem, const Tensor& q,
                             const Tensor& k, const Tensor& v, const Tensor& valid, Tensor& o,
                             Tensor& lse) {
-  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
+  WEFT_RETURN_IF_ERROR(Supports(stream.device(), problem));
   WEFT_ASSIGN_OR_RETURN(SoftmaxForwardKernel* const kernel,
                         forward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);
@@ -89,7 +96,7 @@ absl::Status SoftmaxBackward(Stream& stream, const SoftmaxProblem& problem, cons
                              const Tensor& k, const Tensor& v, const Tensor& valid, const Tensor& o,
                              const Tensor& lse, const Tensor& d_o, Tensor& d_q, Tensor& d_k,
                              Tensor& d_v) {
-  WEFT_RETURN_IF_ERROR(CheckProblem(problem));
+  WEFT_RETURN_IF_ERROR(Supports(stream.device(), problem));
   WEFT_ASSIGN_OR_RETURN(SoftmaxBackwardKernel* const kernel,
                         backward_kernels.Find(stream.device().kind()));
   const Shapes shapes(problem);

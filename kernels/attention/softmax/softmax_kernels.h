@@ -14,7 +14,15 @@ SoftmaxBackwardKernel SoftmaxBackwardReference;
 SoftmaxForwardKernel SoftmaxForwardCpu;
 SoftmaxBackwardKernel SoftmaxBackwardCpu;
 
+// What a kind of device does not cover: kUnimplemented, with the reason.
+using SoftmaxLimits = absl::Status(const Device& device, const SoftmaxProblem& problem);
+
+SoftmaxForwardKernel SoftmaxForwardCuda;
+SoftmaxBackwardKernel SoftmaxBackwardCuda;
+SoftmaxLimits SoftmaxLimitsCuda;
+SoftmaxLimits NoSoftmaxLimits;
+
 void RegisterSoftmax(DeviceKind kind, SoftmaxForwardKernel* forward,
-                     SoftmaxBackwardKernel* backward);
+                     SoftmaxBackwardKernel* backward, SoftmaxLimits* limits = NoSoftmaxLimits);
 
 }  // namespace weft::kernels

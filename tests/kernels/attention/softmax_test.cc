@@ -13,36 +13,6 @@ using weft::testing::StatusIs;
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-// Every kind of mask, over lengths around the tiles of the CPU (256 queries, 128 keys).
-std::vector<SoftmaxProblem> MaskedProblems() {
-  std::vector<SoftmaxProblem> problems;
-  const auto add = [&](int64_t queries, int64_t keys, bool causal, int64_t window) {
-    problems.push_back({.queries = queries,
-                        .keys = keys,
-                        .heads = 2,
-                        .kv_heads = 2,
-                        .head_dim = 8,
-                        .causal = causal,
-                        .window = window});
-  };
-  for (const int64_t length : {1, 63, 64, 65, 200, 300}) {
-    for (const int64_t window : {0, 1, 17, 128, 1000}) {
-      add(length, length, true, window);
-      add(length, length, false, window);
-    }
-  }
-  for (const bool causal : {true, false}) {
-    for (const int64_t window : {0, 5, 150}) {
-      add(1, 200, causal, window);   // decoding
-      add(70, 300, causal, window);  // a prefix is known
-      add(300, 40, causal, window);  // most queries stand before the first key
-      add(5, 0, causal, window);     // no keys
-      add(0, 5, causal, window);     // no queries
-    }
-  }
-  return problems;
-}
-
 TEST(SoftmaxReferenceTest, EqualsTheDefinitionUnderEveryMask) {
   for (const SoftmaxProblem& problem : MaskedProblems()) {
     const SoftmaxInputs in = RandomSoftmax(problem);
@@ -52,16 +22,6 @@ TEST(SoftmaxReferenceTest, EqualsTheDefinitionUnderEveryMask) {
         },
         RunSoftmax(DeviceRun::Reference(), in), PlainSoftmax<double>::Run(in));
   }
-}
-
-SoftmaxInputs Padded(SoftmaxInputs in) {
-  AddPadding(in, /*tail=*/in.problem.keys / 3);
-  return in;
-}
-
-SoftmaxInputs Dropping(SoftmaxInputs in) {
-  in.problem.dropout = {.probability = 0.3, .seed = 4, .step = 7, .layer = 2, .first_sequence = 5};
-  return in;
 }
 
 TEST(SoftmaxReferenceTest, EqualsTheDefinitionWithPaddingAndDropout) {

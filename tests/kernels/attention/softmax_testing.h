@@ -67,7 +67,47 @@ inline void AddPadding(SoftmaxInputs& in, int64_t tail, uint32_t seed = 3) {
   }
 }
 
-inline SoftmaxResults RunSoftmax(DeviceRun run, const SoftmaxInputs& in) {
+// Every kind of mask, over lengths around the tiles of the CPU (256 queries, 128 keys).
+inline std::vector<SoftmaxProblem> MaskedProblems() {
+  std::vector<SoftmaxProblem> problems;
+  const auto add = [&](int64_t queries, int64_t keys, bool causal, int64_t window) {
+    problems.push_back({.queries = queries,
+                        .keys = keys,
+                        .heads = 2,
+                        .kv_heads = 2,
+                        .head_dim = 8,
+                        .causal = causal,
+                        .window = window});
+  };
+  for (const int64_t length : {1, 63, 64, 65, 200, 300}) {
+    for (const int64_t window : {0, 1, 17, 128, 1000}) {
+      add(length, length, true, window);
+      add(length, length, false, window);
+    }
+  }
+  for (const bool causal : {true, false}) {
+    for (const int64_t window : {0, 5, 150}) {
+      add(1, 200, causal, window);   // decoding
+      add(70, 300, causal, window);  // a prefix is known
+      add(300, 40, causal, window);  // most queries stand before the first key
+      add(5, 0, causal, window);     // no keys
+      add(0, 5, causal, window);     // no queries
+    }
+  }
+  return problems;
+}
+
+inline SoftmaxInputs Padded(SoftmaxInputs in) {
+  AddPadding(in, /*tail=*/in.problem.keys / 3);
+  return in;
+}
+
+inline SoftmaxInputs Dropping(SoftmaxInputs in) {
+  in.problem.dropout = {.probability = 0.3, .seed = 4, .step = 7, .layer = 2, .first_sequence = 5};
+  return in;
+}
+
+inline SoftmaxResults RunSoftmax(DeviceRun& run, const SoftmaxInputs& in) {
   const Tensor q = run.Upload(in.q, in.QueryShape());
   const Tensor k = run.Upload(in.k, in.KeyShape());
   const Tensor v = run.Upload(in.v, in.KeyShape());
@@ -75,7 +115,7 @@ inline SoftmaxResults RunSoftmax(DeviceRun run, const SoftmaxInputs& in) {
                            ? Tensor()
                            : run.UploadIntegers(in.valid, {in.problem.batch, in.problem.keys});
   Tensor o = run.New(in.QueryShape());
-  Tensor lse = run.New(in.LseShape());
+  Tensor lse = run.NewSum(in.LseShape());
   const absl::Status forward = SoftmaxForward(run.stream(), in.problem, q, k, v, valid, o, lse);
   EXPECT_TRUE(forward.ok()) << forward;
 
@@ -91,6 +131,9 @@ inline SoftmaxResults RunSoftmax(DeviceRun run, const SoftmaxInputs& in) {
           .d_q = run.Download(d_q),
           .d_k = run.Download(d_k),
           .d_v = run.Download(d_v)};
+}
+inline SoftmaxResults RunSoftmax(DeviceRun&& run, const SoftmaxInputs& in) {
+  return RunSoftmax(run, in);
 }
 
 // Whole rows of the matrix of probabilities in the arithmetic of T: shares nothing with the

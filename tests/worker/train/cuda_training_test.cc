@@ -118,7 +118,15 @@ INSTANTIATE_TEST_SUITE_P(
                                          .clusters = 16,
                                          .sampler = kernels::SbmSampler::kExact,
                                          .straight_through = kernels::SbmStraightThrough::kLogit}},
-               .allowed = 0.06}),  // rounded memberships draw a few other edges
+               .allowed = 0.06},  // rounded memberships draw a few other edges
+        Mixers{.name = "softmax",
+               .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2}, SoftmaxMixerConfig{}}},
+        Mixers{.name = "narrow_softmax",
+               .layers = {SoftmaxMixerConfig{.heads = 8, .kv_heads = 2},
+                          SoftmaxMixerConfig{.heads = 8, .kv_heads = 8}}},
+        Mixers{.name = "delta_and_window",
+               .layers = {DeltaMixerConfig{.heads = 2},
+                          SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .window = 32}}}),
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace

@@ -1,0 +1,577 @@
+// softmax_sm90.h: a block has 128 keys of a head, tiles of queries pass by. With E = exp(S - lse),
+// rows keys and columns queries, so that E and its slopes are operands where they were made:
+//
+//   S^T = K Q^T   dP^T = V dO^T   dX^T = E^T (dP^T - mean)   dV += E^T dO   dK += dX^T Q   dQ = dX
+//   K
+//
+// (Dao et al. 2024, "FlashAttention-3", section 3; the transposed products as in its code's words
+// "swap AB".) One warpgroup loads; two have 64 keys each, and half of dQ each.
+//
+// dQ is added up in memory, in turns: the blocks of keys that see a tile of queries add to it in
+// falling order. The last block that sees a tile, which begins with it, comes first, and each block
+// is then as many tiles behind the next one as there are between their diagonals: with all at one
+// pace nobody waits. Blocks of keys are handed out in falling order, so that whoever is waited for
+// runs already.
+#include "kernels/attention/softmax/cuda/softmax_sm90.h"
+#include "kernels/attention/softmax/cuda/visible_pairs.cuh"
+#include "kernels/device/cuda/hopper.cuh"
+#include "kernels/device/cuda/reduce.cuh"
+#include "kernels/device/cuda/vector.cuh"
+
+namespace weft::kernels::sm90 {
+namespace {
+
+using hopper::Rows;
+using hopper::TileBytes;
+using softmax_tiles::AllVisible;
+using softmax_tiles::kLog2E;
+using softmax_tiles::QueriesOfKeys;
+using softmax_tiles::Range;
+using softmax_tiles::VisibleKeys;
+
+constexpr int kStages = 2;
+constexpr int kGroup = 128;           // threads of a warpgroup
+constexpr int kThreads = 3 * kGroup;  // one loads, two compute
+constexpr int kComputing = 2 * kGroup;
+constexpr int kAllMeet = 1;        // names of barriers; groups: 2 and 3
+constexpr int kHalf = 8 * kGroup;  // float4 of half a tile of dQ
+
+template <int kWidth>
+struct Layout {
+  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
+  // Whether dP^T is made beside S^T; with 128 queries there are no registers for both.
+  static constexpr bool kTogether = kQueries == 64;
+  static constexpr int kKeyBytes = kWidth / 64 * TileBytes(kBlockKeys);
+  static constexpr int kQueryBytes = kWidth / 64 * TileBytes(kQueries);
+  static constexpr int kSlopeBytes = kQueries / 64 * TileBytes(kBlockKeys);
+  static constexpr int kKeys = 0;
+  static constexpr int kValues = kKeyBytes;
+  static constexpr int kSlopes = 2 * kKeyBytes;  // two of them, by turns
+  static constexpr int kQuery = kSlopes + 2 * kSlopeBytes;
+  static constexpr int kOutput = kQuery + kStages * kQueryBytes;  // dO
+  static constexpr int kShifts = kOutput + kStages * kQueryBytes;
+  static constexpr int kMeans = kShifts + kStages * kQueries * 4;
+  static constexpr int kBarriers = kMeans + kStages * kQueries * 4;
+  static constexpr int kTicket = kBarriers + (2 * kStages + 1) * 8;
+  static constexpr int kBytes = kTicket + 8 + 1024;
+};
+
+struct Barriers {
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+  uint64_t keys;
+};
+
+struct Params {
+  SoftmaxBackwardMaps maps;
+  SoftmaxBackwardScratch scratch;
+  SoftmaxCudaProblem p;
+};
+
+// The keys of a block and the tiles that it meets: those of one query head after the other.
+template <int kWidth>
+struct Work {
+  __device__ Work(const Params& params, int ticket) {
+    const SoftmaxCudaProblem& p = params.p;
+    const int blocks = (p.keys + kBlockKeys - 1) / kBlockKeys;
+    block = blocks - 1 - ticket % blocks;
+    kv_head = ticket / blocks % p.kv_heads;
+    batch = ticket / blocks / p.kv_heads;
+    key = block * kBlockKeys;
+    const Range queries = QueriesOfKeys(p, key, min(key + kBlockKeys, p.keys));
+    constexpr int kQueries = Layout<kWidth>::kQueries;
+    first_tile = queries.begin / kQueries;
+    tiles = (queries.end + kQueries - 1) / kQueries - first_tile;
+    group = p.heads / p.kv_heads;
+  }
+  __device__ int Steps() const { return tiles * group; }
+  __device__ int HeadAt(int step) const { return kv_head * group + step / tiles; }
+  __device__ int TileAt(int step) const { return first_tile + step % tiles; }
+
+  int block;
+  int kv_head;
+  int batch;
+  int key;
+  int first_tile;
+  int tiles;
+  int group;
+};
+
+// ---- Loading
+
+template <int kWidth>
+__device__ void LoadKeys(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                         Barriers* barriers) {
+  using L = Layout<kWidth>;
+  hopper::ArriveExpecting(&barriers->keys, 2 * L::kKeyBytes);
+#pragma unroll
+  for (int c = 0; c < kWidth / 64; ++c) {
+    hopper::LoadBox(params.maps.k, shared + L::kKeys + c * TileBytes(kBlockKeys), &barriers->keys,
+                    64 * c, work.kv_head, work.key, work.batch);
+    hopper::LoadBox(params.maps.v, shared + L::kValues + c * TileBytes(kBlockKeys), &barriers->keys,
+                    64 * c, work.kv_head, work.key, work.batch);
+  }
+}
+
+template <int kWidth>
+__device__ void LoadQueries(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                            Barriers* barriers) {
+  using L = Layout<kWidth>;
+  hopper::RingPlace<kStages> at;
+  for (int step = 0; step < work.Steps(); ++step) {
+    const int head = work.HeadAt(step);
+    const int tile = work.TileAt(step);
+    if (step >= kStages) hopper::AwaitPhase(&barriers->empty[at.stage], at.parity ^ 1);
+    uint64_t* const full = &barriers->full[at.stage];
+    hopper::ArriveExpecting(full, 2 * L::kQueryBytes + 2 * L::kQueries * 4);
+#pragma unroll
+    for (int c = 0; c < kWidth / 64; ++c) {
+      const int to = at.stage * L::kQueryBytes + c * TileBytes(L::kQueries);
+      hopper::LoadBox(params.maps.q, shared + L::kQuery + to, full, 64 * c, head,
+                      tile * L::kQueries, work.batch);
+      hopper::LoadBox(params.maps.d_o, shared + L::kOutput + to, full, 64 * c, head,
+                      tile * L::kQueries, work.batch);
+    }
+    const int64_t row =
+        ((int64_t{work.batch} * params.p.heads + head) * params.scratch.tiles + tile) * L::kQueries;
+    const int to = at.stage * L::kQueries * 4;
+    hopper::LoadBytes(shared + L::kShifts + to, params.scratch.shifts + row, L::kQueries * 4, full);
+    hopper::LoadBytes(shared + L::kMeans + to, params.scratch.means + row, L::kQueries * 4, full);
+    at.Advance();
+  }
+}
+
+// ---- Products
+
+// The same address, as something new to the compiler: it would else keep the descriptions of all
+// operands of the loop, and have no registers left for them.
+__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
+  asm volatile("" : "+l"(tiles));
+  return tiles;
+}
+
+// d = A B^T over kWidth: A 64 rows of tiles kRowsA high, B kQueries rows of tiles as high.
+template <int kWidth, int kCount>
+__device__ inline void MultiplyRows(float (&d)[kCount], const uint8_t* a, const uint8_t* b) {
+  constexpr int kQueries = Layout<kWidth>::kQueries;
+  a = Anew(a);
+  b = Anew(b);
+#pragma unroll
+  for (int s = 0; s < kWidth / 16; ++s) {
+    hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
+        d, hopper::RowsTile(a + s / 4 * TileBytes(kBlockKeys), s % 4),
+        hopper::RowsTile(b + s / 4 * TileBytes(kQueries), s % 4), s > 0);
+  }
+}
+
+// d += A B over the queries of a tile: A in registers, B [kQueries, kWidth].
+template <int kWidth, int kCount, int kSteps>
+__device__ inline void AddOverQueries(float (&d)[kCount], const uint32_t (&a)[kSteps][4],
+                                      const uint8_t* b) {
+  constexpr int kQueries = Layout<kWidth>::kQueries;
+  static_assert(kSteps == kQueries / 16);
+  b = Anew(b);
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) {
+    hopper::Multiply<Rows::kAreK>(d, a[s], hopper::ColumnsTile(b, s, TileBytes(kQueries)));
+  }
+}
+
+// Half of dQ over the block's keys: 64 columns of 64 queries, or 64 of 128 queries.
+template <int kWidth>
+__device__ inline void MultiplySlopes(float (&d)[32], const uint8_t* slopes, const uint8_t* keys,
+                                      int half) {
+  const uint8_t* const a = Anew(slopes + (kWidth == 64 ? half : 0) * TileBytes(kBlockKeys));
+  const uint8_t* const b = Anew(keys + (kWidth == 64 ? 0 : half) * TileBytes(kBlockKeys));
+#pragma unroll
+  for (int s = 0; s < kBlockKeys / 16; ++s) {
+    hopper::Multiply<Rows::kAreK, Rows::kAreK>(d, hopper::ColumnsTile(a, s),
+                                               hopper::ColumnsTile(b, s), s > 0);
+  }
+}
+
+// ---- Weights
+
+__device__ inline float PowerOfTwo(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Where a thread's accumulators lie: rows `row` and row + 8, columns 8 j + column and the next.
+struct Place {
+  int row;
+  int column;
+  __device__ Place()
+      : row(static_cast<int>(threadIdx.x) / 32 % 4 * 16 + static_cast<int>(threadIdx.x) % 32 / 4),
+        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
+};
+
+// Products of keys (rows, from `key` on) with queries become weights.
+template <int kCount>
+__device__ inline void ToWeights(float (&x)[kCount], float scale, const float* shifts) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) {
+    const float2 shift = *reinterpret_cast<const float2*>(shifts + 8 * j);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      x[4 * j + e] = PowerOfTwo(fmaf(x[4 * j + e], scale, e % 2 == 0 ? -shift.x : -shift.y));
+    }
+  }
+}
+
+template <int kCount>
+__device__ inline void ClearUnseen(float (&x)[kCount], const SoftmaxCudaProblem& p, int key,
+                                   int query, const Place& at) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const Range seen = VisibleKeys(p, query + 8 * j + at.column + c);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int row = key + at.row + 8 * r;
+        if (row < seen.begin || row >= seen.end) x[4 * j + 2 * r + c] = 0.0F;
+      }
+    }
+  }
+}
+
+// Gradients of weights become those of logits. The weights are taken as they were rounded: there
+// are no registers to keep them in fp32 as well.
+template <int kCount>
+__device__ inline void ToSlopes(float (&d)[kCount], const uint32_t (&weights)[kCount / 8][4],
+                                const float* means) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) {
+    const float2 mean = *reinterpret_cast<const float2*>(means + 8 * j);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const uint32_t pair = weights[j / 2][j % 2 * 2 + r];
+      float& low = d[4 * j + 2 * r];
+      float& high = d[4 * j + 2 * r + 1];
+      low = hopper::LowOf(pair) * (low - mean.x);
+      high = hopper::HighOf(pair) * (high - mean.y);
+    }
+  }
+}
+
+// 64 rows of tiles of 128 rows: the operand's columns 16 s ... of tile s / 4.
+template <int kSteps>
+__device__ inline void StoreRows(uint8_t* tiles, const uint32_t (&a)[kSteps][4]) {
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) {
+    hopper::StorePlain(tiles + s / 4 * TileBytes(kBlockKeys), s % 4 * 16, a[s]);
+  }
+}
+
+// ---- Turns
+
+__device__ inline void AwaitTurn(const int32_t* turn, int expected) {
+  int32_t now;
+  do {
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
+  } while (now < expected);
+}
+__device__ inline void PassTurn(int32_t* turn) {
+  asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
+}
+
+// This warpgroup's half of a tile of dQ: the sums so far and its own.
+__device__ inline void AddHalf(float4* to, const float (&d)[32], bool first) {
+  to += threadIdx.x % kGroup;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (first) {
+      to[i * kGroup] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+    } else {
+      asm volatile(
+          "red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to + i * kGroup),
+          "f"(d[4 * i]), "f"(d[4 * i + 1]), "f"(d[4 * i + 2]), "f"(d[4 * i + 3])
+          : "memory");
+    }
+  }
+}
+
+// A warpgroup's part in the turns of dQ.
+template <int kWidth>
+class DqTurns {
+ public:
+  __device__ DqTurns(const Params& params, const Work<kWidth>& work, int half)
+      : params_(params), work_(work), half_(half) {}
+
+  // Adds when all later blocks of keys that see the tile have.
+  __device__ void Add(int step, const float (&d)[32]) {
+    constexpr int kQueries = Layout<kWidth>::kQueries;
+    const SoftmaxCudaProblem& p = params_.p;
+    const int tile = work_.TileAt(step);
+    const int64_t place =
+        ((int64_t{work_.batch} * p.heads + work_.HeadAt(step)) * params_.scratch.tiles + tile) * 2 +
+        half_;
+    const int last_query = min((tile + 1) * kQueries, p.queries) - 1;
+    const int before = (VisibleKeys(p, last_query).end - 1) / kBlockKeys - work_.block;
+    if (before > 0) {
+      if (threadIdx.x % kGroup == 0) AwaitTurn(params_.scratch.turns + place, before);
+      hopper::MeetThreads(2 + half_, kGroup);
+    }
+    AddHalf(params_.scratch.d_q + place * kHalf, d, before == 0);
+    pending_ = params_.scratch.turns + place;
+  }
+
+  // What was added last is there for others; some time after Add, when it costs no wait.
+  __device__ void Pass() {
+    if (pending_ == nullptr) return;
+    __threadfence();
+    hopper::MeetThreads(2 + half_, kGroup);
+    if (threadIdx.x % kGroup == 0) PassTurn(pending_);
+    pending_ = nullptr;
+  }
+
+ private:
+  const Params& params_;
+  const Work<kWidth>& work_;
+  const int half_;
+  int32_t* pending_ = nullptr;
+};
+
+// ---- The two sides
+
+// dK (without its scale) and dV of this warpgroup's 64 keys.
+template <int kWidth>
+__device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                        Barriers* barriers, int half, float (&d_k)[kWidth / 2],
+                        float (&d_v)[kWidth / 2]) {
+  using L = Layout<kWidth>;
+  const Place at;
+  const SoftmaxCudaProblem& p = params.p;
+  const float scale = p.scale * kLog2E;
+  const int key = work.key + 64 * half;
+  const uint8_t* const keys = shared + L::kKeys + half * TileBytes(64);
+  const uint8_t* const values = shared + L::kValues + half * TileBytes(64);
+  DqTurns<kWidth> turns(params, work, half);
+  hopper::RingPlace<kStages> ring;
+  hopper::AwaitPhase(&barriers->keys, 0);
+  for (int step = 0; step < work.Steps(); ++step) {
+    const uint8_t* const queries = shared + L::kQuery + ring.stage * L::kQueryBytes;
+    const uint8_t* const output = shared + L::kOutput + ring.stage * L::kQueryBytes;
+    const auto* const shifts =
+        reinterpret_cast<const float*>(shared + L::kShifts) + ring.stage * L::kQueries + at.column;
+    const auto* const means =
+        reinterpret_cast<const float*>(shared + L::kMeans) + ring.stage * L::kQueries + at.column;
+    uint8_t* const slopes = shared + L::kSlopes + step % 2 * L::kSlopeBytes;
+    hopper::AwaitPhase(&barriers->full[ring.stage], ring.parity);
+
+    float x[L::kQueries / 2];
+    float d[L::kQueries / 2];
+    hopper::StartProducts();
+    MultiplyRows<kWidth>(x, keys, queries);
+    hopper::CommitProducts();
+    if constexpr (L::kTogether) {
+      MultiplyRows<kWidth>(d, values, output);
+      hopper::CommitProducts();
+    }
+    hopper::AwaitProducts<L::kTogether ? 1 : 0>();
+    hopper::Settle(x);
+    if (step > 0) {  // the products of the step before are done too
+      if (threadIdx.x % 32 == 0) hopper::Arrive(&barriers->empty[ring.stage ^ 1]);
+      turns.Pass();
+    }
+    ToWeights(x, scale, shifts);
+    const int query = work.TileAt(step) * L::kQueries;
+    if (!AllVisible(p, query, query + L::kQueries, key, key + 64)) {
+      ClearUnseen(x, p, key, query, at);
+    }
+    uint32_t weights[L::kQueries / 16][4];
+    hopper::ToOperand(weights, x);
+    hopper::StartProducts();
+    if constexpr (!L::kTogether) {
+      MultiplyRows<kWidth>(d, values, output);
+      hopper::CommitProducts();
+    }
+    AddOverQueries<kWidth>(d_v, weights, output);
+    hopper::CommitProducts();
+    hopper::AwaitProducts<1>();
+    hopper::Settle(d);
+    ToSlopes(d, weights, means);
+    uint32_t operand[L::kQueries / 16][4];
+    hopper::ToOperand(operand, d);
+    StoreRows(slopes + half * TileBytes(64), operand);
+    hopper::FenceForEngines();
+    hopper::MeetThreads(kAllMeet, kComputing);
+
+    float d_q[32];
+    hopper::StartProducts();
+    MultiplySlopes<kWidth>(d_q, slopes, shared + L::kKeys, half);
+    hopper::CommitProducts();
+    AddOverQueries<kWidth>(d_k, operand, queries);
+    hopper::CommitProducts();
+    hopper::AwaitProducts<1>();
+    hopper::Settle(d_q);
+    turns.Add(step, d_q);
+    ring.Advance();
+  }
+  hopper::AwaitProducts<0>();
+  hopper::Settle(d_k);
+  hopper::Settle(d_v);
+  turns.Pass();
+}
+
+template <int kWidth>
+__device__ void StoreGradients(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                               int half, float (&d_k)[kWidth / 2], float (&d_v)[kWidth / 2]) {
+  using L = Layout<kWidth>;
+#pragma unroll
+  for (int i = 0; i < kWidth / 2; ++i) d_k[i] *= params.p.scale;
+  hopper::MeetThreads(kAllMeet, kComputing);  // nobody reads keys any more
+  uint32_t operand[kWidth / 16][4];
+  hopper::ToOperand(operand, d_k);
+  StoreRows(shared + L::kKeys + half * TileBytes(64), operand);
+  hopper::ToOperand(operand, d_v);
+  StoreRows(shared + L::kValues + half * TileBytes(64), operand);
+  hopper::FenceForEngines();
+  hopper::MeetThreads(kAllMeet, kComputing);
+  if (threadIdx.x != kGroup) return;
+#pragma unroll
+  for (int c = 0; c < kWidth / 64; ++c) {
+    hopper::StoreBox(params.maps.d_k, shared + L::kKeys + c * TileBytes(kBlockKeys), 64 * c,
+                     work.kv_head, work.key, work.batch);
+    hopper::StoreBox(params.maps.d_v, shared + L::kValues + c * TileBytes(kBlockKeys), 64 * c,
+                     work.kv_head, work.key, work.batch);
+  }
+  hopper::CommitStores();
+  hopper::AwaitStoresRead<0>();
+}
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads, 1)
+    BackwardKernel(const __grid_constant__ Params params) {
+  using L = Layout<kWidth>;
+  extern __shared__ uint8_t raw[];
+  uint8_t* const shared = raw + (1024 - hopper::SharedAddress(raw) % 1024) % 1024;
+  auto* const barriers = reinterpret_cast<Barriers*>(shared + L::kBarriers);
+  auto* const ticket = reinterpret_cast<int32_t*>(shared + L::kTicket);
+  if (threadIdx.x == 0) {
+    *ticket = atomicAdd(params.scratch.ticket, 1);
+    for (int i = 0; i < kStages; ++i) {
+      hopper::InitBarrier(&barriers->full[i], 1);
+      hopper::InitBarrier(&barriers->empty[i], kComputing / 32);
+    }
+    hopper::InitBarrier(&barriers->keys, 1);
+    hopper::PublishBarriers();
+  }
+  __syncthreads();
+  const Work<kWidth> work(params, *ticket);
+  if (threadIdx.x < kGroup) {
+    hopper::ShrinkRegisters<24>();
+    if (threadIdx.x == 0) {
+      LoadKeys(params, work, shared, barriers);
+      LoadQueries(params, work, shared, barriers);
+    }
+  } else {
+    hopper::GrowRegisters<240>();
+    const int half = static_cast<int>(threadIdx.x) / kGroup - 1;
+    float d_k[kWidth / 2] = {};
+    float d_v[kWidth / 2] = {};
+    Compute(params, work, shared, barriers, half, d_k, d_v);
+    StoreGradients(params, work, shared, half, d_k, d_v);
+  }
+}
+
+// ---- Before and after
+
+constexpr int kRowThreads = 256;
+
+// A warp for each row of shifts and means.
+template <int kWidth>
+__global__ void __launch_bounds__(kRowThreads)
+    RowsKernel(SoftmaxCudaProblem p, SoftmaxBackwardScratch scratch, const bf16* o, const bf16* d_o,
+               const float* lse) {
+  constexpr int V = kWidth / 32;
+  const int64_t row = (int64_t{blockIdx.x} * kRowThreads + threadIdx.x) / 32;
+  const int rows = scratch.tiles * Layout<kWidth>::kQueries;
+  const int64_t head = row / rows;  // of [B, H]
+  const int query = static_cast<int>(row % rows);
+  if (head >= int64_t{p.batch} * p.heads) return;
+  float shift = INFINITY;
+  float mean = 0;
+  if (query < p.queries) {
+    const int64_t at = ((head / p.heads * p.queries + query) * p.heads + head % p.heads) * kWidth +
+                       threadIdx.x % 32 * V;
+#pragma unroll
+    for (int i = 0; i < V; i += 2) {
+      const float2 a = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(o + at + i));
+      const float2 b = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(d_o + at + i));
+      mean += a.x * b.x + a.y * b.y;
+    }
+    mean = GroupReduce<32>(mean, AddOf());
+    const float value = lse[head * p.queries + query];
+    if (value != -INFINITY) shift = value * kLog2E;
+  }
+  if (threadIdx.x % 32 == 0) {
+    scratch.shifts[row] = shift;
+    scratch.means[row] = mean;
+  }
+}
+
+// d_q from its sums: a block for each tile of a head.
+template <int kWidth>
+__global__ void __launch_bounds__(kComputing)
+    QueriesKernel(SoftmaxCudaProblem p, SoftmaxBackwardScratch scratch, bf16* d_q) {
+  const Place at;
+  const int half = static_cast<int>(threadIdx.x) / kGroup;
+  const int64_t head = blockIdx.x / scratch.tiles;
+  const int first = static_cast<int>(blockIdx.x % scratch.tiles) * Layout<kWidth>::kQueries +
+                    (kWidth == 64 ? 64 * half : 0) + at.row;
+  const float4* const from =
+      scratch.d_q + (int64_t{blockIdx.x} * 2 + half) * kHalf + threadIdx.x % kGroup;
+  const int64_t step = int64_t{p.heads} * kWidth;
+  bf16* const to = d_q + head / p.heads * p.queries * step + head % p.heads * kWidth +
+                   (kWidth == 64 ? 0 : 64 * half) + at.column;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float4 d = from[i * kGroup];
+    if (first < p.queries) {
+      *reinterpret_cast<uint32_t*>(to + first * step + 8 * i) =
+          hopper::PackPair(d.x * p.scale, d.y * p.scale);
+    }
+    if (first + 8 < p.queries) {
+      *reinterpret_cast<uint32_t*>(to + (first + 8) * step + 8 * i) =
+          hopper::PackPair(d.z * p.scale, d.w * p.scale);
+    }
+  }
+}
+
+template <int kWidth>
+cudaError_t Launch(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
+                   const SoftmaxBackwardMaps& maps, const SoftmaxBackwardScratch& scratch,
+                   cudaStream_t stream) {
+  using L = Layout<kWidth>;
+  const int64_t tiles = int64_t{p.batch} * p.heads * scratch.tiles;
+  RowsKernel<kWidth><<<static_cast<unsigned>(CeilDiv(tiles * L::kQueries, kRowThreads / 32)),
+                       kRowThreads, 0, stream>>>(p, scratch, static_cast<const bf16*>(g.o),
+                                                 static_cast<const bf16*>(g.d_o), g.lse);
+  cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(BackwardKernel<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               L::kBytes);
+  if (error != cudaSuccess) return error;
+  const int64_t blocks = CeilDiv(p.keys, kBlockKeys) * p.batch * p.kv_heads;
+  BackwardKernel<kWidth>
+      <<<static_cast<unsigned>(blocks), kThreads, L::kBytes, stream>>>({maps, scratch, p});
+  error = cudaGetLastError();
+  if (error != cudaSuccess) return error;
+  QueriesKernel<kWidth><<<static_cast<unsigned>(tiles), kComputing, 0, stream>>>(
+      p, scratch, static_cast<bf16*>(g.d_q));
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
+                                  const SoftmaxBackwardMaps& maps,
+                                  const SoftmaxBackwardScratch& scratch, cudaStream_t stream) {
+  return p.head_dim == 64 ? Launch<64>(p, g, maps, scratch, stream)
+                          : Launch<128>(p, g, maps, scratch, stream);
+}
+
+}  // namespace weft::kernels::sm90

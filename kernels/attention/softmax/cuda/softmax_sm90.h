@@ -1,0 +1,58 @@
+// Softmax attention on Hopper, bf16: for heads 64 or 128 wide, as many queries as keys,
+// no padding, no dropout. Everything is enqueued; bits depend on the problem alone.
+#pragma once
+
+#include <cudaTypedefs.h>
+
+#include "kernels/attention/softmax/cuda/softmax_cuda.h"
+
+namespace weft::kernels::sm90 {
+
+// Queries of a tile: 64 x 128 or 128 x 64 numbers.
+inline int TileQueries(int head_dim) { return head_dim == 64 ? 128 : 64; }
+inline constexpr int kBlockKeys = 128;
+
+// null where the problem is covered, else the reason.
+const char* WhyNotCovered(const SoftmaxCudaProblem& p);
+
+cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, void* o, float* lse);
+
+int64_t SoftmaxBackwardScratchBytes(const SoftmaxCudaProblem& p);
+// g.means is not used.
+cudaError_t SoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
+                            uint8_t* scratch, cudaStream_t stream);
+
+// ---- Between the parts
+
+// Boxes of 64 queries, and of kBlockKeys keys.
+struct SoftmaxForwardMaps {
+  CUtensorMap q;
+  CUtensorMap k;
+  CUtensorMap v;
+  CUtensorMap o;
+};
+cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                                 const SoftmaxForwardMaps& maps, float* lse);
+
+// Boxes of TileQueries queries, and of kBlockKeys keys.
+struct SoftmaxBackwardMaps {
+  CUtensorMap q;
+  CUtensorMap d_o;
+  CUtensorMap k;
+  CUtensorMap v;
+  CUtensorMap d_k;
+  CUtensorMap d_v;
+};
+struct SoftmaxBackwardScratch {
+  int tiles;       // of the queries of a head
+  float* shifts;   // [B, H, tiles, queries of a tile]: lse in powers of two; infinite after the end
+  float* means;    // likewise: sum_j p_ij dp_ij
+  float4* d_q;     // [B, H, tiles, 2, 8, 128]: halves of a tile of d_q as the accumulators hold it
+  int32_t* turns;  // [B, H, tiles, 2]: key blocks that have added to that half
+  int32_t* ticket;  // the next block of keys to be taken
+};
+cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
+                                  const SoftmaxBackwardMaps& maps,
+                                  const SoftmaxBackwardScratch& scratch, cudaStream_t stream);
+
+}  // namespace weft::kernels::sm90

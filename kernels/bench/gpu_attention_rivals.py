@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Times what others have for attention on the GPU, at the shapes of gpu_attention_bench: PyTorch with cuDNN.
+
+    kernels/bench/gpu_attention_rivals.py OUT.json
+
+The file has the form of Google Benchmark's, so that docs/generate_performance.py reads both. Times are medians of
+event-timed calls, in milliseconds. bf16, 32,768 tokens, heads x head width 2048, causal.
+"""
+
+import json
+import sys
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+TOKENS, WIDTH = 32768, 2048
+
+
+def median_ms(call, repeats=15):
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(repeats):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return sorted(times)[repeats // 2]
+
+
+def cudnn_softmax(head_dim, tokens):
+    shape = (TOKENS // tokens, tokens, WIDTH // head_dim, head_dim)
+    q, k, v, d_o = (torch.randn(shape, dtype=torch.bfloat16, device="cuda").transpose(1, 2) for _ in range(4))
+    for x in (q, k, v):
+        x.requires_grad_()
+
+    def forward():
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def both():
+        torch.autograd.grad(forward(), (q, k, v), d_o)
+
+    return forward, both
+
+
+RIVALS = {"cudnn_softmax": cudnn_softmax}
+
+
+def main():
+    runs = []
+    for name, make in RIVALS.items():
+        for head_dim in (128, 64):
+            for tokens in (2048, 8192, 32768):
+                forward, both = make(head_dim, tokens)
+                for way, call in (("forward", forward), ("both", both)):
+                    runs.append({"name": f"Rival/{name}/d{head_dim}/{TOKENS // tokens}x{tokens}/{way}",
+                                 "real_time": median_ms(call), "time_unit": "ms"})
+                    print(runs[-1]["name"], round(runs[-1]["real_time"], 3), flush=True)
+    with open(sys.argv[1], "w", encoding="utf-8") as out:
+        json.dump({"benchmarks": runs}, out, indent=1)
+
+
+if __name__ == "__main__":
+    main()
