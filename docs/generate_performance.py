@@ -53,6 +53,28 @@ with new processes, which takes longer than this: 4.8 s from the kill to news of
 |---|---|---|---|---|---|---|
 """
 
+# (mechanism, its title, rival, its title)
+ATTENTION = [
+    ("softmax", "causal softmax", "cudnn_softmax", "cuDNN through PyTorch, the gradient with atomics"),
+]
+
+# Milliseconds of rivals on one H200 in an earlier run, for where the same run has none: forward, both.
+ON_RECORD = {
+    "cudnn_softmax": {
+        "d128/16x2048": (0.56, 2.31), "d128/4x8192": (1.98, 7.61), "d128/1x32768": (7.47, 27.95),
+        "d64/16x2048": (0.72, 2.79), "d64/4x8192": (2.57, 9.28), "d64/1x32768": (9.84, 35.45)},
+}
+
+ATTENTION_HEAD = """
+## Attention
+
+32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one.
+
+| mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
+|---|---|---|---|---|---|---|---|---|
+"""
+
 OPS = """
 ## Ops
 
@@ -101,6 +123,24 @@ def recovery(runs):
     return RECOVERY.format(gpus=gpus) + rows if rows else ""
 
 
+def attention_rows(runs):
+    text = ""
+    for mechanism, title, rival, rival_title in ATTENTION:
+        for width in (128, 64):
+            for tokens in (2048, 8192, 32768):
+                place = f"d{width}/{32768 // tokens}x{tokens}"
+                row = f"| {title}, against {rival_title} | {width} | {32768 // tokens} x {tokens} "
+                for column, way in enumerate(("forward", "both")):
+                    ours = runs.get(f"Attention/{mechanism}/{place}/{way}", {}).get("real_time")
+                    theirs = runs.get(f"Rival/{rival}/{place}/{way}", {}).get("real_time")
+                    star = "" if theirs else "*"
+                    theirs = theirs or ON_RECORD[rival][place][column]
+                    mine = f"{ours:.2f} | {theirs:.2f}{star} | {theirs / ours:.2f}" if ours else f"not measured | {theirs:.2f}{star} | "
+                    row += f"| {mine} "
+                text += row + "|\n"
+    return text
+
+
 def main():
     runs = read([Path(__file__).with_name("performance"), *sys.argv[1:]])
     text = HEAD
@@ -114,7 +154,7 @@ def main():
         ratio = f"{run['tokens/s'] / number:.2f}" if number else ""
         text += (f"| {model} | {run['tokens/s']:,.0f} | {rival} | {number or 0:,.0f} | {ratio} "
                  f"| {run['of_peak']:.2f} | {run['GiB']:.1f} |\n")
-    text += gangs(runs) + recovery(runs) + OPS
+    text += gangs(runs) + recovery(runs) + ATTENTION_HEAD + attention_rows(runs) + OPS
     for name, run in runs.items():
         if "of_limit" in run:
             text += f"| `{name.removeprefix('Bench')}` | {run['real_time']:.0f} | {run['of_limit']:.2f} |\n"
