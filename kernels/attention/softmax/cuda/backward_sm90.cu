@@ -373,6 +373,7 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     hopper::AwaitProducts<L::kTogether ? 1 : 0>();
     hopper::Settle(x);
     if (step > 0) {  // the products of the step before are done too
+      __syncwarp();  // one lane speaks for all
       if (threadIdx.x % 32 == 0) hopper::Arrive(&barriers->empty[ring.stage ^ 1]);
       turns.Pass();
     }

@@ -222,8 +222,9 @@ __device__ inline void ScaleRows(float (&o)[kCount], const float (&factors)[2]) 
   for (int i = 0; i < kCount; ++i) o[i] *= factors[i % 4 / 2];
 }
 
-// Releases a stage: one lane of each warp.
+// Releases a stage: one lane of each warp, for all of them.
 __device__ inline void Release(uint64_t* empty) {
+  __syncwarp();
   if (threadIdx.x % 32 == 0) hopper::Arrive(empty);
 }
 
