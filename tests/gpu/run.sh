@@ -22,6 +22,7 @@ tests=(
   cuda_ops_test
   cuda_linear_attention_test
   cuda_polysketch_test
+  cuda_sbm_test
   cuda_softmax_test
   cuda_training_test
   nccl_exchange_test
