@@ -80,10 +80,9 @@ AttentionCalls Sbm(Gpu& gpu, const AttentionShape& shape, double density, bool d
 bool AddDensities() {
   for (const double density : {0.25, 0.05, 0.01, 0.002}) {
     for (const bool draws : {true, false}) {
-      AddGpuAttention(absl::StrCat(draws ? "sbm-" : "sbm-given-", density),
-                      [=](Gpu& gpu, const AttentionShape& shape) {
-                        return Sbm(gpu, shape, density, draws);
-                      });
+      AddGpuAttention(
+          absl::StrCat(draws ? "sbm-" : "sbm-given-", density),
+          [=](Gpu& gpu, const AttentionShape& shape) { return Sbm(gpu, shape, density, draws); });
     }
   }
   return true;

@@ -1,5 +1,5 @@
-// Poisson counts from uniform numbers: the arithmetic of poisson.h, for the host and for GPUs. Their
-// mathematics libraries differ by ulps, so a count differs with a probability of about 1e-13.
+// Poisson counts from uniform numbers: the arithmetic of poisson.h, for the host and for GPUs.
+// Their mathematics libraries differ by ulps, so a count differs with a probability of about 1e-13.
 #pragma once
 
 #include <cmath>

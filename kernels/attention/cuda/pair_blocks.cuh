@@ -1,6 +1,6 @@
-// How kernels about pairs of tokens cut them: a block of threads has 64 rows of one side ("own") and
-// walks along rows of the other side, 32 at a time, which may lie anywhere. Four warps, each with 16
-// own rows.
+// How kernels about pairs of tokens cut them: a block of threads has 64 rows of one side ("own")
+// and walks along rows of the other side, 32 at a time, which may lie anywhere. Four warps, each
+// with 16 own rows.
 #pragma once
 
 #include "kernels/attention/cuda/tile_mma.cuh"
@@ -20,8 +20,8 @@ __device__ inline bool InVectors(const void* tensor, int width) {
   return width % kVector<T> == 0 && reinterpret_cast<uintptr_t>(tensor) % 16 == 0;
 }
 
-// Calls f.template operator()<W>() for the width of rows of T in shared memory, at least `width`. fp32
-// is there to be compared with: one width is enough.
+// Calls f.template operator()<W>() for the width of rows of T in shared memory, at least `width`.
+// fp32 is there to be compared with: one width is enough.
 inline constexpr int kWidestRow = 128;
 template <typename T, typename F>
 cudaError_t ForWidth(int width, const F& f) {

@@ -1,5 +1,5 @@
-// The integers in which graphs are drawn, without the draws (sampling_law.h, which says what the letters
-// mean): the same functions for the host and for GPUs. Private to kernels/attention/sbm.
+// The integers in which graphs are drawn, without the draws (sampling_law.h, which says what the
+// letters mean): the same functions for the host and for GPUs. Private to kernels/attention/sbm.
 #pragma once
 
 #include <cmath>
@@ -38,8 +38,12 @@ WEFT_HOST_DEVICE inline int Shortening(int64_t keys) {
 // By what the intensity of a row is multiplied so that thinning may bring it back to Bernoulli
 // draws of at most `largest` = p + exploration, and what share of the distinct candidates then
 // stays.
-WEFT_HOST_DEVICE inline double CandidateFactor(double largest) { return -std::log1p(-largest) / largest; }
-WEFT_HOST_DEVICE inline double KeptShare(double p, double factor) { return -p / std::expm1(-factor * p); }
+WEFT_HOST_DEVICE inline double CandidateFactor(double largest) {
+  return -std::log1p(-largest) / largest;
+}
+WEFT_HOST_DEVICE inline double KeptShare(double p, double factor) {
+  return -p / std::expm1(-factor * p);
+}
 
 // A word below it lets through a share `p` of the draws.
 WEFT_HOST_DEVICE inline uint64_t WordsBelow(double p) {

@@ -19,8 +19,7 @@ std::string NameOfType(const ::testing::TestParamInfo<DType>& tested) {
 }
 
 void ExpectSameGraph(const SbmInputs& in) {
-  const SbmResults got =
-      SampleSbm(DeviceRun::Cuda(weft::testing::CudaOrNull(DType::kBf16)), in);
+  const SbmResults got = SampleSbm(DeviceRun::Cuda(weft::testing::CudaOrNull(DType::kBf16)), in);
   const SbmResults want = SampleSbm(DeviceRun::Cpu(), in);
   EXPECT_EQ(got.bits, want.bits) << in.Name();
   EXPECT_EQ(got.copies, want.copies) << in.Name();
@@ -29,8 +28,8 @@ void ExpectSameGraph(const SbmInputs& in) {
 
 TEST(CudaSbmGraphTest, HasTheEdgesOfTheCpu) {
   WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
-  for (const SbmSampler sampler : {SbmSampler::kPoisson, SbmSampler::kPoissonCopies,
-                                   SbmSampler::kExact, SbmSampler::kDense}) {
+  for (const SbmSampler sampler :
+       {SbmSampler::kPoisson, SbmSampler::kPoissonCopies, SbmSampler::kExact, SbmSampler::kDense}) {
     for (const bool causal : {false, true}) {
       for (const auto& [queries, keys] :
            {std::pair<int64_t, int64_t>{1, 1}, {65, 65}, {7, 90}, {300, 300}}) {
@@ -154,9 +153,9 @@ TEST_P(CudaSbmTest, GivesTheSameBitsAgain) {
   const SbmResults once = RunSbm(Run(), in);
   const SbmResults again = RunSbm(Run(), in);
   EXPECT_EQ(once.bits, again.bits);
-  ForEachSbmResult([](const char* what, const Values& a,
-                      const Values& b) { EXPECT_TRUE(a == b) << what; },
-                   once, again);
+  ForEachSbmResult(
+      [](const char* what, const Values& a, const Values& b) { EXPECT_TRUE(a == b) << what; }, once,
+      again);
 }
 
 TEST_P(CudaSbmTest, GradientsThroughMembershipsEqualTheReference) {
@@ -195,10 +194,12 @@ TEST_P(CudaSbmTest, RefusesWhatItDoesNotCover) {
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("head_dim 129")));
   SbmProblem many = covered;
   many.batch = 70000;
-  EXPECT_THAT(Supports(*cuda, many), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("heads")));
+  EXPECT_THAT(Supports(*cuda, many),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("heads")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaSbmTest, ::testing::Values(DType::kF32, DType::kBf16), NameOfType);
+INSTANTIATE_TEST_SUITE_P(Types, CudaSbmTest, ::testing::Values(DType::kF32, DType::kBf16),
+                         NameOfType);
 
 }  // namespace
 }  // namespace weft::kernels::testing

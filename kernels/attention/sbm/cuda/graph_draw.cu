@@ -133,9 +133,9 @@ __global__ void __launch_bounds__(kThreads)
     lambda = factor * expected;
     if (factor > 0.0 && VisitsAll(most, lambda, query.reach)) factor = kVisits;
   }
-  const uint4 counter = make_uint4(static_cast<uint32_t>(query.position), args.counts.first_ordinal,
-                                   args.counts.counter2 + static_cast<uint32_t>(query.head),
-                                   args.counts.counter3);
+  const uint4 counter =
+      make_uint4(static_cast<uint32_t>(query.position), args.counts.first_ordinal,
+                 args.counts.counter2 + static_cast<uint32_t>(query.head), args.counts.counter3);
   space.factors[query.row] = factor;
   space.edges[query.row] =
       factor == kVisits ? 0 : static_cast<int32_t>(PoissonCount(args.seed, counter, lambda));
@@ -177,12 +177,12 @@ __global__ void __launch_bounds__(kThreads)
   const uint64_t total = edges == 0 ? 0 : running[clusters];
   uint32_t* const bits = query.Bits();
   uint32_t* const copies =
-      args.copies == nullptr
-          ? nullptr
-          : args.copies + (int64_t{query.head} * args.sizes.queries + query.i) *
-                              CeilDiv(args.sizes.keys, 4);
+      args.copies == nullptr ? nullptr
+                             : args.copies + (int64_t{query.head} * args.sizes.queries + query.i) *
+                                                 CeilDiv(args.sizes.keys, 4);
   const int32_t* const valid_keys =
-      args.valid == nullptr ? nullptr : space.valid_keys + int64_t{query.sequence} * args.sizes.keys;
+      args.valid == nullptr ? nullptr
+                            : space.valid_keys + int64_t{query.sequence} * args.sizes.keys;
   for (int edge = query.lane; edge < edges; edge += 32) {
     const uint4 words = query.Words(args.edges, edge);
     const int v = FirstBeyond(running, clusters + 1, Choose(words.x, words.y, total));
@@ -207,8 +207,7 @@ __global__ void __launch_bounds__(kThreads)
   const double factor = space.factors[query.row];
   const int clusters = args.sizes.clusters;
   const uint64_t* const weights = query.Weights();
-  const float* const rows =
-      args.key + int64_t{query.head} * args.sizes.keys * clusters;
+  const float* const rows = args.key + int64_t{query.head} * args.sizes.keys * clusters;
   uint32_t* const bits = query.Bits();
   for (int word = 0; word < CeilDiv(args.sizes.keys, 32); ++word) {
     uint32_t kept = bits[word];
@@ -250,10 +249,12 @@ __global__ void __launch_bounds__(kThreads)
     const double p = static_cast<double>(sum) * kIntensityUnit + args.exploration;
     const uint4 words = query.Words(args.dense, inside / 4);
     const int which = inside % 4;
-    const uint32_t word =
-        which == 0 ? words.x : which == 1 ? words.y : which == 2 ? words.z : words.w;
-    const bool linked = key < query.end && (valid == nullptr || valid[key] != 0) &&
-                        word < WordsBelow(p);
+    const uint32_t word = which == 0   ? words.x
+                          : which == 1 ? words.y
+                          : which == 2 ? words.z
+                                       : words.w;
+    const bool linked =
+        key < query.end && (valid == nullptr || valid[key] != 0) && word < WordsBelow(p);
     const uint32_t all = __ballot_sync(kAll, linked);
     if (query.lane == 0) query.Bits()[first / 32] = all;
   }

@@ -80,9 +80,8 @@ __global__ void __launch_bounds__(kTile* kTile)
 
 // w = floor(min(A S, 2^52) / 2^20) of 32 queries and 32 clusters. Sums of integers below 2^53:
 // exact in fp64, in any order.
-__global__ void __launch_bounds__(256)
-    WeighKernel(Sizes sizes, int first_head, const float* query, const float* affinity,
-                uint64_t* weights) {
+__global__ void __launch_bounds__(256) WeighKernel(Sizes sizes, int first_head, const float* query,
+                                                   const float* affinity, uint64_t* weights) {
   __shared__ double a[kTile][kTile + 1];
   __shared__ double s[kTile][kTile + 1];
   const int x = static_cast<int>(threadIdx.x) % kTile;

@@ -33,7 +33,8 @@ struct Slice {
 };
 
 cudaError_t ListValidKeys(const CudaLaunch& on, const GraphArgs& args, const SliceSpace& space);
-cudaError_t SumKeys(const CudaLaunch& on, const GraphArgs& args, const SliceSpace& space, Slice slice);
+cudaError_t SumKeys(const CudaLaunch& on, const GraphArgs& args, const SliceSpace& space,
+                    Slice slice);
 cudaError_t WeighQueries(const CudaLaunch& on, const GraphArgs& args, const SliceSpace& space,
                          Slice slice);
 

@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(kSquareThreads)
 
 // A block a head: the mean of d_affinity under the affinity.
 __global__ void __launch_bounds__(kSquareThreads)
-    AffinityMeanKernel(int64_t square, const float* affinity, const float* d_affinity, float* means) {
+    AffinityMeanKernel(int64_t square, const float* affinity, const float* d_affinity,
+                       float* means) {
   __shared__ float shared[32];
   const int64_t begin = blockIdx.x * square;
   float sum = 0;
@@ -99,8 +100,8 @@ __global__ void __launch_bounds__(kThreads)
     for (int v = 0; v < n; ++v) {
       const int64_t row = square + int64_t{u} * n + v;
       const int64_t column = square + int64_t{v} * n + u;
-      const float d_logit = affinity[row] * (d_affinity[row] - mean) +
-                            affinity[column] * (d_affinity[column] - mean);
+      const float d_logit =
+          affinity[row] * (d_affinity[row] - mean) + affinity[column] * (d_affinity[column] - mean);
       sum += d_logit * ToFloat(clusters[(head * n + v) * sizes.dim + d]);
     }
     d_clusters[(head * n + u) * sizes.dim + d] += sum;
@@ -109,9 +110,7 @@ __global__ void __launch_bounds__(kThreads)
 
 unsigned BlocksFor(int64_t threads) { return static_cast<unsigned>(CeilDiv(threads, kThreads)); }
 
-int64_t MembershipsOf(const Sizes& s) {
-  return int64_t{s.all_heads()} * s.queries * s.clusters;
-}
+int64_t MembershipsOf(const Sizes& s) { return int64_t{s.all_heads()} * s.queries * s.clusters; }
 
 }  // namespace
 

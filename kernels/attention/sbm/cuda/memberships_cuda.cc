@@ -74,10 +74,10 @@ struct Call {
                                     .beta = 1.0F}));
     WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
                           cuda.Scratch(internal::BiasPartials(rows, dim) * SizeOf(DType::kF32)));
-    WEFT_RETURN_IF_ERROR(CudaStatus(internal::LaunchBiasBackward(cuda.launch(), rows, dim, dy,
-                                                                 Floats(d_bias),
-                                                                 partial.data<float>()),
-                                    "SbmMembership"));
+    WEFT_RETURN_IF_ERROR(
+        CudaStatus(internal::LaunchBiasBackward(cuda.launch(), rows, dim, dy, Floats(d_bias),
+                                                partial.data<float>()),
+                   "SbmMembership"));
     return Run(cuda, {.m = rows,
                       .n = dim,
                       .k = dim,
@@ -129,9 +129,9 @@ absl::Status SbmMembershipForwardCuda(Stream& stream, const Tensor& x, const Sbm
                                        .a_step = call.dim,
                                        .b_step = n * call.dim,
                                        .d_step = n}));
-  return CudaStatus(sbm::Sigmoids(call.cuda.launch(), call.sizes, logits.data<float>(),
-                                  Floats(memberships)),
-                    "SbmMembershipForward");
+  return CudaStatus(
+      sbm::Sigmoids(call.cuda.launch(), call.sizes, logits.data<float>(), Floats(memberships)),
+      "SbmMembershipForward");
 }
 
 absl::Status SbmMembershipBackwardCuda(Stream& stream, const Tensor& x,
@@ -200,7 +200,8 @@ absl::Status SbmAffinityForwardCuda(Stream& stream, const Tensor& clusters, Tens
 absl::Status SbmAffinityBackwardCuda(Stream& stream, const Tensor& clusters, const Tensor& affinity,
                                      const Tensor& d_affinity, Tensor& d_clusters) {
   CudaStream& cuda = AsCudaStream(stream);
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch means, cuda.Scratch(clusters.dim(0) * SizeOf(DType::kF32)));
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch means,
+                        cuda.Scratch(clusters.dim(0) * SizeOf(DType::kF32)));
   return CudaStatus(
       sbm::AffinityGradient(cuda.launch(), SizesOf(clusters), clusters.address(), Floats(affinity),
                             Floats(d_affinity), means.data<float>(), Floats(d_clusters)),

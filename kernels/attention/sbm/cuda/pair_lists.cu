@@ -75,7 +75,8 @@ int64_t TurnedBytes(const Sizes& s) {
 }  // namespace
 
 int64_t QueryListBytes(const Sizes& s) {
-  return TurnedBytes(s) + ListBytes(s, s.keys, Blocks(s.queries)) + CountBytes(s, Blocks(s.queries));
+  return TurnedBytes(s) + ListBytes(s, s.keys, Blocks(s.queries)) +
+         CountBytes(s, Blocks(s.queries));
 }
 int64_t KeyListBytes(const Sizes& s) {
   return ListBytes(s, s.queries, Blocks(s.keys)) + CountBytes(s, Blocks(s.keys));
@@ -85,10 +86,10 @@ cudaError_t ListByQueries(const CudaLaunch& on, const Sizes& s, const uint32_t* 
                           PairLists* lists) {
   auto* const memory = static_cast<uint8_t*>(scratch);
   const int blocks = Blocks(s.queries);
-  *lists = {.words = reinterpret_cast<uint64_t*>(memory),
-            .others = reinterpret_cast<int32_t*>(memory + TurnedBytes(s)),
-            .counts = reinterpret_cast<int32_t*>(memory + TurnedBytes(s) +
-                                                 ListBytes(s, s.keys, blocks))};
+  *lists = {
+      .words = reinterpret_cast<uint64_t*>(memory),
+      .others = reinterpret_cast<int32_t*>(memory + TurnedBytes(s)),
+      .counts = reinterpret_cast<int32_t*>(memory + TurnedBytes(s) + ListBytes(s, s.keys, blocks))};
   if (blocks == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(CeilDiv(CeilDiv(s.keys, 32), kWarps)),
                   static_cast<unsigned>(2 * blocks), static_cast<unsigned>(s.all_heads()));

@@ -38,8 +38,7 @@ __device__ inline void NameOthers(const PairLists& lists, int head, int others, 
   const int64_t block = int64_t{head} * blocks + blockIdx.x;
   const int row = first + n < count ? lists.others[block * others + first + n] : -1;
   rows->row[n] = row;
-  rows->meets[n] =
-      row < 0 ? 0 : lists.words[(int64_t{head} * others + row) * blocks + blockIdx.x];
+  rows->meets[n] = row < 0 ? 0 : lists.words[(int64_t{head} * others + row) * blocks + blockIdx.x];
 }
 
 __device__ inline float CopiesOf(const PairArgs& args, int head, int query, int key) {

@@ -69,8 +69,7 @@ __device__ inline void Weigh(const PairArgs& args, const OtherRows& others, int 
 }
 
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kPairThreads)
-    ForwardKernel(PairArgs args, T* o, float* lse) {
+__global__ void __launch_bounds__(kPairThreads) ForwardKernel(PairArgs args, T* o, float* lse) {
   extern __shared__ __align__(16) uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
   constexpr int kStride = Shared<T, kWidth>::kStride;

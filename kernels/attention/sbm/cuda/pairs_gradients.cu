@@ -49,8 +49,8 @@ __device__ inline Pair Contribution(const GradientArgs& args, int head, int quer
 
 // Loads lse and mean of the queries that `rows` names.
 template <typename S>
-__device__ inline void LoadStatistics(const GradientArgs& args, int head, const int* rows, int count,
-                                      S& shared) {
+__device__ inline void LoadStatistics(const GradientArgs& args, int head, const int* rows,
+                                      int count, S& shared) {
   const int n = static_cast<int>(threadIdx.x);
   if (n >= count) return;
   const int64_t at = int64_t{head} * args.pairs.sizes.queries + rows[n];
@@ -85,12 +85,14 @@ __device__ inline void WalkPairs(const GradientArgs& args, Shared<T, kWidth>& sh
   const auto v = HeadRows<T>(args.pairs.v, sizes.keys, sizes, head);
   const tiles::Rows<float> memberships{
       args.memberships + int64_t{head} * other_rows * sizes.clusters, sizes.clusters,
-      sizes.clusters, tiles::InVectors<float>(args.memberships, sizes.clusters) && sizes.clusters % 8 == 0};
+      sizes.clusters,
+      tiles::InVectors<float>(args.memberships, sizes.clusters) && sizes.clusters % 8 == 0};
   const float density_part = args.density_part[head / sizes.heads];
 
   NameOwnRows(own_rows, shared.own);
   __syncthreads();
-  tiles::LoadRows<kPairThreads>(kKeysOwn ? k : q, shared.own, kOwn, 0, kWidth, shared.own1, kStride);
+  tiles::LoadRows<kPairThreads>(kKeysOwn ? k : q, shared.own, kOwn, 0, kWidth, shared.own1,
+                                kStride);
   tiles::LoadRows<kPairThreads>(kKeysOwn ? v : d_o, shared.own, kOwn, 0, kWidth, shared.own2,
                                 kStride);
   if (!kKeysOwn) LoadStatistics(args, head, shared.own, kOwn, shared);
@@ -143,8 +145,7 @@ __device__ inline void WalkPairs(const GradientArgs& args, Shared<T, kWidth>& sh
 
 // d1: of queries or keys; d2: of values, null when queries are own.
 template <typename T, int kWidth, bool kKeysOwn>
-__global__ void __launch_bounds__(kPairThreads)
-    GradientKernel(GradientArgs args, T* d1, T* d2) {
+__global__ void __launch_bounds__(kPairThreads) GradientKernel(GradientArgs args, T* d1, T* d2) {
   extern __shared__ __align__(16) uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
   constexpr int kStride = Shared<T, kWidth>::kStride;
@@ -157,7 +158,8 @@ __global__ void __launch_bounds__(kPairThreads)
   float sums1[kGroups][4] = {};
   if (part > 0) {
     WalkPairs<T, kWidth, kKeysOwn>(
-        args, shared, part, [&](const auto& /*slopes*/, const auto& /*weights*/, const auto& gammas) {
+        args, shared, part,
+        [&](const auto& /*slopes*/, const auto& /*weights*/, const auto& gammas) {
           tiles::ProductOfColumns(gammas, shared.clusters, kStride, sums1);
         });
     const int begin = (part - 1) * kWidth;
@@ -257,7 +259,8 @@ cudaError_t KeyGradients(const CudaLaunch& on, const GradientArgs& args, void* d
 cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const void* o,
                              const void* d_o, const int32_t* valid, float density_gradient,
                              float* mean, float* density_part) {
-  DensityPartKernel<<<sizes.batch, 32, 0, on.stream>>>(sizes, valid, density_gradient, density_part);
+  DensityPartKernel<<<sizes.batch, 32, 0, on.stream>>>(sizes, valid, density_gradient,
+                                                       density_part);
   const int64_t rows = int64_t{sizes.batch} * sizes.queries * sizes.heads;
   if (rows == 0) return cudaGetLastError();
   return ForComputeType(on, [&]<typename T>() {

@@ -110,17 +110,18 @@ absl::Status SbmSupportsCuda(const SbmProblem& p) {
   constexpr int64_t kMostHeads = 65535;  // blocks of a grid in its second and third dimension
   constexpr int64_t kMostTokens = int64_t{1} << 20;
   if (p.head_dim > kWidest) {
-    return absl::UnimplementedError(
-        absl::StrCat("SBM on cuda: head_dim ", p.head_dim, " is more than ", kWidest,
-                     ", the widest rows that its tiles hold"));
+    return absl::UnimplementedError(absl::StrCat("SBM on cuda: head_dim ", p.head_dim,
+                                                 " is more than ", kWidest,
+                                                 ", the widest rows that its tiles hold"));
   }
   if (p.batch * p.heads > kMostHeads) {
-    return absl::UnimplementedError(absl::StrCat("SBM on cuda: ", p.batch, " sequences of ", p.heads,
-                                                 " heads are more than ", kMostHeads, " heads"));
+    return absl::UnimplementedError(absl::StrCat("SBM on cuda: ", p.batch, " sequences of ",
+                                                 p.heads, " heads are more than ", kMostHeads,
+                                                 " heads"));
   }
   if (p.keys > kMostTokens) {
-    return absl::UnimplementedError(absl::StrCat("SBM on cuda: ", p.keys, " keys are more than ",
-                                                 kMostTokens));
+    return absl::UnimplementedError(
+        absl::StrCat("SBM on cuda: ", p.keys, " keys are more than ", kMostTokens));
   }
   return absl::OkStatus();
 }
@@ -132,31 +133,30 @@ absl::Status SbmSampleGraphCuda(Stream& stream, const SbmProblem& p, const SbmDr
   CudaStream& cuda = AsCudaStream(stream);
   const sbm::Sizes sizes = SizesOf(p);
   const int64_t one = sbm::GraphScratchBytes(sizes, 1);
-  const int at_once = static_cast<int>(
-      std::clamp<int64_t>(kDrawingBytes / one, 1, sizes.all_heads()));
+  const int at_once =
+      static_cast<int>(std::clamp<int64_t>(kDrawingBytes / one, 1, sizes.all_heads()));
   WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
                         cuda.Scratch(sbm::GraphScratchBytes(sizes, at_once)));
   using Law = sbm::GraphArgs::Law;
   const bool counts = p.sampler == SbmSampler::kPoissonCopies;
-  const sbm::GraphArgs args{
-      .sizes = sizes,
-      .law = p.sampler == SbmSampler::kDense   ? Law::kDense
-             : p.sampler == SbmSampler::kExact ? Law::kExact
-                                               : Law::kPoisson,
-      .exploration = p.exploration,
-      .seed = draws.seed,
-      .counts = PlaceOf(p, draws, RandomTag::kRowCounts),
-      .edges = PlaceOf(p, draws, RandomTag::kEdgeEndpoints),
-      .thinning = PlaceOf(p, draws, RandomTag::kThinning),
-      .dense = PlaceOf(p, draws, RandomTag::kDenseMask),
-      .query = Data<float>(memberships.query),
-      .key = Data<float>(memberships.key),
-      .affinity = Data<float>(memberships.affinity),
-      .valid = Data<int32_t>(valid),
-      .bits = Data<uint32_t>(graph.bits),
-      .copies = counts ? Data<uint32_t>(graph.copies) : nullptr,
-      .density = Data<float>(graph.density),
-      .scratch = scratch.data<void>()};
+  const sbm::GraphArgs args{.sizes = sizes,
+                            .law = p.sampler == SbmSampler::kDense   ? Law::kDense
+                                   : p.sampler == SbmSampler::kExact ? Law::kExact
+                                                                     : Law::kPoisson,
+                            .exploration = p.exploration,
+                            .seed = draws.seed,
+                            .counts = PlaceOf(p, draws, RandomTag::kRowCounts),
+                            .edges = PlaceOf(p, draws, RandomTag::kEdgeEndpoints),
+                            .thinning = PlaceOf(p, draws, RandomTag::kThinning),
+                            .dense = PlaceOf(p, draws, RandomTag::kDenseMask),
+                            .query = Data<float>(memberships.query),
+                            .key = Data<float>(memberships.key),
+                            .affinity = Data<float>(memberships.affinity),
+                            .valid = Data<int32_t>(valid),
+                            .bits = Data<uint32_t>(graph.bits),
+                            .copies = counts ? Data<uint32_t>(graph.copies) : nullptr,
+                            .density = Data<float>(graph.density),
+                            .scratch = scratch.data<void>()};
   return CudaStatus(sbm::DrawGraph(cuda.launch(), args, at_once), "SbmSampleGraph");
 }
 
@@ -167,13 +167,13 @@ absl::Status SbmForwardCuda(Stream& stream, const SbmProblem& p, const Tensor& q
   const sbm::Sizes sizes = SizesOf(p);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch, cuda.Scratch(sbm::QueryListBytes(sizes)));
   sbm::PairLists lists;
-  WEFT_RETURN_IF_ERROR(CudaStatus(sbm::ListByQueries(cuda.launch(), sizes,
-                                                     Data<uint32_t>(graph.bits),
-                                                     scratch.data<void>(), &lists),
-                                  "SbmForward"));
-  return CudaStatus(sbm::Forward(cuda.launch(), PairsOf(p, graph, q, k, v, lists), o.address(),
-                                 Data<float>(lse)),
-                    "SbmForward");
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sbm::ListByQueries(cuda.launch(), sizes, Data<uint32_t>(graph.bits),
+                                    scratch.data<void>(), &lists),
+                 "SbmForward"));
+  return CudaStatus(
+      sbm::Forward(cuda.launch(), PairsOf(p, graph, q, k, v, lists), o.address(), Data<float>(lse)),
+      "SbmForward");
 }
 
 absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved& saved,
@@ -190,14 +190,13 @@ absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved
   auto* const z = sums.data<float>();
   float* const mean = z + query_sums + key_sums;
   float* const density_part = mean + means;
-  WEFT_RETURN_IF_ERROR(CudaStatus(
-      sbm::PrepareGradients(cuda.launch(), sizes, saved.o.address(), d_o.address(),
-                            Data<int32_t>(saved.valid), static_cast<float>(p.density_gradient), mean,
-                            density_part),
-      "SbmBackward"));
-  WEFT_ASSIGN_OR_RETURN(
-      const CudaScratch space,
-      cuda.Scratch(std::max(sbm::QueryListBytes(sizes), sbm::KeyListBytes(sizes))));
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sbm::PrepareGradients(cuda.launch(), sizes, saved.o.address(), d_o.address(),
+                                       Data<int32_t>(saved.valid),
+                                       static_cast<float>(p.density_gradient), mean, density_part),
+                 "SbmBackward"));
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch space, cuda.Scratch(std::max(sbm::QueryListBytes(sizes),
+                                                                       sbm::KeyListBytes(sizes))));
   const auto* const bits = Data<uint32_t>(saved.graph.bits);
   sbm::PairLists lists;
   WEFT_RETURN_IF_ERROR(CudaStatus(
@@ -213,9 +212,9 @@ absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved
                          .sums = z};
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sbm::QueryGradients(cuda.launch(), args, d_q.address()), "SbmBackward"));
-  WEFT_RETURN_IF_ERROR(CudaStatus(
-      sbm::ListByKeys(cuda.launch(), sizes, bits, space.data<void>(), &args.pairs.lists),
-      "SbmBackward"));
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sbm::ListByKeys(cuda.launch(), sizes, bits, space.data<void>(), &args.pairs.lists),
+                 "SbmBackward"));
   args.memberships = Data<float>(saved.memberships.query);
   args.sums = z + query_sums;
   WEFT_RETURN_IF_ERROR(CudaStatus(

@@ -61,10 +61,10 @@ struct PairLists {
 // Lists for blocks of queries need words of their own: the graph's are those of blocks of keys.
 int64_t QueryListBytes(const Sizes& sizes);
 int64_t KeyListBytes(const Sizes& sizes);
-cudaError_t ListByQueries(const CudaLaunch& on, const Sizes& sizes, const uint32_t* bits, void* scratch,
-                          PairLists* lists);
-cudaError_t ListByKeys(const CudaLaunch& on, const Sizes& sizes, const uint32_t* bits, void* scratch,
-                       PairLists* lists);
+cudaError_t ListByQueries(const CudaLaunch& on, const Sizes& sizes, const uint32_t* bits,
+                          void* scratch, PairLists* lists);
+cudaError_t ListByKeys(const CudaLaunch& on, const Sizes& sizes, const uint32_t* bits,
+                       void* scratch, PairLists* lists);
 
 struct PairArgs {
   Sizes sizes;
@@ -94,19 +94,21 @@ struct GradientArgs {
 cudaError_t QueryGradients(const CudaLaunch& on, const GradientArgs& args, void* d_q);
 cudaError_t KeyGradients(const CudaLaunch& on, const GradientArgs& args, void* d_k, void* d_v);
 // mean and density_part.
-cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const void* o, const void* d_o,
-                             const int32_t* valid, float density_gradient, float* mean,
-                             float* density_part);
+cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const void* o,
+                             const void* d_o, const int32_t* valid, float density_gradient,
+                             float* mean, float* density_part);
 
 // ---- Memberships and affinity (memberships.cu). Activations have the compute type.
 
 // logits [B, T, H, K] -> memberships [B, H, T, K], their sigmoids.
-cudaError_t Sigmoids(const CudaLaunch& on, const Sizes& sizes, const float* logits, float* memberships);
+cudaError_t Sigmoids(const CudaLaunch& on, const Sizes& sizes, const float* logits,
+                     float* memberships);
 // The gradient of the logits, [B, T, H, K] of the compute type.
 cudaError_t SigmoidGradients(const CudaLaunch& on, const Sizes& sizes, const float* memberships,
                              const float* d_memberships, void* d_logits);
 // clusters [H, K, D] -> affinity [H, K, K].
-cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clusters, float* affinity);
+cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clusters,
+                     float* affinity);
 // Added to d_clusters; `means` [H] is working space.
 cudaError_t AffinityGradient(const CudaLaunch& on, const Sizes& sizes, const void* clusters,
                              const float* affinity, const float* d_affinity, float* means,
