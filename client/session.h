@@ -66,7 +66,7 @@ class Session {
   absl::StatusOr<std::string> FindJob(const std::string& text);
 
  private:
-  absl::StatusOr<Context> Cluster() const;
+  [[nodiscard]] absl::StatusOr<Context> Cluster() const;
   [[nodiscard]] std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) const;
   [[nodiscard]] std::string WhyNoConnection(const std::string& address) const;
 
