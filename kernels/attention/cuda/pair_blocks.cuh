@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/attention/cuda/tile_mma.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 
 namespace weft::kernels::tiles {
 
@@ -30,12 +31,6 @@ cudaError_t ForWidth(int width, const F& f) {
     if (width <= 64) return f.template operator()<64>();
   }
   return f.template operator()<kWidestRow>();
-}
-
-// More than 48 KiB of shared memory must be asked for.
-template <typename Kernel>
-cudaError_t AllowShared(Kernel* kernel, int bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
 }  // namespace weft::kernels::tiles

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/device/cuda/hopper.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 
 namespace weft::kernels::sm90 {
 

@@ -240,16 +240,11 @@ __global__ void __launch_bounds__(ForwardLayout<kKey, kSlices, kDepth>::kThreads
 template <int kKey, int kSlices, int kDepth>
 cudaError_t Launch(const DeltaCudaShape& shape, ForwardParams params, cudaStream_t stream) {
   using Layout = ForwardLayout<kKey, kSlices, kDepth>;
-  const cudaError_t error =
-      cudaFuncSetAttribute(Forward<kKey, kSlices, kDepth>,
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kSharedBytes);
-  if (error != cudaSuccess) return error;
   static_assert(Layout::kSharedBytes <= 227 * 1024);
   const int blocks = shape.batch * shape.heads * (shape.value_dim / 64 / kSlices);
   params.ahead = ChunksAhead(blocks);
-  Forward<kKey, kSlices, kDepth>
-      <<<blocks, Layout::kThreads, Layout::kSharedBytes, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchShared(Forward<kKey, kSlices, kDepth>, blocks, Layout::kThreads,
+                      Layout::kSharedBytes, stream, params);
 }
 
 }  // namespace

@@ -314,12 +314,8 @@ template <int kKey, int kValue>
 cudaError_t Launch(const DeltaCudaShape& shape, const GradientsParams& params,
                    cudaStream_t stream) {
   using Layout = GradientsLayout<kKey, kValue>;
-  const cudaError_t error = cudaFuncSetAttribute(
-      Gradients<kKey, kValue>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kSharedBytes);
-  if (error != cudaSuccess) return error;
-  Gradients<kKey, kValue><<<shape.batch * shape.heads * params.chunks, Layout::kThreads,
-                            Layout::kSharedBytes, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchShared(Gradients<kKey, kValue>, shape.batch * shape.heads * params.chunks,
+                      Layout::kThreads, Layout::kSharedBytes, stream, params);
 }
 
 }  // namespace

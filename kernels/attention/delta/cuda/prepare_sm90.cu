@@ -288,11 +288,8 @@ cudaError_t LaunchPrepare(const DeltaCudaShape& shape, const CUtensorMap& q, con
                           const float* beta, uint8_t* records, cudaStream_t stream) {
   const PrepareArgs args{q, k, beta, records, shape.tokens, shape.heads, ChunksOf(shape)};
   auto* const kernel = shape.key_dim == 64 ? Prepare<64> : Prepare<128>;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  if (error != cudaSuccess) return error;
-  kernel<<<shape.batch * shape.heads * args.chunks, kThreads, kSharedBytes, stream>>>(args);
-  return cudaGetLastError();
+  return LaunchShared(kernel, shape.batch * shape.heads * args.chunks, kThreads, kSharedBytes,
+                      stream, args);
 }
 
 }  // namespace weft::kernels::sm90

@@ -333,13 +333,10 @@ template <int kKey, int kSlices>
 cudaError_t Launch(const DeltaCudaShape& shape, StatesParams params, cudaStream_t stream) {
   using Layout = StatesLayout<kKey, kSlices>;
   static_assert(Layout::kSharedBytes <= 227 * 1024);
-  const cudaError_t error = cudaFuncSetAttribute(
-      States<kKey, kSlices>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kSharedBytes);
-  if (error != cudaSuccess) return error;
   const int blocks = shape.batch * shape.heads * (shape.value_dim / 64 / kSlices);
   params.ahead = ChunksAhead(blocks);
-  States<kKey, kSlices><<<blocks, Layout::kThreads, Layout::kSharedBytes, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchShared(States<kKey, kSlices>, blocks, Layout::kThreads, Layout::kSharedBytes, stream,
+                      params);
 }
 
 }  // namespace

@@ -283,9 +283,8 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
 template <int kWidth>
 cudaError_t Launch(const KeysParams& params, cudaStream_t stream) {
   const LinearSm90Shape& shape = params.args.shape;
-  return LaunchLinear(KeyGradients<kWidth>, shape.batch * shape.heads * shape.segments,
-                      KeysLayout<kWidth>::kThreads, KeysLayout<kWidth>::kSharedBytes, params,
-                      stream);
+  return LaunchSegments<KeysLayout<kWidth>>(KeyGradients<kWidth>, shape, shape.segments, params,
+                                            stream);
 }
 
 }  // namespace

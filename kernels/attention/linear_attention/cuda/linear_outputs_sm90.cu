@@ -231,9 +231,8 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
 template <int kWidth>
 cudaError_t Launch(const OutputsParams& params, cudaStream_t stream) {
   const LinearSm90Shape& shape = params.args.shape;
-  return LaunchLinear(Outputs<kWidth>, shape.batch * shape.heads * shape.segments,
-                      OutputsLayout<kWidth>::kThreads, OutputsLayout<kWidth>::kSharedBytes, params,
-                      stream);
+  return LaunchSegments<OutputsLayout<kWidth>>(Outputs<kWidth>, shape, shape.segments, params,
+                                               stream);
 }
 
 }  // namespace

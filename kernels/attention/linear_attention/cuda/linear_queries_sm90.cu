@@ -216,9 +216,8 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
 template <int kWidth>
 cudaError_t Launch(const QueriesParams& params, cudaStream_t stream) {
   const LinearSm90Shape& shape = params.args.shape;
-  return LaunchLinear(QueryGradients<kWidth>, shape.batch * shape.heads * shape.segments,
-                      QueriesLayout<kWidth>::kThreads, QueriesLayout<kWidth>::kSharedBytes, params,
-                      stream);
+  return LaunchSegments<QueriesLayout<kWidth>>(QueryGradients<kWidth>, shape, shape.segments,
+                                               params, stream);
 }
 
 }  // namespace

@@ -285,15 +285,12 @@ class LinearMaps {
   cudaError_t error_ = cudaSuccess;
 };
 
-template <typename Params>
-cudaError_t LaunchLinear(void (*kernel)(Params), int blocks, int threads, int shared_bytes,
-                         const Params& params, cudaStream_t stream) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
-           static_cast<size_t>(shared_bytes), stream>>>(params);
-  return cudaGetLastError();
+// Starts a pass with a block for each of `segments` of every head.
+template <typename Layout, typename Params>
+cudaError_t LaunchSegments(void (*kernel)(Params), const LinearSm90Shape& shape, int segments,
+                           const Params& params, cudaStream_t stream) {
+  return LaunchShared(kernel, static_cast<unsigned>(shape.batch * shape.heads * segments),
+                      Layout::kThreads, Layout::kSharedBytes, stream, params);
 }
 
 }  // namespace weft::kernels::sm90

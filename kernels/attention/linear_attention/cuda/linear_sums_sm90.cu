@@ -128,9 +128,8 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
 template <int kWidth>
 cudaError_t Launch(const SumsParams& params, cudaStream_t stream) {
   const LinearSm90Sums& args = params.args;
-  return LaunchLinear(SegmentSums<kWidth>, args.shape.batch * args.shape.heads * args.count,
-                      SumsLayout<kWidth>::kThreads, SumsLayout<kWidth>::kSharedBytes, params,
-                      stream);
+  return LaunchSegments<SumsLayout<kWidth>>(SegmentSums<kWidth>, args.shape, args.count, params,
+                                            stream);
 }
 
 // ---- Slopes

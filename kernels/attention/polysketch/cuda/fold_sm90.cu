@@ -332,14 +332,10 @@ template <int kWidth>
 cudaError_t LaunchFoldOf(const FoldParams& params, cudaStream_t stream) {
   using Layout = FoldLayout<kWidth>;
   static_assert(Layout::kSharedBytes <= 227 * 1024);
-  const cudaError_t error = cudaFuncSetAttribute(
-      Fold<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kSharedBytes);
-  if (error != cudaSuccess) return error;
   const PolysketchCudaShape& s = params.shape;
   const int of_block = 2 * Layout::kPairs;
   const dim3 grid((PairsOf(s.sketch) + of_block - 1) / of_block, SlotsOf(s), s.batch * s.heads);
-  Fold<kWidth><<<grid, kFoldThreads, Layout::kSharedBytes, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchShared(Fold<kWidth>, grid, kFoldThreads, Layout::kSharedBytes, stream, params);
 }
 
 }  // namespace

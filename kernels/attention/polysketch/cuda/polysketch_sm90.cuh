@@ -389,4 +389,12 @@ __device__ inline void SendTiles(const CUtensorMap& map, uint8_t* tiles, const R
   hopper::CommitStores();
 }
 
+// Starts a pass over rows, a block for each kRowsOfBlock of them.
+template <int kWidth, typename Params>
+cudaError_t LaunchRows(void (*kernel)(Params), const Params& params, cudaStream_t stream) {
+  const PolysketchCudaShape& s = params.shape;
+  return LaunchShared(kernel, dim3(PaddedTokens(s) / kRowsOfBlock, s.batch * s.heads), kRowThreads,
+                      RowLayout<kWidth>::kSharedBytes, stream, params);
+}
+
 }  // namespace weft::kernels::sm90

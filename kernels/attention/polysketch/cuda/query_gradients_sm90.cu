@@ -158,22 +158,11 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   }
 }
 
-template <int kWidth>
-cudaError_t Launch(const QueryGradientParams& params, cudaStream_t stream) {
-  constexpr int kBytes = RowLayout<kWidth>::kSharedBytes;
-  const cudaError_t error = cudaFuncSetAttribute(
-      QueryGradients<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  if (error != cudaSuccess) return error;
-  const PolysketchCudaShape& s = params.shape;
-  const dim3 grid(PaddedTokens(s) / kRowsOfBlock, s.batch * s.heads);
-  QueryGradients<kWidth><<<grid, kRowThreads, kBytes, stream>>>(params);
-  return cudaGetLastError();
-}
-
 }  // namespace
 
 cudaError_t LaunchQueryGradients(const QueryGradientParams& params, cudaStream_t stream) {
-  return params.shape.width == 128 ? Launch<128>(params, stream) : Launch<64>(params, stream);
+  return params.shape.width == 128 ? LaunchRows<128>(QueryGradients<128>, params, stream)
+                                   : LaunchRows<64>(QueryGradients<64>, params, stream);
 }
 
 }  // namespace weft::kernels::sm90

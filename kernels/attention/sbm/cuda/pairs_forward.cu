@@ -130,11 +130,8 @@ cudaError_t Forward(const CudaLaunch& on, const PairArgs& args, void* o, float* 
   return ForComputeType(on, [&]<typename T>() {
     return tiles::ForWidth<T>(args.sizes.dim, [&]<int kWidth>() {
       constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      const cudaError_t error = tiles::AllowShared(ForwardKernel<T, kWidth>, kBytes);
-      if (error != cudaSuccess) return error;
-      ForwardKernel<T, kWidth>
-          <<<grid, kPairThreads, kBytes, on.stream>>>(args, static_cast<T*>(o), lse);
-      return cudaGetLastError();
+      return LaunchShared(ForwardKernel<T, kWidth>, grid, kPairThreads, kBytes, on.stream, args,
+                          static_cast<T*>(o), lse);
     });
   });
 }

@@ -192,14 +192,11 @@ cudaError_t Launch(const CudaLaunch& on, const GradientArgs& args, void* d1, voi
   return ForComputeType(on, [&]<typename T>() {
     return tiles::ForWidth<T>(sizes.dim, [&]<int kWidth>() {
       constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      const cudaError_t error = tiles::AllowShared(GradientKernel<T, kWidth, kKeysOwn>, kBytes);
-      if (error != cudaSuccess) return error;
       const dim3 grid(static_cast<unsigned>(CeilDiv(own_rows, kOwn)),
                       static_cast<unsigned>(sizes.all_heads()),
                       static_cast<unsigned>(1 + CeilDiv(sizes.clusters, kWidth)));
-      GradientKernel<T, kWidth, kKeysOwn><<<grid, kPairThreads, kBytes, on.stream>>>(
-          args, static_cast<T*>(d1), static_cast<T*>(d2));
-      return cudaGetLastError();
+      return LaunchShared(GradientKernel<T, kWidth, kKeysOwn>, grid, kPairThreads, kBytes,
+                          on.stream, args, static_cast<T*>(d1), static_cast<T*>(d2));
     });
   });
 }

@@ -15,6 +15,7 @@
 #include "kernels/attention/softmax/cuda/softmax_sm90.h"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
 #include "kernels/device/cuda/hopper.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
@@ -553,13 +554,9 @@ cudaError_t Launch(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
                                                  static_cast<const bf16*>(g.d_o), g.lse);
   cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) return error;
-  error = cudaFuncSetAttribute(BackwardKernel<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               L::kBytes);
-  if (error != cudaSuccess) return error;
   const int64_t blocks = CeilDiv(p.keys, kBlockKeys) * p.batch * p.kv_heads;
-  BackwardKernel<kWidth>
-      <<<static_cast<unsigned>(blocks), kThreads, L::kBytes, stream>>>({maps, scratch, p});
-  error = cudaGetLastError();
+  error = LaunchShared(BackwardKernel<kWidth>, static_cast<unsigned>(blocks), kThreads, L::kBytes,
+                       stream, {maps, scratch, p});
   if (error != cudaSuccess) return error;
   QueriesKernel<kWidth><<<static_cast<unsigned>(tiles), kComputing, 0, stream>>>(
       p, scratch, static_cast<bf16*>(g.d_q));

@@ -8,6 +8,7 @@
 #include "kernels/attention/softmax/cuda/softmax_sm90.h"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
 #include "kernels/device/cuda/hopper.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 
 namespace weft::kernels::sm90 {
 namespace {
@@ -376,9 +377,6 @@ template <int kWidth>
 cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                    const SoftmaxForwardMaps& maps, float* lse) {
   using L = Layout<kWidth>;
-  const cudaError_t error = cudaFuncSetAttribute(
-      ForwardKernel<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::kBytes);
-  if (error != cudaSuccess) return error;
   // Half of the L2 cache for keys and values; which order pieces come in changes no bit.
   constexpr int64_t kCached = 24 << 20;
   const int64_t heads = int64_t{p.batch} * p.heads;
@@ -389,8 +387,8 @@ cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                                        : fitting < heads ? fitting
                                                          : heads)};
   const int grid = params.pieces < on.multiprocessors ? params.pieces : on.multiprocessors;
-  ForwardKernel<kWidth><<<static_cast<unsigned>(grid), L::kThreads, L::kBytes, on.stream>>>(params);
-  return cudaGetLastError();
+  return LaunchShared(ForwardKernel<kWidth>, static_cast<unsigned>(grid), L::kThreads, L::kBytes,
+                      on.stream, params);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 // The last two both make p and dp again from q, k, v, d_o and lse: seven products for five, in
 // exchange for sums without atomics.
 #include "kernels/attention/softmax/cuda/softmax_tiles.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 
 namespace weft::kernels {
@@ -279,13 +280,14 @@ cudaError_t LaunchSoftmaxBackward(const CudaLaunch& on, const SoftmaxCudaProblem
     if (p.keys > 0) {
       const int64_t blocks =
           CeilDiv(p.keys, Tiles::kRows) * p.batch * p.kv_heads * (kWidth / kSlice<kWidth>);
-      const cudaError_t error =
-          Launch(KeysKernel<T, kWidth>, blocks, kThreads, kBytes, on.stream, p, g);
+      const cudaError_t error = LaunchShared(KeysKernel<T, kWidth>, static_cast<unsigned>(blocks),
+                                             kThreads, kBytes, on.stream, p, g);
       if (error != cudaSuccess) return error;
     }
     if (p.queries == 0) return cudaSuccess;
     const int64_t blocks = CeilDiv(p.queries, Tiles::kRows) * p.batch * p.heads;
-    return Launch(QueriesKernel<T, kWidth>, blocks, kThreads, kBytes, on.stream, p, g);
+    return LaunchShared(QueriesKernel<T, kWidth>, static_cast<unsigned>(blocks), kThreads, kBytes,
+                        on.stream, p, g);
   });
 }
 

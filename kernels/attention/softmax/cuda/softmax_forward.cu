@@ -1,5 +1,6 @@
 // softmax_cuda.h, forward: a block has some queries of one head, the keys that they see pass by.
 #include "kernels/attention/softmax/cuda/softmax_tiles.cuh"
+#include "kernels/device/cuda/launch_shared.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 
 namespace weft::kernels {
@@ -159,7 +160,8 @@ cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem&
                                static_cast<int>(sizeof(T)) +
                            Tiles::kKeys * 4;
     const int64_t blocks = CeilDiv(p.queries, Tiles::kRows) * p.batch * p.heads;
-    return Launch(ForwardKernel<T, kWidth>, blocks, Tiles::kRows * 2, kBytes, on.stream, p, o, lse);
+    return LaunchShared(ForwardKernel<T, kWidth>, static_cast<unsigned>(blocks), Tiles::kRows * 2,
+                        kBytes, on.stream, p, o, lse);
   });
 }
 

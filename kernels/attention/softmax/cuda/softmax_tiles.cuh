@@ -97,15 +97,4 @@ cudaError_t ForTypeAndWidth(const CudaLaunch& on, int head_dim, const F& f) {
   });
 }
 
-// Starts `kernel` with more shared memory than a kernel has by itself.
-template <typename... Args>
-cudaError_t Launch(void (*kernel)(Args...), int64_t blocks, int threads, int bytes,
-                   cudaStream_t stream, Args... args) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(args...);
-  return cudaGetLastError();
-}
-
 }  // namespace weft::kernels::softmax_tiles
