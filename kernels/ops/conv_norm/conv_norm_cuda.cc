@@ -4,28 +4,17 @@
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/ops/conv_norm/conv_norm_table.h"
+#include "kernels/ops/cuda_conv_tensors.h"
 
 namespace weft::kernels::internal {
 namespace {
-
-ConvShape ShapeOf(const Tensor& x, const Tensor& w) {
-  return {.batch = x.dim(0),
-          .tokens = x.dim(1),
-          .channels = x.dim(2),
-          .taps = static_cast<int>(w.dim(1))};
-}
-
-// The address of a tensor that may be absent, or have no elements (one tap has no history).
-void* AddressOrNull(const Tensor& tensor) {
-  return tensor.present() && tensor.count() > 0 ? tensor.address() : nullptr;
-}
 
 bool IsFused(const Tensor& x, const Tensor& w, int64_t width,
              std::initializer_list<const void*> addresses) {
   for (const void* address : addresses) {
     if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
   }
-  return ConvNormIsFused(ShapeOf(x, w), width);
+  return ConvNormIsFused(ConvShapeOf(x, w), width);
 }
 
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
@@ -38,9 +27,10 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
   const ConvHeadNorm norm = {.eps = static_cast<float>(eps),
                              .scale = static_cast<float>(scale),
                              .inverse = inverse_norm.data<float>()};
-  return CudaStatus(LaunchConvNormForward(cuda.launch(), ShapeOf(x, w), width, norm, x.address(),
-                                          w.address(), AddressOrNull(history), y.address()),
-                    "ConvNormForward");
+  return CudaStatus(
+      LaunchConvNormForward(cuda.launch(), ConvShapeOf(x, w), width, norm, x.address(), w.address(),
+                            AddressOrNull(history), y.address()),
+      "ConvNormForward");
 }
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
@@ -55,7 +45,7 @@ absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, cons
     return ComposedConvNormBackward(stream, x, w, history, scale, y, inverse_norm, dy, space, dx,
                                     d_history, dw);
   }
-  const ConvShape shape = ShapeOf(x, w);
+  const ConvShape shape = ConvShapeOf(x, w);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
                         cuda.Scratch(ConvPartials(shape) * SizeOf(DType::kF32)));
   const ConvHeadNorm norm = {.eps = 0,  // n has it

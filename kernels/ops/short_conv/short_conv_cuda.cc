@@ -3,35 +3,24 @@
 #include "common/base/status_macros.h"
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
+#include "kernels/ops/cuda_conv_tensors.h"
 #include "kernels/ops/short_conv/short_conv_table.h"
 
 namespace weft::kernels::internal {
 namespace {
 
-ConvShape ShapeOf(const Tensor& x, const Tensor& w) {
-  return {.batch = x.dim(0),
-          .tokens = x.dim(1),
-          .channels = x.dim(2),
-          .taps = static_cast<int>(w.dim(1))};
-}
-
-// The address of a tensor that may be absent, or have no elements (one tap has no history).
-void* AddressOrNull(const Tensor& tensor) {
-  return tensor.present() && tensor.count() > 0 ? tensor.address() : nullptr;
-}
-
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
                          Tensor& y) {
   return CudaStatus(
-      LaunchShortConvForward(AsCudaStream(stream).launch(), ShapeOf(x, w), x.address(), w.address(),
-                             AddressOrNull(history), y.address()),
+      LaunchShortConvForward(AsCudaStream(stream).launch(), ConvShapeOf(x, w), x.address(),
+                             w.address(), AddressOrNull(history), y.address()),
       "ShortConvForward");
 }
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& history,
                           const Tensor& dy, Tensor& dx, Tensor& d_history, Tensor& dw) {
   CudaStream& cuda = AsCudaStream(stream);
-  const ConvShape shape = ShapeOf(x, w);
+  const ConvShape shape = ConvShapeOf(x, w);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
                         cuda.Scratch(ConvPartials(shape) * SizeOf(DType::kF32)));
   return CudaStatus(
