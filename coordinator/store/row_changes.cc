@@ -1,9 +1,24 @@
 #include "coordinator/store/row_changes.h"
 
 #include <type_traits>
+#include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
+
 namespace weft::coordinator {
+
+absl::StatusOr<ClusterState> StateOfRows(absl::string_view store, std::vector<Job> jobs,
+                                         std::vector<Worker> workers,
+                                         std::vector<QueueSettings> queues, JobId last_job) {
+  ClusterState state =
+      RestoreState(std::move(jobs), std::move(workers), std::move(queues), last_job);
+  if (const absl::Status whole = CheckInvariants(state); !whole.ok()) {
+    return absl::DataLossError(absl::StrCat(store, " does not fit together: ", whole.message(),
+                                            "; restore it from a copy"));
+  }
+  return state;
+}
 
 RowChanges ApplyFacts(ClusterState& state, absl::Span<const Fact> facts) {
   RowChanges changes;

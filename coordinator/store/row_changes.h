@@ -1,16 +1,25 @@
-// What a commit changes in a database that keeps the current rows beside the facts: shared by the
-// stores that do.
+// The rows of a database that keeps the current ones beside the facts, as a state, and what a
+// commit changes in them: shared by the stores that do.
 #pragma once
 
 #include <set>
 #include <string>
+#include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "coordinator/core/facts.h"
 #include "coordinator/core/state.h"
 
 namespace weft::coordinator {
+
+// The state that all rows of `store`, its name for messages, give. kDataLoss when they do not fit
+// together.
+absl::StatusOr<ClusterState> StateOfRows(absl::string_view store, std::vector<Job> jobs,
+                                         std::vector<Worker> workers,
+                                         std::vector<QueueSettings> queues, JobId last_job);
 
 struct RowChanges {
   std::set<JobId> jobs;

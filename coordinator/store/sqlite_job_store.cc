@@ -209,13 +209,10 @@ absl::StatusOr<StoredCluster> SqliteJobStore::ReadRows() {
   WEFT_ASSIGN_OR_RETURN(std::vector<Job> jobs, ReadJobs());
   WEFT_ASSIGN_OR_RETURN(std::vector<Worker> workers, ReadWorkers());
   WEFT_ASSIGN_OR_RETURN(std::vector<QueueSettings> queues, ReadQueues());
-  StoredCluster loaded{StoreVersion(version), RestoreState(std::move(jobs), std::move(workers),
-                                                           std::move(queues), JobId(last_job))};
-  if (const absl::Status whole = CheckInvariants(loaded.state); !whole.ok()) {
-    return absl::DataLossError(absl::StrCat(connection_->path(), " does not fit together: ",
-                                            whole.message(), "; restore it from a copy"));
-  }
-  return loaded;
+  WEFT_ASSIGN_OR_RETURN(ClusterState state,
+                        StateOfRows(connection_->path(), std::move(jobs), std::move(workers),
+                                    std::move(queues), JobId(last_job)));
+  return StoredCluster{StoreVersion(version), std::move(state)};
 }
 
 absl::StatusOr<StoredCluster> SqliteJobStore::Load() {
