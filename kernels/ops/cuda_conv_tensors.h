@@ -1,5 +1,5 @@
-// Tensors of a convolution as its launchers on CUDA take them: short_conv and conv_norm. For op code
-// only.
+// Tensors of a convolution as its launchers on CUDA take them: short_conv and conv_norm. For op
+// code only.
 #pragma once
 
 #include "kernels/ops/cuda_conv_shape.h"
