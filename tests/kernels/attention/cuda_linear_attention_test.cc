@@ -182,6 +182,34 @@ TEST_P(CudaLinearAttentionTest, BitsAreTheSameAgain) {
   }
 }
 
+// In training nobody asks for states, and less is computed.
+TEST_P(CudaLinearAttentionTest, StatesThatNobodyWantsChangeNothing) {
+  for (const int64_t heads : {2, 160}) {  // in several segments, and in one
+    const LinearAttentionCase in = AsSeenBy(
+        GetParam(),
+        RandomLinearAttention({.tokens = 1100, .heads = heads, .key_dim = 64, .value_dim = 64},
+                              /*with_states=*/false));
+    const LinearAttentionResults want = RunLinearAttention(*run_, in);
+    const LinearAttentionInputs inputs{.q = run_->Upload(in.q, in.KeyShape()),
+                                       .k = run_->Upload(in.k, in.KeyShape()),
+                                       .v = run_->Upload(in.v, in.ValueShape()),
+                                       .projection = {},
+                                       .valid = {}};
+    Tensor o = run_->New(in.ValueShape()), d_q = run_->New(in.KeyShape()),
+           d_k = run_->New(in.KeyShape()), d_v = run_->New(in.ValueShape()), absent;
+    ASSERT_OK_AND_ASSIGN(LinearAttentionSaved saved,
+                         NewLinearAttentionSaved(run_->device(), in.problem));
+    ASSERT_OK(LinearAttentionForward(run_->stream(), in.problem, inputs, absent, o, absent, saved));
+    ASSERT_OK(LinearAttentionBackward(run_->stream(), in.problem, inputs, o, saved,
+                                      run_->Upload(in.d_o, in.ValueShape()), absent, d_q, d_k, d_v,
+                                      absent));
+    EXPECT_TRUE(run_->Download(o) == want.o);
+    EXPECT_TRUE(run_->Download(d_q) == want.d_q);
+    EXPECT_TRUE(run_->Download(d_k) == want.d_k);
+    EXPECT_TRUE(run_->Download(d_v) == want.d_v);
+  }
+}
+
 TEST_P(CudaLinearAttentionTest, DecodingTokenByTokenInPlaceEqualsTheWholeSequence) {
   for (const FeatureMap& features : AllFeatureMaps(24)) {
     const LinearAttentionCase in = AsSeenBy(

@@ -34,6 +34,51 @@ int64_t StateBytes(const sm90::LinearSm90Shape& shape) {
   return int64_t{shape.batch} * shape.heads * shape.segments * shape.StateSize() * 4;
 }
 
+// The states before the segments, and after the last one where that is wanted.
+absl::Status MakeStates(const CudaLaunch& on, const LinearAttentionProblem& p,
+                        const sm90::LinearSm90Shape& shape, const LinearAttentionInputs& inputs,
+                        const Tensor& initial_state, float* states, const Tensor& final_state) {
+  if (shape.segments == 1 && !final_state.present()) {
+    const auto bytes = static_cast<size_t>(StateBytes(shape));
+    return CudaStatus(initial_state.present() ? cudaMemcpyAsync(states, Sums(initial_state), bytes,
+                                                                cudaMemcpyDeviceToDevice, on.stream)
+                                              : cudaMemsetAsync(states, 0, bytes, on.stream),
+                      "linear attention: states");
+  }
+  // What the last segment adds is in the final state alone.
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sm90::LinearSums({.shape = shape,
+                                   .map = CudaFeatureMapOf(p.features),
+                                   .x = Elements(inputs.k),
+                                   .y = Elements(inputs.v),
+                                   .valid = Valid(inputs),
+                                   .count = shape.segments - (final_state.present() ? 0 : 1),
+                                   .parts = states},
+                                  on.stream),
+                 "linear attention: sums"));
+  return CudaStatus(LaunchStates(on, {.shape = SharedShapeOf(p, shape),
+                                      .initial = Sums(initial_state),
+                                      .parts = states,
+                                      .final = Sums(final_state)}),
+                    "linear attention: states");
+}
+
+// The gradients of the states after the segments, in sums.parts, and of the initial one.
+absl::Status MakeStateGradients(const CudaLaunch& on, const LinearAttentionProblem& p,
+                                const sm90::LinearSm90Shape& shape, sm90::LinearSm90Sums sums,
+                                const Tensor& d_final_state, const Tensor& d_initial_state) {
+  // What the first segment adds is in the gradient of the initial state alone.
+  sums.first = d_initial_state.present() ? 0 : 1;
+  sums.count = shape.segments - sums.first;
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sm90::LinearSums(sums, on.stream), "linear attention: sums of slopes"));
+  return CudaStatus(LaunchStateGradients(on, {.shape = SharedShapeOf(p, shape),
+                                              .initial = Sums(d_final_state),
+                                              .parts = sums.parts,
+                                              .final = Sums(d_initial_state)}),
+                    "linear attention: gradients of states");
+}
+
 }  // namespace
 
 CudaFeatureMap CudaFeatureMapOf(const FeatureMap& map) {
@@ -95,22 +140,7 @@ absl::Status LinearAttentionForwardSm90(Stream& stream, const LinearAttentionPro
     states = space.data<float>();
     scratch.emplace(std::move(space));
   }
-  // What the last segment adds is in the final state alone.
-  WEFT_RETURN_IF_ERROR(CudaStatus(
-      sm90::LinearSums({.shape = shape,
-                        .map = map,
-                        .x = Elements(inputs.k),
-                        .y = Elements(inputs.v),
-                        .valid = Valid(inputs),
-                        .count = final_state.present() ? shape.segments : shape.segments - 1,
-                        .parts = states},
-                       on.stream),
-      "linear attention: sums"));
-  WEFT_RETURN_IF_ERROR(CudaStatus(LaunchStates(on, {.shape = SharedShapeOf(p, shape),
-                                                    .initial = Sums(initial_state),
-                                                    .parts = states,
-                                                    .final = Sums(final_state)}),
-                                  "linear attention: states"));
+  WEFT_RETURN_IF_ERROR(MakeStates(on, p, shape, inputs, initial_state, states, final_state));
   return CudaStatus(sm90::LinearForward({.shape = shape,
                                          .map = map,
                                          .q = Elements(inputs.q),
@@ -137,32 +167,29 @@ absl::Status LinearAttentionBackwardSm90(Stream& stream, const LinearAttentionPr
   const CudaFeatureMap map = CudaFeatureMapOf(p.features);
   const int64_t rows = p.batch * p.heads * p.tokens;
   WEFT_ASSIGN_OR_RETURN(const CudaScratch row_space, cuda.Scratch(2 * rows * 4));
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch state_space, cuda.Scratch(StateBytes(shape)));
   auto* const inverse = row_space.data<float>();
   float* const slopes = inverse + rows;
-  auto* const gradients = state_space.data<float>();
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sm90::LinearRowSlopes(shape, Elements(o), Elements(d_o), Sums(saved.denominators),
                                        inverse, slopes, on.stream),
                  "linear attention: slopes"));
-  // What the first segment adds is in the gradient of the initial state alone.
-  const int first = d_initial_state.present() ? 0 : 1;
-  WEFT_RETURN_IF_ERROR(CudaStatus(sm90::LinearSums({.shape = shape,
-                                                    .map = map,
-                                                    .x = Elements(inputs.q),
-                                                    .y = Elements(d_o),
-                                                    .inverse = inverse,
-                                                    .slopes = slopes,
-                                                    .first = first,
-                                                    .count = shape.segments - first,
-                                                    .parts = gradients},
-                                                   on.stream),
-                                  "linear attention: sums of slopes"));
-  WEFT_RETURN_IF_ERROR(CudaStatus(LaunchStateGradients(on, {.shape = SharedShapeOf(p, shape),
-                                                            .initial = Sums(d_final_state),
-                                                            .parts = gradients,
-                                                            .final = Sums(d_initial_state)}),
-                                  "linear attention: gradients of states"));
+  // With one segment, the gradient of the state after it is that of the final state.
+  const float* gradients = Sums(d_final_state);
+  std::optional<CudaScratch> space;
+  if (shape.segments > 1 || d_initial_state.present()) {
+    WEFT_ASSIGN_OR_RETURN(CudaScratch made, cuda.Scratch(StateBytes(shape)));
+    gradients = made.data<float>();
+    WEFT_RETURN_IF_ERROR(MakeStateGradients(on, p, shape,
+                                            {.shape = shape,
+                                             .map = map,
+                                             .x = Elements(inputs.q),
+                                             .y = Elements(d_o),
+                                             .inverse = inverse,
+                                             .slopes = slopes,
+                                             .parts = made.data<float>()},
+                                            d_final_state, d_initial_state));
+    space.emplace(std::move(made));
+  }
   const sm90::LinearSm90Backward args{.shape = shape,
                                       .map = map,
                                       .q = Elements(inputs.q),

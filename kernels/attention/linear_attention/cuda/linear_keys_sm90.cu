@@ -165,7 +165,7 @@ __device__ void KeysBlock<kWidth>::Start() {
     }
     PrefetchChunk<kWidth>(params_, work_, Layout::kStages);
   }
-  state_.Load(args_.gradients + work_.state, slice_, at_);
+  state_.Load(args_.gradients == nullptr ? nullptr : args_.gradients + work_.state, slice_, at_);
   state_.StoreTiles(shared_ + Layout::kState, slice_);
   state_.StoreSums(sums(), slice_, at_);
   if (threadIdx.x < 64) query_ = QueryOf(args_, work_, TokenOf(0) + threadIdx.x);

@@ -175,7 +175,9 @@ struct LinearState {
     for (float& value : r) value = 0;
     z[0] = z[1] = 0;
   }
+  // Null: nothing was before.
   __device__ void Load(const float* state, int slice, const Place& at) {
+    if (state == nullptr) return Clear();
 #pragma unroll
     for (int i = 0; i < kWidth / 2; ++i) r[i] = state[IndexOf(i, slice, at)];
 #pragma unroll

@@ -90,7 +90,7 @@ struct LinearSm90Backward {
   const float* inverse = nullptr;
   const float* slopes = nullptr;
   const float* states = nullptr;     // before the segments
-  const float* gradients = nullptr;  // of the states after the segments
+  const float* gradients = nullptr;  // of the states after the segments; null: zeros
   __nv_bfloat16* d_q = nullptr;
   __nv_bfloat16* d_k = nullptr;
   __nv_bfloat16* d_v = nullptr;
