@@ -10,7 +10,7 @@ namespace {
 
 constinit OpTable<DeltaForwardKernel> forward_kernels("delta forward");
 constinit OpTable<DeltaBackwardKernel> backward_kernels("delta backward");
-int64_t (*record_bytes)(const DeltaProblem&) = nullptr;
+int64_t (*record_bytes)(const Device&, const DeltaProblem&) = nullptr;
 
 struct Shapes {
   explicit Shapes(const DeltaProblem& p)
@@ -55,7 +55,9 @@ void RegisterDelta(DeviceKind kind, DeltaForwardKernel* forward, DeltaBackwardKe
   backward_kernels.Set(kind, backward);
 }
 
-void SetDeltaCudaRecord(int64_t (*bytes)(const DeltaProblem&)) { record_bytes = bytes; }
+void SetDeltaCudaRecord(int64_t (*bytes)(const Device&, const DeltaProblem&)) {
+  record_bytes = bytes;
+}
 
 absl::Status Supports(const Device& device, const DeltaProblem& problem) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
@@ -71,8 +73,10 @@ absl::StatusOr<DeltaSaved> NewDeltaSaved(Device& device, const DeltaProblem& pro
   WEFT_ASSIGN_OR_RETURN(saved.errors, NewTensor(device, device.compute_dtype(), shapes.values));
   WEFT_ASSIGN_OR_RETURN(saved.state, NewTensor(device, device.sum_dtype(), shapes.state));
   if (record_bytes != nullptr && device.kind() == DeviceKind::kCuda) {
-    WEFT_ASSIGN_OR_RETURN(saved.record,
-                          NewTensor(device, DType::kI32, {record_bytes(problem) / 4}));
+    const int64_t bytes = record_bytes(device, problem);
+    if (bytes > 0) {
+      WEFT_ASSIGN_OR_RETURN(saved.record, NewTensor(device, DType::kI32, {bytes / 4}));
+    }
   }
   return saved;
 }

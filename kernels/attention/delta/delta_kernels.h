@@ -16,10 +16,10 @@ DeltaBackwardKernel DeltaBackwardCpu;
 // In a build with CUDA.
 DeltaForwardKernel DeltaForwardCuda;
 DeltaBackwardKernel DeltaBackwardCuda;
-int64_t DeltaCudaRecordBytes(const DeltaProblem& problem);
+int64_t DeltaCudaRecordBytes(const Device& device, const DeltaProblem& problem);
 
-// How many bytes of DeltaSaved::record a problem takes on a GPU.
-void SetDeltaCudaRecord(int64_t (*bytes)(const DeltaProblem&));
+// How many bytes of DeltaSaved::record a problem takes on a GPU; 0: none is kept.
+void SetDeltaCudaRecord(int64_t (*bytes)(const Device&, const DeltaProblem&));
 void RegisterDelta(DeviceKind kind, DeltaForwardKernel* forward, DeltaBackwardKernel* backward);
 
 }  // namespace weft::kernels

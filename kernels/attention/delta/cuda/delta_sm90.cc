@@ -47,11 +47,9 @@ int SlicesOfBlock(const DeltaCudaShape& shape) {
   return shape.value_dim % 128 == 0 && shape.batch * shape.heads >= kManyHeads ? 2 : 1;
 }
 
-const char* WhyNotCovered(const DeltaCudaShape& shape) {
-  const auto covered = [](int width) { return width == 64 || width == 128; };
-  if (!covered(shape.key_dim)) return "key_dim must be 64 or 128";
-  if (!covered(shape.value_dim)) return "value_dim must be 64 or 128";
-  return nullptr;
+bool Covers(const DeltaCudaShape& shape) {
+  const auto covers = [](int width) { return width == 64 || width == 128; };
+  return covers(shape.key_dim) && covers(shape.value_dim);
 }
 
 cudaError_t DeltaForward(const DeltaForwardArgs& args, cudaStream_t stream) {

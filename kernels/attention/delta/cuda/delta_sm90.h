@@ -10,8 +10,7 @@
 
 namespace weft::kernels::sm90 {
 
-// null where shapes are covered, else the reason.
-const char* WhyNotCovered(const DeltaCudaShape& shape);
+bool Covers(const DeltaCudaShape& shape);
 
 struct DeltaForwardArgs {
   DeltaCudaShape shape;
