@@ -20,6 +20,7 @@ set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 tests=(
   cuda_ops_test
+  cuda_delta_test
   cuda_linear_attention_test
   cuda_polysketch_test
   cuda_sbm_test

@@ -64,26 +64,26 @@ inline DeltaInputs RandomDelta(const DeltaProblem& problem, bool with_states, ui
   return in;
 }
 
-inline DeltaResults RunDelta(DeviceRun run, const DeltaInputs& in) {
+inline DeltaResults RunDelta(DeviceRun& run, const DeltaInputs& in) {
   const Tensor q = run.Upload(in.q, in.KeyShape());
   const Tensor k = run.Upload(in.k, in.KeyShape());
   const Tensor v = run.Upload(in.v, in.ValueShape());
-  const Tensor beta = run.Upload(in.beta, in.BetaShape());
-  const Tensor s0 = in.s0.empty() ? Tensor() : run.Upload(in.s0, in.StateShape());
+  const Tensor beta = run.UploadSum(in.beta, in.BetaShape());
+  const Tensor s0 = in.s0.empty() ? Tensor() : run.UploadSum(in.s0, in.StateShape());
   Tensor o = run.New(in.ValueShape());
-  Tensor s = run.New(in.StateShape());
+  Tensor s = run.NewSum(in.StateShape());
   DeltaSaved saved = NewDeltaSaved(run.device(), in.problem).value();
   const absl::Status forward =
       DeltaForward(run.stream(), in.problem, q, k, v, beta, s0, o, s, saved);
   EXPECT_TRUE(forward.ok()) << forward;
 
   const Tensor d_o = run.Upload(in.d_o, in.ValueShape());
-  const Tensor d_s = in.d_s.empty() ? Tensor() : run.Upload(in.d_s, in.StateShape());
+  const Tensor d_s = in.d_s.empty() ? Tensor() : run.UploadSum(in.d_s, in.StateShape());
   Tensor d_q = run.New(in.KeyShape());
   Tensor d_k = run.New(in.KeyShape());
   Tensor d_v = run.New(in.ValueShape());
-  Tensor d_beta = run.New(in.BetaShape());
-  Tensor d_s0 = run.New(in.StateShape());
+  Tensor d_beta = run.NewSum(in.BetaShape());
+  Tensor d_s0 = run.NewSum(in.StateShape());
   const absl::Status backward = DeltaBackward(run.stream(), in.problem, q, k, beta, saved, d_o, d_s,
                                               d_q, d_k, d_v, d_beta, d_s0);
   EXPECT_TRUE(backward.ok()) << backward;
@@ -95,6 +95,8 @@ inline DeltaResults RunDelta(DeviceRun run, const DeltaInputs& in) {
           .d_beta = run.Download(d_beta),
           .d_s0 = run.Download(d_s0)};
 }
+
+inline DeltaResults RunDelta(DeviceRun&& run, const DeltaInputs& in) { return RunDelta(run, in); }
 
 // The recurrence and its reverse in the arithmetic of T, keeping every state: an account of the
 // formulas that shares nothing with the kernels, and the plain rival of the tolerance rule.
