@@ -69,7 +69,8 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   kernels::RegisterCpuAttention();
   kernels::RegisterCudaKernels();
   kernels::RegisterCudaAttention();
-  const TrainConfig config = SmallModel(GetParam().layers);
+  TrainConfig config = SmallModel(GetParam().layers);
+  config.slice_length = GetParam().slice_length;
   ASSERT_OK_AND_ASSIGN(const auto cpu, kernels::NewCpuDevice({.threads = 4}));
   ASSERT_OK_AND_ASSIGN(const Course there, Train(config, *cpu));
   ASSERT_OK_AND_ASSIGN(const Course here, Train(config, *cuda));
@@ -90,6 +91,15 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Mixers{.name = "delta",
                .layers = {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}}},
+        Mixers{.name = "delta_portable",  // heads of 32, which no Hopper kernel takes
+               .layers = {DeltaMixerConfig{.heads = 4},
+                          DeltaMixerConfig{.heads = 4, .convolution_taps = 0}}},
+        Mixers{.name = "delta_slices",
+               .layers = {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 4}},
+               .slice_length = 48},
+        Mixers{.name = "slim_slices",
+               .layers = {SlimMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}},
+               .slice_length = 48},
         Mixers{.name = "slim",
                .layers = {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},
         Mixers{.name = "performer",
