@@ -83,9 +83,8 @@ absl::Status SlicedLanguageModel::Supports(const Device& device, PassShape shape
 absl::StatusOr<std::vector<Boundary>> SlicedLanguageModel::NewBoundaries(Device& device) const {
   std::vector<Boundary> boundaries;
   for (size_t layer = 0; layer < model_->trunk().layers(); ++layer) {
-    WEFT_ASSIGN_OR_RETURN(
-        Boundary boundary,
-        NewBoundary(device, model_->trunk().sliced_mixer(layer).BoundaryParts()));
+    WEFT_ASSIGN_OR_RETURN(Boundary boundary,
+                          NewBoundary(device, model_->trunk().sliced_mixer(layer).BoundaryParts()));
     boundaries.push_back(std::move(boundary));
   }
   return boundaries;

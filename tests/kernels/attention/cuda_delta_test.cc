@@ -93,11 +93,9 @@ TEST_P(CudaDeltaTest, BitsAreTheSameAgain) {
     const DeltaInputs in = RandomDelta(
         {.batch = 2, .tokens = 150, .heads = 2, .key_dim = width, .value_dim = width}, true);
     const DeltaResults once = RunDelta(*run_, in);
-    ForEachDeltaResult(
-        [&](const char* what, const Values& a, const Values& b) {
-          EXPECT_EQ(a, b) << what << " " << in.Name();
-        },
-        once, RunDelta(*run_, in));
+    ForEachDeltaResult([&](const char* what, const Values& a,
+                           const Values& b) { EXPECT_EQ(a, b) << what << " " << in.Name(); },
+                       once, RunDelta(*run_, in));
   }
 }
 

@@ -58,6 +58,7 @@ struct Mixers {
   std::string name;
   std::vector<MixerConfig> layers;
   double allowed = 0.03;  // of the first loss
+  int64_t slice_length = 0;
 };
 void PrintTo(const Mixers& mixers, std::ostream* out) { *out << mixers.name; }
 

@@ -145,8 +145,7 @@ absl::Status DeltaBackwardCuda(Stream& stream, const DeltaProblem& problem, cons
   const int64_t bytes = StateBytes(problem);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch state, cuda.Scratch(bytes));
   WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch, cuda.Scratch(bytes));
-  float* const d_state =
-      d_initial_state.present() ? Sums(d_initial_state) : scratch.data<float>();
+  float* const d_state = d_initial_state.present() ? Sums(d_initial_state) : scratch.data<float>();
   WEFT_RETURN_IF_ERROR(CopyState(cuda, Sums(saved.state), bytes, state.data<float>()));
   WEFT_RETURN_IF_ERROR(CopyState(cuda, Sums(d_final_state), bytes, d_state));
   return CudaStatus(portable::DeltaBackward(cuda.launch(), {.shape = ShapeOf(problem),

@@ -7,9 +7,9 @@ namespace {
 
 // Where the rows of a head lie.
 struct Head {
-  int64_t index;  // of the head among those of all sequences
-  int64_t first;  // row of its first token in [B, T, H, .]
-  int64_t stride; // rows from token to token
+  int64_t index;   // of the head among those of all sequences
+  int64_t first;   // row of its first token in [B, T, H, .]
+  int64_t stride;  // rows from token to token
   __device__ explicit Head(const DeltaCudaShape& shape)
       : index(blockIdx.x),
         first(int64_t{blockIdx.x} / shape.heads * shape.tokens * shape.heads +
@@ -71,9 +71,9 @@ constexpr int kBackwardThreads = 32 * kWarps;
 
 // What a token brings, in shared memory, and what the warps find out about it.
 struct TokenSpace {
-  float *k, *q, *d_k;           // [Dk]
-  float *e, *d_o, *d_x;         // [Dv]
-  float* d_n;                   // [kWarps, Dv]: each warp's part
+  float *k, *q, *d_k;    // [Dk]
+  float *e, *d_o, *d_x;  // [Dv]
+  float* d_n;            // [kWarps, Dv]: each warp's part
   __device__ TokenSpace(float* shared, const DeltaCudaShape& shape)
       : k(shared),
         q(k + shape.key_dim),
@@ -90,8 +90,8 @@ struct TokenSpace {
 // o = S^T q and S = S' + k n^T with n = beta e: D gains q d_o^T, S becomes S', and this warp's part
 // of d_n = D^T k, d_q = S d_o, d_k = D n is found.
 template <typename T>
-__device__ void UndoToken(const DeltaCudaShape& shape, const TokenSpace& token, float beta, float* s,
-                          float* d, T* d_q) {
+__device__ void UndoToken(const DeltaCudaShape& shape, const TokenSpace& token, float beta,
+                          float* s, float* d, T* d_q) {
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   float* const d_n = token.d_n + warp * shape.value_dim;

@@ -13,13 +13,13 @@ namespace weft::kernels::portable {
 // fp32. The state of a head is kept in device memory while its tokens pass.
 struct DeltaForwardArgs {
   DeltaCudaShape shape;
-  const void* q;     // [B, T, H, Dk]
-  const void* k;     // [B, T, H, Dk]
-  const void* v;     // [B, T, H, Dv]
-  const float* beta; // [B, T, H]
-  float* state;      // [B, H, Dk, Dv]: before the tokens, then after them
-  void* o;           // [B, T, H, Dv]
-  void* errors;      // [B, T, H, Dv]; null: not wanted
+  const void* q;      // [B, T, H, Dk]
+  const void* k;      // [B, T, H, Dk]
+  const void* v;      // [B, T, H, Dv]
+  const float* beta;  // [B, T, H]
+  float* state;       // [B, H, Dk, Dv]: before the tokens, then after them
+  void* o;            // [B, T, H, Dv]
+  void* errors;       // [B, T, H, Dv]; null: not wanted
 };
 cudaError_t DeltaForward(const CudaLaunch& on, const DeltaForwardArgs& args);
 

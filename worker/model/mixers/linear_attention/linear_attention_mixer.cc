@@ -120,8 +120,7 @@ bool LinearAttentionMixer::CanUndo() const {
 }
 
 std::vector<BoundaryPart> LinearAttentionMixer::BoundaryParts() const {
-  return {
-      {.shape = {1, projections_.heads(), kernels::LinearAttentionStateSize(Problem({}))}}};
+  return {{.shape = {1, projections_.heads(), kernels::LinearAttentionStateSize(Problem({}))}}};
 }
 
 absl::Status LinearAttentionMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
