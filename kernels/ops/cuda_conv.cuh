@@ -16,7 +16,7 @@ namespace weft::kernels {
 namespace conv_internal {
 
 constexpr int kThreads = 128;
-constexpr int64_t kPiece = 32;  // tokens of a piece of the forward pass
+constexpr int kPiece = 32;  // tokens of a piece of the forward pass
 
 // V elements as they lie in memory, until they are needed.
 template <int V, typename T>
@@ -42,15 +42,29 @@ struct Packed {
   }
 };
 
+// As Store of vector.cuh, word by word: of four single elements the compiler would make two stores.
+template <int V, typename T>
+__device__ void StoreWords(T* at, const float (&values)[V]) {
+  if constexpr (V == 4 && sizeof(T) == 2) {
+    const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(values[0], values[1]),
+                                     __floats2bfloat162_rn(values[2], values[3])};
+    uint2 words;
+    memcpy(&words, pairs, sizeof(words));
+    *reinterpret_cast<uint2*>(at) = words;
+  } else {
+    Store<V>(at, values);
+  }
+}
+
 // The part of a call that a thread works on.
 struct Place {
-  int64_t b, c;         // sequence, first channel
-  int64_t first, last;  // tokens
+  int64_t b, c;     // sequence, first channel
+  int first, last;  // tokens
   template <int V>
-  static __device__ Place Of(const ConvShape& shape, int64_t piece) {
-    const int64_t first = int64_t{blockIdx.y} * piece;
+  static __device__ Place Of(const ConvShape& shape, int piece) {
+    const int first = static_cast<int>(blockIdx.y) * piece;
     return {blockIdx.z, (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V, first,
-            min(first + piece, shape.tokens)};
+            min(first + piece, static_cast<int>(shape.tokens))};
   }
 };
 
@@ -80,14 +94,14 @@ __device__ void ReadTaps(const ConvShape& shape, int64_t c, const T* w, float (&
   }
 }
 
-// kGroup tokens of one tensor, loaded ahead; zeros from token `limit` on.
+// kGroup tokens of one tensor, loaded ahead: `count` of them, then zeros.
 template <int V, int kGroup, typename T>
 struct Ahead {
   Packed<V, T> token[kGroup];
-  __device__ void Read(const T* at, int64_t stride, int64_t t, int64_t limit) {
+  __device__ void Read(const T* at, int64_t stride, int count) {
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
-      if (t + g < limit) {
+      if (g < count) {
         token[g].Read(at + g * stride);
       } else {
         token[g].Clear();
@@ -136,13 +150,16 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 1; k < W; ++k) {
     ReadInput<V>(shape, at, at.first - k, x, history, window.row[W - 1 - k]);
   }
-  const int64_t base = at.b * shape.tokens * shape.channels + at.c;
+  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
+  const T* next = x + first;
+  T* out = y + first;
   Ahead<V, kGroup, T> ahead;
-  ahead.Read(x + base + at.first * shape.channels, shape.channels, at.first, at.last);
-  for (int64_t t = at.first; t < at.last; t += kGroup) {
+  ahead.Read(next, shape.channels, at.last - at.first);
+  for (int t = at.first; t < at.last; t += kGroup) {
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) ahead.token[g].Unpack(window.row[W - 1 + g]);
-    ahead.Read(x + base + (t + kGroup) * shape.channels, shape.channels, t + kGroup, at.last);
+    next += kGroup * shape.channels;
+    ahead.Read(next, shape.channels, at.last - t - kGroup);
     float a[kGroup][V], factor[kGroup] = {};
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
@@ -174,8 +191,9 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int j = 0; j < V; ++j) a[g][j] *= factor[g];
       }
-      Store<V>(y + base + (t + g) * shape.channels, a[g]);
+      StoreWords<V>(out + g * shape.channels, a[g]);
     }
+    out += kGroup * shape.channels;
     window.Shift();
   }
 }
@@ -196,25 +214,40 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 1; k < W; ++k) {
     ReadInput<V>(shape, at, at.first - k, x, history, window.row[W - 1 - k]);
   }
-  const int64_t base = at.b * shape.tokens * shape.channels + at.c;
   const int64_t heads = shape.channels / (kHead * V);
-  const int64_t end = at.last + W - 1;
-  const int64_t limit = min(end, shape.tokens);
+  const int end = at.last + W - 1;
+  const int limit = min(end, static_cast<int>(shape.tokens));
+  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
+  const T* x_next = x + first;
+  const T* dy_next = dy + first;
+  const float* inverse_next =
+      norm.inverse + (at.b * shape.tokens + at.first) * heads + at.c / (kHead * V);
+  int64_t out_at = first - (W - 1) * shape.channels;  // of the token that is complete first
   Ahead<V, kGroup, T> x_ahead, dy_ahead;
-  const auto read_ahead = [&](int64_t t) {
-    const int64_t from = base + t * shape.channels;
-    x_ahead.Read(x + from, shape.channels, t, limit);
-    dy_ahead.Read(dy + from, shape.channels, t, limit);
+  float inverse_ahead[kGroup];
+  const auto read_ahead = [&](int count) {
+    x_ahead.Read(x_next, shape.channels, count);
+    dy_ahead.Read(dy_next, shape.channels, count);
+    x_next += kGroup * shape.channels;
+    dy_next += kGroup * shape.channels;
+    if constexpr (kHead > 1) {
+#pragma unroll
+      for (int g = 0; g < kGroup; ++g)
+        inverse_ahead[g] = g < count ? inverse_next[g * heads] : 0.0F;
+      inverse_next += kGroup * heads;
+    }
   };
-  read_ahead(at.first);
-  for (int64_t t = at.first; t < end; t += kGroup) {
+  read_ahead(limit - at.first);
+  for (int t = at.first; t < end; t += kGroup) {
     float a[kGroup][V], dot[kGroup] = {};  // a and dy below times silu'(z) with a norm
+    float inverse[kGroup];
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
       x_ahead.token[g].Unpack(window.row[W - 1 + g]);
       dy_ahead.token[g].Unpack(slopes.row[W - 1 + g]);
+      inverse[g] = inverse_ahead[g];
     }
-    read_ahead(t + kGroup);
+    read_ahead(limit - t - kGroup);
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
 #pragma unroll
@@ -236,9 +269,7 @@ __global__ void __launch_bounds__(kThreads)
       SumOverHead<kHead, kGroup>(dot);
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) {
-        const float n =
-            t + g < limit ? norm.inverse[(at.b * shape.tokens + t + g) * heads + at.c / (kHead * V)]
-                          : 0.0F;
+        const float n = inverse[g];
         const float along = n * n * dot[g];
 #pragma unroll
         for (int j = 0; j < V; ++j) {
@@ -256,7 +287,7 @@ __global__ void __launch_bounds__(kThreads)
           for (int j = 0; j < V; ++j) dw[k][j] += slopes.Back(g, 0)[j] * window.Back(g, k)[j];
         }
       }
-      const int64_t done = t + g - (W - 1);  // the token whose dx is complete now
+      const int done = t + g - (W - 1);  // the token whose dx is complete now
       if (done >= at.last) break;
       if (done < at.first && (at.first > 0 || d_history == nullptr || done < 1 - shape.taps)) {
         continue;
@@ -268,14 +299,13 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int k = 0; k < W; ++k) out[j] += taps[k][j] * slopes.Back(g, W - 1 - k)[j];
       }
-      if (done >= 0) {
-        Store<V>(dx + base + done * shape.channels, out);
-      } else {
-        Store<V>(
-            d_history + (at.b * (shape.taps - 1) + shape.taps - 1 + done) * shape.channels + at.c,
-            out);
-      }
+      T* const to =
+          done >= 0 ? dx + out_at + g * shape.channels
+                    : d_history +
+                          (at.b * (shape.taps - 1) + shape.taps - 1 + done) * shape.channels + at.c;
+      StoreWords<V>(to, out);
     }
+    out_at += kGroup * shape.channels;
     window.Shift();
     slopes.Shift();
   }

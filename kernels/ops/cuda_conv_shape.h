@@ -16,7 +16,7 @@ struct ConvHeadNorm {
 };
 
 // Tokens of a piece of the backward pass, whose dw is one partial sum.
-inline constexpr int64_t kConvBackPiece = 64;
+inline constexpr int kConvBackPiece = 64;
 // Floats of working space that the backward pass takes for dw.
 inline int64_t ConvPartials(const ConvShape& shape) {
   return shape.batch * ((shape.tokens + kConvBackPiece - 1) / kConvBackPiece) * shape.channels *

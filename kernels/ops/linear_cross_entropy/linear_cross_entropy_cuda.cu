@@ -38,9 +38,11 @@ __device__ State WarpJoin(State state) {
 }
 
 // One block for each row. V logits at a time; a row whose length is no multiple of V ends in parts.
-template <int V, bool kSlopes, typename T>
+// With kKept, a thread keeps the logits that it has read in shared memory, for the slopes.
+template <int V, bool kSlopes, bool kKept, typename T>
 __global__ void __launch_bounds__(kThreads)
     SoftmaxKernel(SoftmaxRows shape, float gradient_scale, T* logits, float* losses, float* right) {
+  extern __shared__ __align__(16) uint8_t kept[];
   __shared__ State of_warp[kThreads / 32];
   __shared__ float target_logit;
   const int64_t row = blockIdx.x;
@@ -60,12 +62,12 @@ __global__ void __launch_bounds__(kThreads)
     }
     return;
   }
-  const auto read = [&](int v, float(&value)[V]) {
+  const auto read = [&](int v, const T* from, float(&value)[V]) {
     if (v + V <= classes) {
-      Load<V>(z + v, value);
+      Load<V>(from + v, value);
     } else {
 #pragma unroll
-      for (int j = 0; j < V; ++j) value[j] = v + j < classes ? ToFloat(z[v + j]) : -INFINITY;
+      for (int j = 0; j < V; ++j) value[j] = v + j < classes ? ToFloat(from[v + j]) : -INFINITY;
     }
     if (bias != nullptr) {
 #pragma unroll
@@ -77,7 +79,13 @@ __global__ void __launch_bounds__(kThreads)
   State state = {-INFINITY, 0, INT32_MAX};
   for (int v = threadIdx.x * V; v < classes; v += kThreads * V) {
     float value[V];
-    read(v, value);
+    if constexpr (kKept) {
+      // Rows begin on 16 bytes and are padded to a multiple of V.
+      *reinterpret_cast<uint4*>(kept + v * sizeof(T)) = *reinterpret_cast<const uint4*>(z + v);
+      read(v, reinterpret_cast<const T*>(kept), value);
+    } else {
+      read(v, z, value);
+    }
     float largest = value[0];
     int best = v;
 #pragma unroll
@@ -109,7 +117,7 @@ __global__ void __launch_bounds__(kThreads)
     const float inverse = gradient_scale / state.sum;
     for (int v = threadIdx.x * V; v < classes; v += kThreads * V) {
       float value[V];
-      read(v, value);
+      read(v, kKept ? reinterpret_cast<const T*>(kept) : z, value);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         value[j] = ExpOf<T>(value[j] - state.largest) * inverse -
@@ -124,10 +132,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <bool kSlopes, typename T>
+// Of a row that is kept: what a block of any GPU since sm_80 can have.
+constexpr int64_t kMostKeptBytes = 99 * 1024;
+
+template <bool kSlopes, bool kKept, typename T>
 cudaError_t LaunchRows(const CudaLaunch& on, const SoftmaxRows& shape, float gradient_scale,
                        T* logits, float* losses, float* right) {
-  SoftmaxKernel<kVector<T>, kSlopes><<<static_cast<unsigned>(shape.rows), kThreads, 0, on.stream>>>(
+  constexpr int V = kVector<T>;
+  const int64_t bytes = kKept ? CeilDiv(shape.classes, V) * V * int64_t{sizeof(T)} : 0;
+  const auto kernel = SoftmaxKernel<V, kSlopes, kKept, T>;
+  if (kKept) {
+    const cudaError_t error = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    if (error != cudaSuccess) return error;
+  }
+  kernel<<<static_cast<unsigned>(shape.rows), kThreads, static_cast<size_t>(bytes), on.stream>>>(
       shape, gradient_scale, logits, losses, right);
   return cudaGetLastError();
 }
@@ -154,8 +173,10 @@ cudaError_t LaunchSoftmaxRows(const CudaLaunch& on, const SoftmaxRows& shape, bo
   if (shape.rows == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     auto* z = static_cast<T*>(logits);
-    return slopes ? LaunchRows<true>(on, shape, gradient_scale, z, losses, right)
-                  : LaunchRows<false>(on, shape, gradient_scale, z, losses, right);
+    if (!slopes) return LaunchRows<false, false>(on, shape, gradient_scale, z, losses, right);
+    return shape.classes * int64_t{sizeof(T)} <= kMostKeptBytes
+               ? LaunchRows<true, true>(on, shape, gradient_scale, z, losses, right)
+               : LaunchRows<true, false>(on, shape, gradient_scale, z, losses, right);
   });
 }
 
