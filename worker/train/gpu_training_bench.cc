@@ -19,6 +19,7 @@
 #include "kernels/ops/register.h"
 #include "worker/comm/local_exchange.h"
 #include "worker/data/token_windows.h"
+#include "worker/train/gpu_bench_models.h"
 #include "worker/train/trainer.h"
 
 namespace weft::worker {
@@ -26,62 +27,6 @@ namespace {
 
 // Dense bf16 by NVIDIA's data sheet; measured products reach about 790.
 constexpr double kPeakFlops = 989e12;
-
-template <typename T>
-T Must(absl::StatusOr<T> result) {
-  WEFT_CHECK_MSG(result.ok(), result.status().ToString());
-  return *std::move(result);
-}
-
-class Noise final : public TokenStream {
- public:
-  explicit Noise(int32_t vocabulary) : vocabulary_(vocabulary) {}
-  [[nodiscard]] int64_t size() const override { return int64_t{1} << 24; }
-  [[nodiscard]] int32_t vocabulary() const override { return vocabulary_; }
-  absl::Status Read(int64_t first, absl::Span<int32_t> into) const override {
-    for (size_t i = 0; i < into.size(); ++i) {
-      const auto place = static_cast<uint64_t>(first) + i;
-      into[i] =
-          static_cast<int32_t>((place * 2654435761 >> 13) % static_cast<uint64_t>(vocabulary_));
-    }
-    return absl::OkStatus();
-  }
-  [[nodiscard]] const std::string& fingerprint() const override { return name_; }
-  [[nodiscard]] std::string Describe() const override { return name_; }
-
- private:
-  const int32_t vocabulary_;
-  const std::string name_ = "noise";
-};
-
-TrainConfig Gpt2() {
-  TrainConfig config;
-  config.model = {
-      .vocabulary = 50304,  // 50257, padded as llm.c pads it
-      .width = 768,
-      .hidden = 3072,
-      .layers = std::vector<MixerConfig>(12, SoftmaxMixerConfig{.heads = 12, .rotary_base = 0.0}),
-      .biases = {.projections = true, .output = true, .mlp = true},
-      .norm = NormKind::kLayer,
-      .mlp = MlpKind::kGelu,
-      .positions = PositionKind::kLearned,
-      .max_positions = 1024,
-      .tied = true};
-  config.batch = {.sequences = 512, .sequence_length = 1024, .shards = 1, .micro_batch = 64};
-  return config;
-}
-
-TrainConfig DeltaNet(int64_t tokens, int64_t sequences, int64_t micro_batch) {
-  TrainConfig config;
-  config.model = {.vocabulary = 32000,
-                  .width = 2048,
-                  .hidden = 5632,
-                  .layers = std::vector<MixerConfig>(24, DeltaMixerConfig{.heads = 16}),
-                  .weights = WeightScheme::kTorch};  // quickly drawn
-  config.batch = {
-      .sequences = sequences, .sequence_length = tokens, .shards = 1, .micro_batch = micro_batch};
-  return config;
-}
 
 // One sequence, computed slice by slice: memory hardly grows with it.
 TrainConfig Slices(MixerConfig mixer, int64_t tokens) {
@@ -145,6 +90,7 @@ BENCHMARK_CAPTURE(Steps, deltanet_1300m_32k, DeltaNet(32768, 1, 1))
     ->Iterations(5)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
 BENCHMARK_CAPTURE(Steps, delta_slices_64k, Slices(DeltaMixerConfig{.heads = 8}, 65536))
     ->Iterations(1)
     ->UseRealTime()
