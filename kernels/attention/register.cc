@@ -28,7 +28,7 @@ void RegisterReferenceAttention() {
                           SbmAffinityForwardReference, SbmAffinityBackwardReference});
   RegisterSoftmax(DeviceKind::kReference, SoftmaxForwardReference, SoftmaxBackwardReference);
   RegisterScatterbrain(DeviceKind::kReference,
-                       {HashBucketsReference, ScatterbrainForwardReference,
+                       {nullptr, HashBucketsReference, ScatterbrainForwardReference,
                         ScatterbrainBackwardReference, ScatterbrainDecodeReference});
 }
 
@@ -44,7 +44,7 @@ void RegisterCpuAttention() {
   RegisterSbmMemberships(DeviceKind::kCpu, {SbmMembershipForwardCpu, SbmMembershipBackwardCpu,
                                             SbmAffinityForwardCpu, SbmAffinityBackwardCpu});
   RegisterSoftmax(DeviceKind::kCpu, SoftmaxForwardCpu, SoftmaxBackwardCpu);
-  RegisterScatterbrain(DeviceKind::kCpu, {HashBucketsCpu, ScatterbrainForwardCpu,
+  RegisterScatterbrain(DeviceKind::kCpu, {nullptr, HashBucketsCpu, ScatterbrainForwardCpu,
                                           ScatterbrainBackwardCpu, ScatterbrainDecodeCpu});
 }
 

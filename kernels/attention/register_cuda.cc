@@ -4,6 +4,7 @@
 #include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/attention/register.h"
 #include "kernels/attention/sbm/sbm_kernels.h"
+#include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
 #include "kernels/attention/softmax/softmax_kernels.h"
 
 namespace weft::kernels {
@@ -23,6 +24,9 @@ void RegisterCudaAttention() {
   RegisterSbmMemberships(DeviceKind::kCuda, {SbmMembershipForwardCuda, SbmMembershipBackwardCuda,
                                              SbmAffinityForwardCuda, SbmAffinityBackwardCuda});
   RegisterSoftmax(DeviceKind::kCuda, SoftmaxForwardCuda, SoftmaxBackwardCuda, SoftmaxLimitsCuda);
+  RegisterScatterbrain(DeviceKind::kCuda,
+                       {ScatterbrainSupportsCuda, HashBucketsCuda, ScatterbrainForwardCuda,
+                        ScatterbrainBackwardCuda, nullptr});
 }
 
 }  // namespace weft::kernels

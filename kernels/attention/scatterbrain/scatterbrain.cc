@@ -13,6 +13,7 @@
 namespace weft::kernels {
 namespace {
 
+constinit OpTable<absl::Status(const ScatterbrainProblem&)> limits("scatterbrain limits");
 constinit OpTable<HashBucketsKernel> hash_kernels("hash buckets");
 constinit OpTable<ScatterbrainForwardKernel> forward_kernels("scatterbrain forward");
 constinit OpTable<ScatterbrainBackwardKernel> backward_kernels("scatterbrain backward");
@@ -155,6 +156,7 @@ int64_t Room(const ScatterbrainProblem& p) {
 }  // namespace
 
 void RegisterScatterbrain(DeviceKind kind, const ScatterbrainKernels& kernels) {
+  limits.Set(kind, kernels.supports);
   hash_kernels.Set(kind, kernels.hash_buckets);
   forward_kernels.Set(kind, kernels.forward);
   backward_kernels.Set(kind, kernels.backward);
@@ -172,7 +174,8 @@ absl::Status Supports(const Device& device, const ScatterbrainProblem& problem) 
   WEFT_RETURN_IF_ERROR(hash_kernels.Find(device.kind()));
   WEFT_RETURN_IF_ERROR(forward_kernels.Find(device.kind()));
   WEFT_RETURN_IF_ERROR(backward_kernels.Find(device.kind()));
-  return absl::OkStatus();
+  const auto covers = limits.Find(device.kind());
+  return covers.ok() ? (*covers)(problem) : absl::OkStatus();
 }
 
 absl::StatusOr<HashBucketTensors> NewHashBuckets(Device& device,

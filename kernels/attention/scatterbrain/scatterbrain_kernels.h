@@ -20,11 +20,18 @@ ScatterbrainForwardKernel ScatterbrainForwardCpu;
 ScatterbrainBackwardKernel ScatterbrainBackwardCpu;
 ScatterbrainDecodeKernel ScatterbrainDecodeCpu;
 
+absl::Status ScatterbrainSupportsCuda(const ScatterbrainProblem& problem);
+HashBucketsKernel HashBucketsCuda;
+ScatterbrainForwardKernel ScatterbrainForwardCuda;
+ScatterbrainBackwardKernel ScatterbrainBackwardCuda;
+
 struct ScatterbrainKernels {
+  // What the device does not cover, as kUnimplemented; null: it covers all.
+  absl::Status (*supports)(const ScatterbrainProblem& problem);
   HashBucketsKernel* hash_buckets;
   ScatterbrainForwardKernel* forward;
   ScatterbrainBackwardKernel* backward;
-  ScatterbrainDecodeKernel* decode;
+  ScatterbrainDecodeKernel* decode;  // null: the device cannot decode
 };
 
 void RegisterScatterbrain(DeviceKind kind, const ScatterbrainKernels& kernels);

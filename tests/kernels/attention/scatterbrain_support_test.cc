@@ -1,6 +1,9 @@
 // Where Scatterbrain is exact: hashing into buckets, block layouts, and what is refused.
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "kernels/attention/scatterbrain/cuda/block_groups.h"
 #include "tests/kernels/attention/scatterbrain_testing.h"
 #include "tests/testing/status_matchers.h"
 
@@ -52,6 +55,47 @@ BucketIds RunHash(DeviceRun run, const ScatterbrainInputs& in, const Values& pro
     return ids;
   };
   return {download(buckets.queries), download(buckets.keys)};
+}
+
+// What a GPU is told of a layout: tiles of 64 tokens meet groups of 32 where any of their pairs is
+// exact and seen.
+TEST(BlockGroupsTest, NameTheGroupsThatHoldExactPairs) {
+  for (const bool causal : {false, true}) {
+    for (const int64_t block : {16, 50, 100}) {
+      const int64_t tokens = 230;
+      const auto layout = NewBlockLayout({.block = block, .window = 1, .random = 1}, tokens, tokens,
+                                         causal, 3, {.tag = RandomTag::kHashProjections})
+                              .value();
+      const auto by_queries = scatterbrain_cuda::GroupsByQueries(*layout, tokens, tokens, causal);
+      const auto by_keys = scatterbrain_cuda::GroupsByKeys(*layout, tokens, tokens, causal);
+      std::set<std::pair<int64_t, int64_t>> queries, keys;  // tile, group
+      for (int64_t i = 0; i < tokens; ++i) {
+        for (int64_t j = 0; j < (causal ? i + 1 : tokens); ++j) {
+          if (!layout->exact(i / block, j / block)) continue;
+          queries.emplace(i / 64, j / 32);
+          keys.emplace(j / 64, i / 32);
+        }
+      }
+      const auto listed = [](const scatterbrain_cuda::BlockGroups& groups) {
+        std::set<std::pair<int64_t, int64_t>> pairs;
+        for (size_t tile = 0; tile + 1 < groups.starts.size(); ++tile) {
+          for (int32_t n = groups.starts[tile]; n < groups.starts[tile + 1]; ++n) {
+            EXPECT_TRUE(pairs.emplace(tile, groups.groups[n]).second);
+          }
+        }
+        return pairs;
+      };
+      // A causal tile may meet a group of which all exact pairs lie in the future.
+      const auto holds = [&](const auto& all, const auto& needed) {
+        return std::includes(all.begin(), all.end(), needed.begin(), needed.end());
+      };
+      EXPECT_TRUE(holds(listed(by_queries), queries)) << block;
+      EXPECT_TRUE(holds(listed(by_keys), keys)) << block;
+      if (causal) continue;
+      EXPECT_EQ(listed(by_queries), queries) << block;
+      EXPECT_EQ(listed(by_keys), keys) << block;
+    }
+  }
 }
 
 TEST(HashBucketsTest, AreEqualOnAllDevices) {

@@ -137,7 +137,16 @@ INSTANTIATE_TEST_SUITE_P(
                           SoftmaxMixerConfig{.heads = 8, .kv_heads = 8}}},
         Mixers{.name = "delta_and_window",
                .layers = {DeltaMixerConfig{.heads = 2},
-                          SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .window = 32}}}),
+                          SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .window = 32}}},
+        Mixers{.name = "scatterbrain",
+               .layers = {ScatterbrainMixerConfig{.heads = 2, .support = ScatterbrainWindow{32}},
+                          ScatterbrainMixerConfig{.heads = 4,
+                                                  .support = kernels::BlockPattern{.block = 16}}},
+               .allowed = 0.06},
+        Mixers{.name = "scatterbrain_hash",
+               .layers = {ScatterbrainMixerConfig{
+                   .heads = 2, .support = ScatterbrainHash{2, 16}, .feature_count = 32}},
+               .allowed = 0.06}),  // rounded projections sort a few other pairs together
     [](const ::testing::TestParamInfo<Mixers>& tested) { return tested.param.name; });
 
 }  // namespace
