@@ -60,10 +60,15 @@ struct Halves {
   uint32_t high[N], low[N];
 };
 
+// Tensor cores cut off what does not fit into a sum instead of rounding it, so sums are taken out
+// of them: only the three products of eight columns are added up inside.
 __device__ inline void MultiplyF32(const Halves<4>& a, const Halves<2>& b, float (&d)[4]) {
-  MultiplyTf32(a.low, b.high, d);
-  MultiplyTf32(a.high, b.low, d);
-  MultiplyTf32(a.high, b.high, d);
+  float part[4] = {};
+  MultiplyTf32(a.low, b.high, part);
+  MultiplyTf32(a.high, b.low, part);
+  MultiplyTf32(a.high, b.high, part);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) d[i] += part[i];
 }
 
 __device__ inline uint32_t Pack(float low, float high) {

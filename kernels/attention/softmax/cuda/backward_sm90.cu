@@ -53,7 +53,7 @@ struct Layout {
   static constexpr int kShifts = kOutput + kStages * kQueryBytes;
   static constexpr int kMeans = kShifts + kStages * kQueries * 4;
   static constexpr int kBarriers = kMeans + kStages * kQueries * 4;
-  static constexpr int kTicket = kBarriers + (2 * kStages + 1) * 8;
+  static constexpr int kTicket = kBarriers + (2 * kStages + 5) * 8;
   static constexpr int kBytes = kTicket + 8 + 1024;
 };
 
@@ -61,6 +61,8 @@ struct Barriers {
   uint64_t full[kStages];
   uint64_t empty[kStages];
   uint64_t keys;
+  uint64_t turn[2];   // a half of dQ may be added to
+  uint64_t added[2];  // and has been
 };
 
 struct Params {
@@ -88,6 +90,16 @@ struct Work {
   __device__ int Steps() const { return tiles * group; }
   __device__ int HeadAt(int step) const { return kv_head * group + step / tiles; }
   __device__ int TileAt(int step) const { return first_tile + step % tiles; }
+  // Among the halves of tiles of dQ.
+  __device__ int64_t HalfAt(const Params& params, int step, int half) const {
+    const int64_t head = int64_t{batch} * params.p.heads + HeadAt(step);
+    return (head * params.scratch.tiles + TileAt(step)) * 2 + half;
+  }
+  // How many blocks of keys add to the step's tile before this one.
+  __device__ int BlocksBefore(const SoftmaxCudaProblem& p, int step) const {
+    const int last = min((TileAt(step) + 1) * Layout<kWidth>::kQueries, p.queries) - 1;
+    return (VisibleKeys(p, last).end - 1) / kBlockKeys - block;
+  }
 
   int block;
   int kv_head;
@@ -266,6 +278,12 @@ __device__ inline void StoreRows(uint8_t* tiles, const uint32_t (&a)[kSteps][4])
   }
 }
 
+// Tells a barrier, one lane of each warp, when all have read or written.
+__device__ inline void Release(uint64_t* barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) hopper::Arrive(barrier);
+}
+
 // ---- Turns
 
 __device__ inline void AwaitTurn(const int32_t* turn, int expected) {
@@ -274,7 +292,9 @@ __device__ inline void AwaitTurn(const int32_t* turn, int expected) {
     asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
   } while (now < expected);
 }
+// Everything that this thread knows to be done comes before.
 __device__ inline void PassTurn(int32_t* turn) {
+  __threadfence();
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
 }
 
@@ -294,46 +314,21 @@ __device__ inline void AddHalf(float4* to, const float (&d)[32], bool first) {
   }
 }
 
-// A warpgroup's part in the turns of dQ.
+// Whose turn it is, half a tile of dQ at a time: a thread of the loading warpgroup for each half,
+// so that those who compute wait neither for other blocks nor for memory.
 template <int kWidth>
-class DqTurns {
- public:
-  __device__ DqTurns(const Params& params, const Work<kWidth>& work, int half)
-      : params_(params), work_(work), half_(half) {}
-
-  // Adds when all later blocks of keys that see the tile have.
-  __device__ void Add(int step, const float (&d)[32]) {
-    constexpr int kQueries = Layout<kWidth>::kQueries;
-    const SoftmaxCudaProblem& p = params_.p;
-    const int tile = work_.TileAt(step);
-    const int64_t place =
-        ((int64_t{work_.batch} * p.heads + work_.HeadAt(step)) * params_.scratch.tiles + tile) * 2 +
-        half_;
-    const int last_query = min((tile + 1) * kQueries, p.queries) - 1;
-    const int before = (VisibleKeys(p, last_query).end - 1) / kBlockKeys - work_.block;
-    if (before > 0) {
-      if (threadIdx.x % kGroup == 0) AwaitTurn(params_.scratch.turns + place, before);
-      hopper::MeetThreads(2 + half_, kGroup);
-    }
-    AddHalf(params_.scratch.d_q + place * kHalf, d, before == 0);
-    pending_ = params_.scratch.turns + place;
+__device__ void KeepTurns(const Params& params, const Work<kWidth>& work, Barriers* barriers,
+                          int half) {
+  const SoftmaxCudaProblem& p = params.p;
+  for (int step = 0; step < work.Steps(); ++step) {
+    int32_t* const turn = params.scratch.turns + work.HalfAt(params, step, half);
+    const int before = work.BlocksBefore(p, step);
+    if (before > 0) AwaitTurn(turn, before);
+    hopper::Arrive(&barriers->turn[half]);
+    hopper::AwaitPhase(&barriers->added[half], step % 2);
+    PassTurn(turn);
   }
-
-  // What was added last is there for others; some time after Add, when it costs no wait.
-  __device__ void Pass() {
-    if (pending_ == nullptr) return;
-    __threadfence();
-    hopper::MeetThreads(2 + half_, kGroup);
-    if (threadIdx.x % kGroup == 0) PassTurn(pending_);
-    pending_ = nullptr;
-  }
-
- private:
-  const Params& params_;
-  const Work<kWidth>& work_;
-  const int half_;
-  int32_t* pending_ = nullptr;
-};
+}
 
 // ---- The two sides
 
@@ -349,9 +344,10 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
   const int key = work.key + 64 * half;
   const uint8_t* const keys = shared + L::kKeys + half * TileBytes(64);
   const uint8_t* const values = shared + L::kValues + half * TileBytes(64);
-  DqTurns<kWidth> turns(params, work, half);
   hopper::RingPlace<kStages> ring;
   hopper::AwaitPhase(&barriers->keys, 0);
+  hopper::Settle(d_k);
+  hopper::Settle(d_v);
   for (int step = 0; step < work.Steps(); ++step) {
     const uint8_t* const queries = shared + L::kQuery + ring.stage * L::kQueryBytes;
     const uint8_t* const output = shared + L::kOutput + ring.stage * L::kQueryBytes;
@@ -360,10 +356,10 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     const auto* const means =
         reinterpret_cast<const float*>(shared + L::kMeans) + ring.stage * L::kQueries + at.column;
     uint8_t* const slopes = shared + L::kSlopes + step % 2 * L::kSlopeBytes;
-    hopper::AwaitPhase(&barriers->full[ring.stage], ring.parity);
 
     float x[L::kQueries / 2];
     float d[L::kQueries / 2];
+    hopper::AwaitPhase(&barriers->full[ring.stage], ring.parity);
     hopper::StartProducts();
     MultiplyRows<kWidth>(x, keys, queries);
     hopper::CommitProducts();
@@ -373,11 +369,8 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     }
     hopper::AwaitProducts<L::kTogether ? 1 : 0>();
     hopper::Settle(x);
-    if (step > 0) {  // the products of the step before are done too
-      __syncwarp();  // one lane speaks for all
-      if (threadIdx.x % 32 == 0) hopper::Arrive(&barriers->empty[ring.stage ^ 1]);
-      turns.Pass();
-    }
+    // The products of the step before are done too.
+    if (step > 0) Release(&barriers->empty[ring.stage ^ 1]);
     ToWeights(x, scale, shifts);
     const int query = work.TileAt(step) * L::kQueries;
     if (!AllVisible(p, query, query + L::kQueries, key, key + 64)) {
@@ -409,13 +402,15 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     hopper::CommitProducts();
     hopper::AwaitProducts<1>();
     hopper::Settle(d_q);
-    turns.Add(step, d_q);
+    hopper::AwaitPhase(&barriers->turn[half], step % 2);
+    AddHalf(params.scratch.d_q + work.HalfAt(params, step, half) * kHalf, d_q,
+            work.BlocksBefore(p, step) == 0);
+    Release(&barriers->added[half]);
     ring.Advance();
   }
   hopper::AwaitProducts<0>();
   hopper::Settle(d_k);
   hopper::Settle(d_v);
-  turns.Pass();
 }
 
 template <int kWidth>
@@ -459,6 +454,10 @@ __global__ void __launch_bounds__(kThreads, 1)
       hopper::InitBarrier(&barriers->empty[i], kComputing / 32);
     }
     hopper::InitBarrier(&barriers->keys, 1);
+    for (int half = 0; half < 2; ++half) {
+      hopper::InitBarrier(&barriers->turn[half], 1);
+      hopper::InitBarrier(&barriers->added[half], kGroup / 32);
+    }
     hopper::PublishBarriers();
   }
   __syncthreads();
@@ -468,6 +467,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) {
       LoadKeys(params, work, shared, barriers);
       LoadQueries(params, work, shared, barriers);
+    } else if (threadIdx.x == 32 || threadIdx.x == 64) {
+      KeepTurns(params, work, barriers, static_cast<int>(threadIdx.x) / 32 - 1);
     }
   } else {
     hopper::GrowRegisters<240>();

@@ -82,6 +82,14 @@ struct Piece {
   int tiles;
 };
 
+// The number of a block's piece of that round, or `pieces` and more when there is none: every other
+// round hands them out from the other end, so that no block always has the longer ones.
+__device__ inline int PieceOf(int round) {
+  const auto blocks = static_cast<int>(gridDim.x);
+  const auto block = static_cast<int>(blockIdx.x);
+  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+}
+
 // ---- Loading
 
 template <int kWidth>
@@ -99,8 +107,9 @@ __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barr
   using L = Layout<kWidth>;
   hopper::RingPlace<2> query;
   hopper::RingPlace<kStages> ring;
-  for (int number = blockIdx.x; number < params.pieces; number += gridDim.x) {
-    const Piece<kWidth> piece(params, number);
+  for (int round = 0; round * static_cast<int>(gridDim.x) < params.pieces; ++round) {
+    if (PieceOf(round) >= params.pieces) continue;
+    const Piece<kWidth> piece(params, PieceOf(round));
     const int kv_head = piece.head / (params.p.heads / params.p.kv_heads);
     hopper::AwaitPhase(&barriers->query_empty[query.stage], query.parity ^ 1);
     uint64_t* const full = &barriers->query_full[query.stage];
@@ -223,7 +232,7 @@ __device__ inline void ScaleRows(float (&o)[kCount], const float (&factors)[2]) 
   for (int i = 0; i < kCount; ++i) o[i] *= factors[i % 4 / 2];
 }
 
-// Releases a stage: one lane of each warp, for all of them.
+// Releases a stage: one lane of each warp, when all have read.
 __device__ inline void Release(uint64_t* empty) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) hopper::Arrive(empty);
@@ -241,7 +250,11 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
   const float scale = p.scale * kLog2E;
   uint32_t weights[8][4];
   hopper::RingPlace<kStages> values = ring;
-  for (int tile = 0; tile < piece.tiles; ++tile) {
+  // Those that any of these queries sees; at least one, and the first of them are never beyond.
+  const int end = VisibleKeys(p, query + 63).end;
+  const int tiles =
+      max(1, min(piece.tiles, (end - piece.keys.begin + kBlockKeys - 1) / kBlockKeys));
+  for (int tile = 0; tile < tiles; ++tile) {
     float x[64];
     hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
     hopper::StartProducts();
@@ -328,8 +341,9 @@ __device__ void ComputePieces(const Params& params, uint8_t* shared, Barriers* b
   using L = Layout<kWidth>;
   hopper::RingPlace<2> place;
   hopper::RingPlace<kStages> ring;
-  for (int number = blockIdx.x; number < params.pieces; number += gridDim.x) {
-    const Piece<kWidth> piece(params, number);
+  for (int round = 0; round * static_cast<int>(gridDim.x) < params.pieces; ++round) {
+    if (PieceOf(round) >= params.pieces) continue;
+    const Piece<kWidth> piece(params, PieceOf(round));
     const int query = piece.query + 64 * group;
     uint8_t* const queries =
         shared + L::kQuery + place.stage * L::kQueryBytes + group * L::kGroupBytes;
