@@ -48,6 +48,20 @@ void DescribeBatch(int32_t batch, int64_t step, cublasLtMatrixLayoutOpaque_t& la
                                          &step, sizeof(step)));
 }
 
+void DescribeGelu(const CudaGemm& gemm, cublasLtMatmulDescOpaque_t& product, Calls& calls) {
+  const cublasLtEpilogue_t epilogue = gemm.epilogue == CudaEpilogue::kGelu ? CUBLASLT_EPILOGUE_GELU
+                                      : gemm.epilogue == CudaEpilogue::kKeepGelu
+                                          ? CUBLASLT_EPILOGUE_GELU_AUX
+                                          : CUBLASLT_EPILOGUE_DGELU;
+  const auto set = [&](cublasLtMatmulDescAttributes_t name, const auto& value) {
+    calls(cublasLtMatmulDescSetAttribute(&product, name, &value, sizeof(value)));
+  };
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  if (gemm.epilogue == CudaEpilogue::kGelu) return;
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, gemm.aux);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, gemm.d_stride);
+}
+
 // The library's matrices lie by columns, so it computes transpose(d) = transpose(b) transpose(a),
 // where a row-major matrix is its transpose by columns already: its first operand is our b.
 cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
@@ -70,6 +84,7 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
     calls(cublasLtMatmulDescSetAttribute(&out.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                          &gemm.bias, sizeof(gemm.bias)));
   }
+  if (gemm.epilogue != CudaEpilogue::kNone) DescribeGelu(gemm, out.product, calls);
   calls(cublasLtMatrixLayoutInit(&out.a, LibraryType(type),
                                  rows_of(gemm.b_transposed, gemm.n, gemm.k),
                                  rows_of(gemm.b_transposed, gemm.k, gemm.n), gemm.b_stride));

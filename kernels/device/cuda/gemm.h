@@ -14,6 +14,11 @@ namespace weft::kernels {
 // fp32 where `operands_f32` says so. The order
 // of the sums depends on the shapes, the addresses' alignment, the GPU's architecture and the
 // library's version alone.
+// What becomes of a product before it is stored, with the GELU in its tanh form. kKeepGelu stores
+// the product in `aux`, kGeluSlope multiplies it with the derivative at `aux`; aux[M,N] lies as d
+// does, on a 16-byte boundary and with rows of a multiple of 8.
+enum class CudaEpilogue { kNone, kGelu, kKeepGelu, kGeluSlope };
+
 struct CudaGemm {
   int64_t m = 0, n = 0, k = 0;
   const void* a = nullptr;
@@ -26,7 +31,9 @@ struct CudaGemm {
   int64_t d_stride = 0;
   DType d_type = DType::kF32;
   float beta = 0;
-  const void* bias = nullptr;  // of d's type; null: none
+  const void* bias = nullptr;                   // of d's type; null: none
+  CudaEpilogue epilogue = CudaEpilogue::kNone;  // without a bias
+  const void* aux = nullptr;
   // So many products of one shape, whose matrices lie so many elements apart.
   int batch = 1;
   int64_t a_step = 0, b_step = 0, d_step = 0;

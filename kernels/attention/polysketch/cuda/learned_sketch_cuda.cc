@@ -57,7 +57,9 @@ class Network {
         weights_(weights),
         type_(stream.device().compute_dtype()),
         bytes_(SizeOf(type_)),
-        bound_(std::sqrt(static_cast<float>(p.sketch_dim))) {}
+        bound_(std::sqrt(static_cast<float>(p.sketch_dim))),
+        // What the library's products can do on their way out.
+        fuses_(type_ == DType::kBf16 && p.hidden_dim % 8 == 0) {}
 
   // Makes room for so many rows at a time.
   absl::StatusOr<CudaScratch> Allocate(int64_t rows) {
@@ -66,12 +68,12 @@ class Network {
     return scratch;
   }
 
-  // Both towers on `rows` rows of x.
-  absl::Status RunTowers(const void* x, int64_t rows) const {
+  // Both towers on `rows` rows of x; `keep`: what a backward pass needs, too.
+  absl::Status RunTowers(const void* x, int64_t rows, bool keep) const {
     for (int64_t tower = 0; tower < 2; ++tower) {
       const auto& stages = space_[tower];
-      WEFT_RETURN_IF_ERROR(RunStage(0, tower, x, rows));
-      WEFT_RETURN_IF_ERROR(RunStage(1, tower, stages[0].y, rows));
+      WEFT_RETURN_IF_ERROR(RunStage(0, tower, x, rows, keep));
+      WEFT_RETURN_IF_ERROR(RunStage(1, tower, stages[0].y, rows, keep));
     }
     return absl::OkStatus();
   }
@@ -133,7 +135,8 @@ class Network {
     return Offset(both.address(), tower * (both.count() / 2) * SizeOf(both.dtype()));
   }
 
-  absl::Status RunStage(int64_t stage, int64_t tower, const void* x, int64_t rows) const {
+  absl::Status RunStage(int64_t stage, int64_t tower, const void* x, int64_t rows,
+                        bool keep) const {
     const SketchStage& w = weights_[static_cast<size_t>(stage)];
     const StageSpace& s = space_[static_cast<size_t>(tower)][static_cast<size_t>(stage)];
     const int64_t n = Inputs(stage);
@@ -143,28 +146,36 @@ class Network {
             on, rows, static_cast<int>(n), static_cast<float>(p_.epsilon), x,
             PartOf(w.norm_weight, tower), PartOf(w.norm_bias, tower), s.normed, s.mean, s.rstd),
         "sketch norm"));
-    WEFT_RETURN_IF_ERROR(
-        Map(rows, p_.hidden_dim, n, s.normed, PartOf(w.expand, tower), /*back=*/false, s.a));
-    WEFT_RETURN_IF_ERROR(CudaStatus(
-        internal::LaunchGeluForward(on, /*exact=*/false, rows * p_.hidden_dim, s.a, s.z), "gelu"));
-    return Map(rows, p_.sketch_dim, p_.hidden_dim, s.z, PartOf(w.contract, tower), /*back=*/false,
-               s.y);
+    CudaGemm expand = Map(rows, p_.hidden_dim, n, s.normed, PartOf(w.expand, tower),
+                          /*back=*/false, fuses_ ? s.z : s.a);
+    if (fuses_) {
+      expand.epilogue = keep ? CudaEpilogue::kKeepGelu : CudaEpilogue::kGelu;
+      expand.aux = s.a;
+    }
+    WEFT_RETURN_IF_ERROR(Run(stream_, expand));
+    if (!fuses_) {
+      WEFT_RETURN_IF_ERROR(CudaStatus(
+          internal::LaunchGeluForward(on, /*exact=*/false, rows * p_.hidden_dim, s.a, s.z),
+          "gelu"));
+    }
+    return Run(stream_, Map(rows, p_.sketch_dim, p_.hidden_dim, s.z, PartOf(w.contract, tower),
+                            /*back=*/false, s.y));
   }
 
   // y[rows, n] = x[rows, k] w[n, k]^T, or, back, x[rows, k] w[k, n].
-  absl::Status Map(int64_t rows, int64_t n, int64_t k, const void* x, const void* w, bool back,
-                   void* y) const {
-    return Run(stream_, {.m = rows,
-                         .n = n,
-                         .k = k,
-                         .a = x,
-                         .a_stride = k,
-                         .b = w,
-                         .b_stride = back ? n : k,
-                         .b_transposed = !back,
-                         .d = y,
-                         .d_stride = n,
-                         .d_type = type_});
+  [[nodiscard]] CudaGemm Map(int64_t rows, int64_t n, int64_t k, const void* x, const void* w,
+                             bool back, void* y) const {
+    return {.m = rows,
+            .n = n,
+            .k = k,
+            .a = x,
+            .a_stride = k,
+            .b = w,
+            .b_stride = back ? n : k,
+            .b_transposed = !back,
+            .d = y,
+            .d_stride = n,
+            .d_type = type_};
   }
   // d_w[n, k] += d_y[rows, n]^T x[rows, k]
   absl::Status AddWeights(int64_t rows, int64_t n, int64_t k, const void* d_y, const void* x,
@@ -193,12 +204,19 @@ class Network {
     const int64_t hidden = p_.hidden_dim;
     const CudaLaunch& on = stream_.launch();
     WEFT_RETURN_IF_ERROR(AddWeights(rows, r, hidden, d_y, s.z, PartOf(g.contract, tower)));
-    WEFT_RETURN_IF_ERROR(Map(rows, hidden, r, d_y, PartOf(w.contract, tower), /*back=*/true, s.z));
-    WEFT_RETURN_IF_ERROR(CudaStatus(
-        internal::LaunchGeluBackward(on, /*exact=*/false, rows * hidden, s.a, s.z, s.z), "gelu"));
+    CudaGemm widen = Map(rows, hidden, r, d_y, PartOf(w.contract, tower), /*back=*/true, s.z);
+    if (fuses_) {
+      widen.epilogue = CudaEpilogue::kGeluSlope;
+      widen.aux = s.a;
+    }
+    WEFT_RETURN_IF_ERROR(Run(stream_, widen));
+    if (!fuses_) {
+      WEFT_RETURN_IF_ERROR(CudaStatus(
+          internal::LaunchGeluBackward(on, /*exact=*/false, rows * hidden, s.a, s.z, s.z), "gelu"));
+    }
     WEFT_RETURN_IF_ERROR(AddWeights(rows, hidden, n, s.z, s.normed, PartOf(g.expand, tower)));
-    WEFT_RETURN_IF_ERROR(
-        Map(rows, n, hidden, s.z, PartOf(w.expand, tower), /*back=*/true, s.normed));
+    WEFT_RETURN_IF_ERROR(Run(stream_, Map(rows, n, hidden, s.z, PartOf(w.expand, tower),
+                                          /*back=*/true, s.normed)));
     return CudaStatus(
         internal::LaunchLayerNormBackward(
             on, rows, static_cast<int>(n), add, x, PartOf(w.norm_weight, tower), s.mean, s.rstd,
@@ -213,6 +231,7 @@ class Network {
   DType type_;
   int64_t bytes_;  // of an element
   float bound_;
+  bool fuses_;                                           // GELU with the products
   std::array<std::array<StageSpace, 2>, 2> space_ = {};  // [tower][stage]
   float* partial_ = nullptr;
 };
@@ -239,7 +258,7 @@ absl::Status LearnedSketchForwardCuda(Stream& stream, const LearnedSketchProblem
   CudaStream& cuda = AsCudaStream(stream);
   Network network(cuda, p, weights);
   return ForRowPieces(network, RowsOf(x), [&](int64_t first, int64_t rows) -> absl::Status {
-    WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows));
+    WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows, /*keep=*/false));
     return network.Features(rows, RowOf(phi, first));
   });
 }
@@ -251,7 +270,7 @@ absl::Status LearnedSketchBackwardCuda(Stream& stream, const LearnedSketchProble
   CudaStream& cuda = AsCudaStream(stream);
   Network network(cuda, p, weights);
   return ForRowPieces(network, RowsOf(x), [&](int64_t first, int64_t rows) -> absl::Status {
-    WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows));
+    WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows, /*keep=*/true));
     return network.Backward(RowOf(x, first), rows, RowOf(phi, first), RowOf(d_phi, first),
                             accumulate, RowOf(d_x, first), gradients);
   });
