@@ -289,11 +289,21 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
   }
   hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
   hopper::StartProducts();
-  AddValues<kWidth>(o, weights, shared + L::kValues + values.stage * L::kKeyBytes, piece.tiles > 1);
+  AddValues<kWidth>(o, weights, shared + L::kValues + values.stage * L::kKeyBytes, tiles > 1);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(o);
   Release(&barriers->values_empty[values.stage]);
+  // What only others see is given back unread, but not before it is there: a barrier counts one use
+  // at a time.
+  for (int tile = tiles; tile < piece.tiles; ++tile) {
+    hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
+    Release(&barriers->keys_empty[ring.stage]);
+    ring.Advance();
+    values.Advance();
+    hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
+    Release(&barriers->values_empty[values.stage]);
+  }
 }
 
 // Divides o by its sums and sends it on its way from `place`, the group's 64 rows.
