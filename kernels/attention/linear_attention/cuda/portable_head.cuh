@@ -63,16 +63,16 @@ __device__ Panel<T> WithWeights(Panel<T> panel, const float* weights) {
   return panel;
 }
 
-// body(i, j, row, column) for this thread's elements [i][j] of a tile of rows x columns.
+// body(n, e, row, column) for this thread's sums [n][e] of a tile of rows x columns.
 template <typename Body>
 __device__ void ForTile(int rows, int columns, const Body& body) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int n = 0; n < 4; ++n) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int row = TileRow() + i;
-      const int column = TileColumn() + j;
-      if (row < rows && column < columns) body(i, j, row, column);
+    for (int e = 0; e < 4; ++e) {
+      const int row = TileRow() + e / 2 * 8;
+      const int column = TileColumn() + 8 * n + e % 2;
+      if (row < rows && column < columns) body(n, e, row, column);
     }
   }
 }

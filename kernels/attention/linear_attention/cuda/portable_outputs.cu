@@ -76,8 +76,8 @@ __device__ void ReadSums(const Panel<float>& q, const float* z, float (&sums)[kT
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads) Outputs(LinearOutputsArgs args) {
-  __shared__ Slabs slabs;
-  __shared__ TransposedTile weights;
+  __shared__ Slabs<T> slabs;
+  __shared__ SharedTile<T> weights;
   __shared__ float denominators[kTile];
   const LinearCudaShape& shape = args.shape;
   const TilePlace at(shape);
@@ -88,15 +88,19 @@ __global__ void __launch_bounds__(kTileThreads) Outputs(LinearOutputsArgs args) 
   TileProduct(o, q, StateByValues(shape, state, at.column), slabs);
   ReadSums(q, SumsOf(shape, state), denominators);
   __syncthreads();
-  float sums[4];
+  // Sums of weights of the thread's two rows: in the end those of all its columns.
+  float sums[2] = {};
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int t = at.t + TileRow() + i;
-    const bool fades = args.levels.fading != nullptr && t < shape.tokens;
-    const float fading = fades ? args.levels.fading[row + t] : 1.0F;
-    sums[i] = TileColumn() == 0 ? fading * denominators[TileRow() + i] : 0.0F;
+  for (int i = 0; i < 2; ++i) {
+    const int query = TileRow() + 8 * i;
+    const bool fades = args.levels.fading != nullptr && query < at.count;
+    const float fading = fades ? args.levels.fading[row + at.t + query] : 1.0F;
+    if (TileColumn() == 0) sums[i] = fading * denominators[query];
 #pragma unroll
-    for (int j = 0; j < 4; ++j) o[i][j] *= fading;
+    for (int n = 0; n < 4; ++n) {
+      o[n][2 * i] *= fading;
+      o[n][2 * i + 1] *= fading;
+    }
   }
   const auto* const v = static_cast<const T*>(args.v);
   for (int first = at.begin; shape.causal && first <= at.t; first += kTile) {
@@ -104,19 +108,26 @@ __global__ void __launch_bounds__(kTileThreads) Outputs(LinearOutputsArgs args) 
     float a[4][4] = {};
     TileProduct(a, q, at.rows.Features(args.k, first, count), slabs);
     __syncthreads();
-    ForTile(kTile, kTile, [&](int i, int j, int query, int key) {
+    ForTile(kTile, kTile, [&](int n, int e, int query, int key) {
       const bool seen = query < at.count && key < count && first + key <= at.t + query;
       const float weight =
-          seen ? a[i][j] * PairFactor(args.levels, row, at.t + query, first + key) : 0.0F;
-      sums[i] += weight;
-      weights[key][query] = weight;
+          seen ? a[n][e] * PairFactor(args.levels, row, at.t + query, first + key) : 0.0F;
+      sums[e / 2] += weight;
+      weights.Set(query, key, weight);
     });
     TileProduct(o, weights, Transposed(at.rows.Values(v, first, count), at.column), slabs);
   }
+  // Four threads of each of two warps have a row.
+  __syncthreads();
+  __shared__ float halves[2][kTile];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sums[i] = GroupReduce<16>(sums[i], AddOf());
-  ForTile(at.count, shape.value_dim - at.column, [&](int i, int j, int query, int column) {
-    float sum = sums[i];
+  for (int i = 0; i < 2; ++i) {
+    const float sum = GroupReduce<4>(sums[i], AddOf());
+    if (threadIdx.x % 4 == 0) halves[threadIdx.x / 128][TileRow() + 8 * i] = sum;
+  }
+  __syncthreads();
+  ForTile(at.count, shape.value_dim - at.column, [&](int n, int e, int query, int column) {
+    float sum = halves[0][query] + halves[1][query];
     if (!args.lift_small) {
       sum += args.guard_epsilon;
     } else if (fabsf(sum) <= args.guard_epsilon) {
@@ -125,7 +136,7 @@ __global__ void __launch_bounds__(kTileThreads) Outputs(LinearOutputsArgs args) 
     const int64_t to =
         ((at.rows.token + at.t + query) * shape.heads + at.rows.index) * shape.value_dim +
         at.column + column;
-    static_cast<T*>(args.o)[to] = FromFloat<T>(sum == 0 ? 0.0F : o[i][j] / sum);
+    static_cast<T*>(args.o)[to] = FromFloat<T>(sum == 0 ? 0.0F : o[n][e] / sum);
     if (at.column + column == 0 && args.denominators != nullptr) {
       args.denominators[row + at.t + query] = sum;
     }
@@ -172,9 +183,9 @@ __device__ float PairSlope(const LinearGradientsArgs& args, int64_t row, int que
 // Stores d_f of a tile.
 __device__ void StoreFeatures(const TilePlace& at, const float (&d)[4][4], float* d_f) {
   const LinearCudaShape& shape = at.rows.shape;
-  ForTile(at.count, shape.features - at.column, [&](int i, int j, int t, int l) {
+  ForTile(at.count, shape.features - at.column, [&](int n, int e, int t, int l) {
     d_f[((at.rows.token + at.t + t) * shape.heads + at.rows.index) * shape.features + at.column +
-        l] = d[i][j];
+        l] = d[n][e];
   });
 }
 
@@ -182,8 +193,8 @@ __device__ void StoreFeatures(const TilePlace& at, const float (&d)[4][4], float
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads)
     QueryGradients(LinearGradientsArgs args, float* d_f) {
-  __shared__ Slabs slabs;
-  __shared__ TransposedTile weights;
+  __shared__ Slabs<T> slabs;
+  __shared__ SharedTile<T> weights;
   const LinearCudaShape& shape = args.shape;
   const TilePlace at(shape);
   const int64_t row = at.rows.row;
@@ -191,8 +202,8 @@ __global__ void __launch_bounds__(kTileThreads)
   const float* const state = at.State(args.states);
   float d[4][4] = {};
   TileProduct(d, d_o, StateByFeatures(shape, state, at.column), slabs);
-  ForTile(at.count, shape.features - at.column, [&](int i, int j, int query, int l) {
-    d[i][j] = args.slopes.faded_inverse[row + at.t + query] * d[i][j] +
+  ForTile(at.count, shape.features - at.column, [&](int n, int e, int query, int l) {
+    d[n][e] = args.slopes.faded_inverse[row + at.t + query] * d[n][e] +
               args.slopes.faded_slopes[row + at.t + query] * SumsOf(shape, state)[at.column + l];
   });
   for (int first = at.begin; shape.causal && first <= at.t; first += kTile) {
@@ -200,9 +211,10 @@ __global__ void __launch_bounds__(kTileThreads)
     float a[4][4] = {};
     TileProduct(a, d_o, at.rows.Values(static_cast<const T*>(args.v), first, count), slabs);
     __syncthreads();
-    ForTile(kTile, kTile, [&](int i, int j, int query, int key) {
+    ForTile(kTile, kTile, [&](int n, int e, int query, int key) {
       const bool seen = query < at.count && key < count && first + key <= at.t + query;
-      weights[key][query] = seen ? PairSlope(args, row, at.t + query, first + key, a[i][j]) : 0.0F;
+      weights.Set(query, key,
+                  seen ? PairSlope(args, row, at.t + query, first + key, a[n][e]) : 0.0F);
     });
     TileProduct(d, weights, Transposed(at.rows.Features(args.k, first, count), at.column), slabs);
   }
@@ -212,8 +224,8 @@ __global__ void __launch_bounds__(kTileThreads)
 // dK' = dA^T Q' + V dR^T + 1 dz^T.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads) KeyGradients(LinearGradientsArgs args, float* d_f) {
-  __shared__ Slabs slabs;
-  __shared__ TransposedTile weights;
+  __shared__ Slabs<T> slabs;
+  __shared__ SharedTile<T> weights;
   const LinearCudaShape& shape = args.shape;
   const TilePlace at(shape);
   const int64_t row = at.rows.row;
@@ -221,19 +233,20 @@ __global__ void __launch_bounds__(kTileThreads) KeyGradients(LinearGradientsArgs
   const float* const gradient = at.State(args.gradients);
   float d[4][4] = {};
   TileProduct(d, v, StateByFeatures(shape, gradient, at.column), slabs);
-  ForTile(at.count, shape.features - at.column, [&](int i, int j, int key, int l) {
+  ForTile(at.count, shape.features - at.column, [&](int n, int e, int key, int l) {
     const float weight =
         args.levels.weight == nullptr ? 1.0F : args.levels.weight[row + at.t + key];
-    d[i][j] = weight * (d[i][j] + SumsOf(shape, gradient)[at.column + l]);
+    d[n][e] = weight * (d[n][e] + SumsOf(shape, gradient)[at.column + l]);
   });
   for (int first = at.t; shape.causal && first < at.end; first += kTile) {
     const int count = min(kTile, shape.tokens - first);
     float a[4][4] = {};
     TileProduct(a, v, at.rows.Values(static_cast<const T*>(args.d_o), first, count), slabs);
     __syncthreads();
-    ForTile(kTile, kTile, [&](int i, int j, int key, int query) {
+    ForTile(kTile, kTile, [&](int n, int e, int key, int query) {
       const bool seen = key < at.count && query < count && at.t + key <= first + query;
-      weights[query][key] = seen ? PairSlope(args, row, first + query, at.t + key, a[i][j]) : 0.0F;
+      weights.Set(key, query,
+                  seen ? PairSlope(args, row, first + query, at.t + key, a[n][e]) : 0.0F);
     });
     TileProduct(d, weights, Transposed(at.rows.Features(args.q, first, count), at.column), slabs);
   }
@@ -243,36 +256,37 @@ __global__ void __launch_bounds__(kTileThreads) KeyGradients(LinearGradientsArgs
 // dV = A^T N + K' dR.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads) ValueGradients(LinearGradientsArgs args, T* d_v) {
-  __shared__ Slabs slabs;
-  __shared__ TransposedTile weights;
+  __shared__ Slabs<T> slabs;
+  __shared__ SharedTile<T> weights;
   const LinearCudaShape& shape = args.shape;
   const TilePlace at(shape);
   const int64_t row = at.rows.row;
   const Panel<float> k = at.rows.Features(args.k, at.t, at.count);
   float d[4][4] = {};
   TileProduct(d, k, StateByValues(shape, at.State(args.gradients), at.column), slabs);
-  ForTile(at.count, kTile, [&](int i, int j, int key, int) {
-    if (args.levels.weight != nullptr) d[i][j] *= args.levels.weight[row + at.t + key];
+  ForTile(at.count, kTile, [&](int n, int e, int key, int) {
+    if (args.levels.weight != nullptr) d[n][e] *= args.levels.weight[row + at.t + key];
   });
   for (int first = at.t; shape.causal && first < at.end; first += kTile) {
     const int count = min(kTile, shape.tokens - first);
     float a[4][4] = {};
     TileProduct(a, k, at.rows.Features(args.q, first, count), slabs);
     __syncthreads();
-    ForTile(kTile, kTile, [&](int i, int j, int key, int query) {
+    ForTile(kTile, kTile, [&](int n, int e, int key, int query) {
       const bool seen = key < at.count && query < count && at.t + key <= first + query;
-      weights[query][key] = seen ? a[i][j] * args.slopes.inverse[row + first + query] *
-                                       PairFactor(args.levels, row, first + query, at.t + key)
-                                 : 0.0F;
+      weights.Set(key, query,
+                  seen ? a[n][e] * args.slopes.inverse[row + first + query] *
+                             PairFactor(args.levels, row, first + query, at.t + key)
+                       : 0.0F);
     });
     TileProduct(
         d, weights,
         Transposed(at.rows.Values(static_cast<const T*>(args.d_o), first, count), at.column),
         slabs);
   }
-  ForTile(at.count, shape.value_dim - at.column, [&](int i, int j, int t, int c) {
+  ForTile(at.count, shape.value_dim - at.column, [&](int n, int e, int t, int c) {
     d_v[((at.rows.token + at.t + t) * shape.heads + at.rows.index) * shape.value_dim + at.column +
-        c] = FromFloat<T>(d[i][j]);
+        c] = FromFloat<T>(d[n][e]);
   });
 }
 

@@ -1,4 +1,4 @@
-// The passes of linear attention that run on every GPU, in fp32 arithmetic. A sequence is cut into
+// The passes of linear attention that run on every GPU (tile_product.cuh). A sequence is cut into
 // segments of kSegmentTokens; the pairs of tokens of a segment are weighed one by one, what came
 // before it is a state:
 //

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(32) Levels(LevelsParams params) {
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads) SegmentSums(SegmentSumsArgs args) {
-  __shared__ Slabs slabs;
+  __shared__ Slabs<T> slabs;
   __shared__ float partial[4][kTile];
   const LinearCudaShape& shape = args.shape;
   const int segments = shape.Segments();
@@ -102,8 +102,8 @@ __global__ void __launch_bounds__(kTileThreads) SegmentSums(SegmentSumsArgs args
       WithWeights(Transposed(place.Values(static_cast<const T*>(args.y), t0, count), j0), weights),
       slabs);
   float* const part = args.parts + blockIdx.x * shape.StateSize();
-  ForTile(shape.features - l0, shape.value_dim - j0, [&](int i, int j, int l, int c) {
-    part[int64_t{l0 + l} * shape.value_dim + j0 + c] = sums[i][j];
+  ForTile(shape.features - l0, shape.value_dim - j0, [&](int n, int e, int l, int c) {
+    part[int64_t{l0 + l} * shape.value_dim + j0 + c] = sums[n][e];
   });
   if (j0 > 0) return;
   // z: four threads for each feature, each every fourth token.
