@@ -123,66 +123,98 @@ __global__ void __launch_bounds__(kTileThreads) SegmentSums(SegmentSumsArgs args
   }
 }
 
-// ---- States: a thread for each element of each head
+// ---- States: a thread for each of kElements elements of a head
 
-struct Element {
-  __device__ explicit Element(const LinearCudaShape& shape)
-      : size(shape.StateSize()),
-        index(int64_t{blockIdx.x} * kTileThreads + threadIdx.x),
-        there(index < size),
-        is_level(index == size - 1),
-        head(blockIdx.y) {}
-  int64_t size;
-  int64_t index;
-  bool there;
-  bool is_level;
+constexpr int kElements = 4;
+
+struct Elements {
+  __device__ explicit Elements(const LinearCudaShape& shape)
+      : head(blockIdx.y),
+        size(shape.StateSize()),
+        level(static_cast<int>(size) - 1),
+        first(static_cast<int>(blockIdx.x) * kTileThreads * kElements +
+              static_cast<int>(threadIdx.x)) {}
+  // body(i, element) for those of this thread that are there.
+  template <typename Body>
+  __device__ void Each(const Body& body) const {
+#pragma unroll
+    for (int i = 0; i < kElements; ++i) {
+      const int element = first + i * kTileThreads;
+      if (element <= level) body(i, element);
+    }
+  }
+
   int64_t head;
+  int64_t size;
+  int level;  // the element that is none
+  int first;
 };
 
 dim3 ElementBlocks(const LinearCudaShape& shape) {
-  return {static_cast<unsigned>(CeilDiv(shape.StateSize(), kTileThreads)),
+  return {static_cast<unsigned>(CeilDiv(shape.StateSize(), kTileThreads * kElements)),
           static_cast<unsigned>(shape.AllHeads())};
 }
 
-__global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
-  const Element e(args.shape);
-  if (!e.there) return;
-  const int segments = args.shape.Segments();
-  const float* const levels =
-      args.levels == nullptr ? nullptr : args.levels + e.head * (segments + 1);
-  const int64_t at = e.head * e.size + e.index;
-  float state = args.initial == nullptr || e.is_level ? 0.0F : args.initial[at];
-  for (int s = 0; s < segments; ++s) {
-    float* const part = args.parts + (e.head * segments + s) * e.size + e.index;
-    const float added = *part;
-    *part = e.is_level && levels != nullptr ? UnitOf(levels[s]) : state;
-    if (e.is_level) continue;
-    if (levels != nullptr) state *= LevelFactor(levels[s], levels[s + 1]);
-    state += args.shape.tokens > 0 ? added : 0.0F;
-  }
-  if (args.final == nullptr) return;
-  args.final[at] = e.is_level && levels != nullptr ? UnitOf(levels[segments]) : state;
+// What a state counts at the end of segment s when it was made before it.
+template <bool kLevels>
+__device__ float FadingOf(const float* levels, int s) {
+  return kLevels ? LevelFactor(levels[s], levels[s + 1]) : 1.0F;
 }
 
-__global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) {
-  const Element e(args.shape);
-  if (!e.there) return;
+template <bool kLevels>
+__global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
+  const Elements elements(args.shape);
   const int segments = args.shape.Segments();
-  const float* const levels =
-      args.levels == nullptr ? nullptr : args.levels + e.head * (segments + 1);
-  const int64_t at = e.head * e.size + e.index;
-  float gradient = args.initial == nullptr || e.is_level ? 0.0F : args.initial[at];
+  const float* const levels = kLevels ? args.levels + elements.head * (segments + 1) : nullptr;
+  float* part = args.parts + elements.head * segments * elements.size;
+  float state[kElements] = {};
+  if (args.initial != nullptr) {
+    const float* const initial = args.initial + elements.head * elements.size;
+    elements.Each([&](int i, int e) { state[i] = initial[e]; });
+  }
+  for (int s = 0; s < segments; ++s) {
+    const float fading = FadingOf<kLevels>(levels, s);
+    elements.Each([&](int i, int e) {
+      const float added = args.shape.tokens > 0 ? part[e] : 0.0F;
+      const float level = kLevels ? UnitOf(levels[s]) : 0.0F;
+      part[e] = e == elements.level ? level : state[i];
+      state[i] = fading * state[i] + added;
+    });
+    part += elements.size;
+  }
+  if (args.final == nullptr) return;
+  elements.Each([&](int i, int e) {
+    const float level = kLevels ? UnitOf(levels[segments]) : 0.0F;
+    args.final[elements.head * elements.size + e] = e == elements.level ? level : state[i];
+  });
+}
+
+template <bool kLevels>
+__global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) {
+  const Elements elements(args.shape);
+  const int segments = args.shape.Segments();
+  const float* const levels = kLevels ? args.levels + elements.head * (segments + 1) : nullptr;
+  float* part = args.parts + (elements.head + 1) * segments * elements.size;
+  float gradient[kElements] = {};
+  if (args.initial != nullptr) {
+    const float* const initial = args.initial + elements.head * elements.size;
+    elements.Each([&](int i, int e) { gradient[i] = e == elements.level ? 0.0F : initial[e]; });
+  }
   for (int s = segments - 1; s >= 0; --s) {
-    float* const part = args.parts + (e.head * segments + s) * e.size + e.index;
-    const float added = *part;
-    *part = gradient;
-    if (e.is_level) continue;
-    if (levels != nullptr) gradient *= LevelFactor(levels[s], levels[s + 1]);
-    gradient += args.shape.tokens > 0 ? added : 0.0F;
+    part -= elements.size;
+    const float fading = FadingOf<kLevels>(levels, s);
+    elements.Each([&](int i, int e) {
+      const float added = args.shape.tokens > 0 && e != elements.level ? part[e] : 0.0F;
+      part[e] = gradient[i];
+      gradient[i] = fading * gradient[i] + added;
+    });
   }
   if (args.final == nullptr) return;
   // What is measured from nothing has no gradient.
-  args.final[at] = levels != nullptr && levels[0] == -INFINITY ? 0.0F : gradient;
+  const bool none = kLevels && levels[0] == -INFINITY;
+  elements.Each([&](int i, int e) {
+    args.final[elements.head * elements.size + e] = none ? 0.0F : gradient[i];
+  });
 }
 
 struct TotalParams {
@@ -194,22 +226,25 @@ struct TotalParams {
 };
 
 __global__ void __launch_bounds__(kTileThreads) Total(TotalParams params) {
-  const Element e(params.shape);
-  if (!e.there) return;
+  const Elements elements(params.shape);
   const int segments = params.shape.Segments();
-  float* const to = params.total + e.head * e.size + e.index;
-  if (e.is_level) {
-    if (params.subtract) return;
-    *to =
-        params.levels == nullptr ? 0.0F : UnitOf(params.levels[(e.head + 1) * (segments + 1) - 1]);
-    return;
-  }
-  float sum = params.subtract ? *to : 0.0F;
-  for (int s = 0; params.shape.tokens > 0 && s < segments; ++s) {
-    const float part = params.parts[(e.head * segments + s) * e.size + e.index];
-    sum = params.subtract ? sum - part : sum + part;
-  }
-  *to = sum;
+  const float* const parts = params.parts + elements.head * segments * elements.size;
+  elements.Each([&](int, int e) {
+    float* const to = params.total + elements.head * elements.size + e;
+    if (e == elements.level) {
+      if (params.subtract) return;
+      *to = params.levels == nullptr
+                ? 0.0F
+                : UnitOf(params.levels[(elements.head + 1) * (segments + 1) - 1]);
+      return;
+    }
+    float sum = params.subtract ? *to : 0.0F;
+    for (int s = 0; params.shape.tokens > 0 && s < segments; ++s) {
+      const float part = parts[s * elements.size + e];
+      sum = params.subtract ? sum - part : sum + part;
+    }
+    *to = sum;
+  });
 }
 
 }  // namespace
@@ -234,12 +269,14 @@ cudaError_t LaunchSegmentSums(const CudaLaunch& on, const SegmentSumsArgs& args)
 }
 
 cudaError_t LaunchStates(const CudaLaunch& on, const StatesArgs& args) {
-  States<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
+  const auto kernel = args.levels == nullptr ? States<false> : States<true>;
+  kernel<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
   return cudaGetLastError();
 }
 
 cudaError_t LaunchStateGradients(const CudaLaunch& on, const StatesArgs& args) {
-  StateGradients<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
+  const auto kernel = args.levels == nullptr ? StateGradients<false> : StateGradients<true>;
+  kernel<<<ElementBlocks(args.shape), kTileThreads, 0, on.stream>>>(args);
   return cudaGetLastError();
 }
 
