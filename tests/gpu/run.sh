@@ -24,6 +24,7 @@ tests=(
   cuda_linear_attention_test
   cuda_polysketch_test
   cuda_sbm_test
+  cuda_scatterbrain_test
   cuda_softmax_test
   cuda_training_test
   nccl_exchange_test

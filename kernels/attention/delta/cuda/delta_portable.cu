@@ -1,4 +1,5 @@
 #include "kernels/attention/delta/cuda/delta_portable.h"
+#include "kernels/device/cuda/launch_shared.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
@@ -172,12 +173,6 @@ __global__ void __launch_bounds__(kBackwardThreads) Backward(DeltaBackwardArgs a
   }
 }
 
-template <typename Kernel>
-cudaError_t AllowShared(Kernel* kernel, int bytes) {
-  if (bytes <= 48 * 1024) return cudaSuccess;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-}
-
 }  // namespace
 
 cudaError_t DeltaForward(const CudaLaunch& on, const DeltaForwardArgs& args) {
@@ -187,10 +182,7 @@ cudaError_t DeltaForward(const CudaLaunch& on, const DeltaForwardArgs& args) {
                   static_cast<unsigned>(CeilDiv(shape.value_dim, kForwardThreads)));
   const int bytes = 2 * shape.key_dim * static_cast<int>(sizeof(float));
   return ForComputeType(on, [&]<typename T>() {
-    const cudaError_t error = AllowShared(Forward<T>, bytes);
-    if (error != cudaSuccess) return error;
-    Forward<T><<<grid, kForwardThreads, static_cast<size_t>(bytes), on.stream>>>(args);
-    return cudaGetLastError();
+    return LaunchShared(Forward<T>, grid, kForwardThreads, bytes, on.stream, args);
   });
 }
 
@@ -200,10 +192,7 @@ cudaError_t DeltaBackward(const CudaLaunch& on, const DeltaBackwardArgs& args) {
   const auto blocks = static_cast<unsigned>(shape.batch * shape.heads);
   const int bytes = TokenSpace::Bytes(shape);
   return ForComputeType(on, [&]<typename T>() {
-    const cudaError_t error = AllowShared(Backward<T>, bytes);
-    if (error != cudaSuccess) return error;
-    Backward<T><<<blocks, kBackwardThreads, static_cast<size_t>(bytes), on.stream>>>(args);
-    return cudaGetLastError();
+    return LaunchShared(Backward<T>, blocks, kBackwardThreads, bytes, on.stream, args);
   });
 }
 

@@ -177,10 +177,7 @@ cudaError_t PairsForward(const CudaLaunch& on, const PairArgs& args) {
     const int width = s.key_dim > s.value_dim ? s.key_dim : s.value_dim;
     return tiles::ForWidth<T>(width, [&]<int kWidth>() {
       constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      const cudaError_t error = tiles::AllowShared(ForwardKernel<T, kWidth>, kBytes);
-      if (error != cudaSuccess) return error;
-      ForwardKernel<T, kWidth><<<grid, kPairThreads, kBytes, on.stream>>>(args);
-      return cudaGetLastError();
+      return LaunchShared(ForwardKernel<T, kWidth>, grid, kPairThreads, kBytes, on.stream, args);
     });
   });
 }

@@ -206,10 +206,8 @@ cudaError_t Launch(const CudaLaunch& on, const PairArgs& args, const Results& re
   return ForComputeType(on, [&]<typename T>() {
     return tiles::ForWidth<T>(std::max(s.key_dim, s.value_dim), [&]<int kWidth>() {
       constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      const cudaError_t error = tiles::AllowShared(GradientKernel<T, kWidth, kKeysOwn>, kBytes);
-      if (error != cudaSuccess) return error;
-      GradientKernel<T, kWidth, kKeysOwn><<<grid, kPairThreads, kBytes, on.stream>>>(args, results);
-      return cudaGetLastError();
+      return LaunchShared(GradientKernel<T, kWidth, kKeysOwn>, grid, kPairThreads, kBytes, on.stream,
+                          args, results);
     });
   });
 }
