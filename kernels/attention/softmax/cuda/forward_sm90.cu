@@ -3,8 +3,8 @@
 // of its own. A warpgroup makes the logits of the next tile while it takes the exponentials of this
 // one, so that the tensor cores have something to do.
 //
-// A block stays and takes one piece of work after the other, the longest first among heads whose
-// keys and values fit into the L2 cache together.
+// A block stays and takes one piece of work after the other, whichever is next: the longest first
+// among heads whose keys and values fit into the L2 cache together.
 #include "kernels/attention/softmax/cuda/softmax_sm90.h"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
 #include "kernels/device/cuda/hopper.cuh"
@@ -31,7 +31,8 @@ struct Layout {
   static constexpr int kGroups = kWidth == 64 ? 3 : 2;  // that compute
   static constexpr int kQueries = 64 * kGroups;
   static constexpr int kThreads = (kGroups + 1) * kGroup;
-  static constexpr int kRegisters = kGroups == 3 ? 160 : 240;
+  static constexpr int kLoadRegisters = kGroups == 3 ? 32 : 40;
+  static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
   static constexpr int kGroupBytes = kWidth / 64 * TileBytes(64);  // of a group's queries
   static constexpr int kQueryBytes = kGroups * kGroupBytes;
   static constexpr int kKeyBytes = kWidth / 64 * TileBytes(kBlockKeys);
@@ -39,7 +40,8 @@ struct Layout {
   static constexpr int kKeys = 2 * kQueryBytes;
   static constexpr int kValues = kKeys + kStages * kKeyBytes;
   static constexpr int kBarriers = kValues + kStages * kKeyBytes;
-  static constexpr int kBytes = kBarriers + (4 * kStages + 4) * 8 + 1024;
+  static constexpr int kNumbers = kBarriers + (4 * kStages + 4) * 8;  // of the pieces in kQuery
+  static constexpr int kBytes = kNumbers + 2 * 4 + 1024;
 };
 
 struct Barriers {
@@ -55,6 +57,7 @@ struct Params {
   SoftmaxForwardMaps maps;
   SoftmaxCudaProblem p;
   float* lse;
+  int32_t* taken;  // pieces, beside the first of each block
   int pieces;
   int together;  // heads whose pieces are mixed
 };
@@ -82,14 +85,6 @@ struct Piece {
   int tiles;
 };
 
-// The number of a block's piece of that round, or `pieces` and more when there is none: every other
-// round hands them out from the other end, so that no block always has the longer ones.
-__device__ inline int PieceOf(int round) {
-  const auto blocks = static_cast<int>(gridDim.x);
-  const auto block = static_cast<int>(blockIdx.x);
-  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
-}
-
 // ---- Loading
 
 template <int kWidth>
@@ -105,14 +100,20 @@ __device__ void LoadTile(const CUtensorMap& map, uint8_t* to, uint64_t* full, in
 template <int kWidth>
 __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barriers) {
   using L = Layout<kWidth>;
+  auto* const numbers = reinterpret_cast<int*>(shared + L::kNumbers);
   hopper::RingPlace<2> query;
   hopper::RingPlace<kStages> ring;
-  for (int round = 0; round * static_cast<int>(gridDim.x) < params.pieces; ++round) {
-    if (PieceOf(round) >= params.pieces) continue;
-    const Piece<kWidth> piece(params, PieceOf(round));
-    const int kv_head = piece.head / (params.p.heads / params.p.kv_heads);
+  for (auto number = static_cast<int>(blockIdx.x);;
+       number = static_cast<int>(gridDim.x) + atomicAdd(params.taken, 1)) {
     hopper::AwaitPhase(&barriers->query_empty[query.stage], query.parity ^ 1);
     uint64_t* const full = &barriers->query_full[query.stage];
+    numbers[query.stage] = number;
+    if (number >= params.pieces) {
+      hopper::Arrive(full);
+      return;
+    }
+    const Piece<kWidth> piece(params, number);
+    const int kv_head = piece.head / (params.p.heads / params.p.kv_heads);
     hopper::ArriveExpecting(full, L::kQueryBytes);
     for (int i = 0; i < L::kGroups * (kWidth / 64); ++i) {
       hopper::LoadBox(params.maps.q,
@@ -349,15 +350,17 @@ template <int kWidth>
 __device__ void ComputePieces(const Params& params, uint8_t* shared, Barriers* barriers,
                               int group) {
   using L = Layout<kWidth>;
+  const auto* const numbers = reinterpret_cast<const int*>(shared + L::kNumbers);
   hopper::RingPlace<2> place;
   hopper::RingPlace<kStages> ring;
-  for (int round = 0; round * static_cast<int>(gridDim.x) < params.pieces; ++round) {
-    if (PieceOf(round) >= params.pieces) continue;
-    const Piece<kWidth> piece(params, PieceOf(round));
+  for (;;) {
+    hopper::AwaitPhase(&barriers->query_full[place.stage], place.parity);
+    const int number = numbers[place.stage];
+    if (number >= params.pieces) return;
+    const Piece<kWidth> piece(params, number);
     const int query = piece.query + 64 * group;
     uint8_t* const queries =
         shared + L::kQuery + place.stage * L::kQueryBytes + group * L::kGroupBytes;
-    hopper::AwaitPhase(&barriers->query_full[place.stage], place.parity);
     RowState state;
     float o[kWidth / 2];
     AttendPiece<kWidth>(params, piece, query, queries, shared, barriers, ring, state, o);
@@ -389,7 +392,7 @@ __global__ void __launch_bounds__(Layout<kWidth>::kThreads, 1)
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    hopper::ShrinkRegisters<24>();
+    hopper::ShrinkRegisters<L::kLoadRegisters>();
     if (threadIdx.x == 0) LoadPieces<kWidth>(params, shared, barriers);
   } else {
     hopper::GrowRegisters<L::kRegisters>();
@@ -399,14 +402,18 @@ __global__ void __launch_bounds__(Layout<kWidth>::kThreads, 1)
 
 template <int kWidth>
 cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
-                   const SoftmaxForwardMaps& maps, float* lse) {
+                   const SoftmaxForwardMaps& maps, int32_t* taken, float* lse) {
   using L = Layout<kWidth>;
   // Half of the L2 cache for keys and values; which order pieces come in changes no bit.
   constexpr int64_t kCached = 24 << 20;
   const int64_t heads = int64_t{p.batch} * p.heads;
   const int64_t fitting = kCached / (int64_t{p.keys} * kWidth * 4);
   const int64_t blocks = (p.queries + L::kQueries - 1) / L::kQueries;
-  const Params params{maps, p, lse, static_cast<int>(blocks * heads),
+  const Params params{maps,
+                      p,
+                      lse,
+                      taken,
+                      static_cast<int>(blocks * heads),
                       static_cast<int>(fitting < 1       ? 1
                                        : fitting < heads ? fitting
                                                          : heads)};
@@ -418,8 +425,9 @@ cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
 }  // namespace
 
 cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
-                                 const SoftmaxForwardMaps& maps, float* lse) {
-  return p.head_dim == 64 ? Launch<64>(on, p, maps, lse) : Launch<128>(on, p, maps, lse);
+                                 const SoftmaxForwardMaps& maps, int32_t* taken, float* lse) {
+  return p.head_dim == 64 ? Launch<64>(on, p, maps, taken, lse)
+                          : Launch<128>(on, p, maps, taken, lse);
 }
 
 }  // namespace weft::kernels::sm90

@@ -70,12 +70,16 @@ absl::Status SoftmaxForwardCuda(Stream& stream, const SoftmaxProblem& problem, c
                                 const Tensor& k, const Tensor& v, const Tensor& valid, Tensor& o,
                                 Tensor& lse) {
   if (problem.queries == 0) return absl::OkStatus();
-  const CudaLaunch& on = AsCudaStream(stream).launch();
+  CudaStream& cuda = AsCudaStream(stream);
   const SoftmaxCudaProblem plain = PlainProblem(problem, q, k, v, valid, {&o});
   auto* const sums = static_cast<float*>(lse.address());
-  const bool hopper = HasHopperKernels(stream.device()) && sm90::WhyNotCovered(plain) == nullptr;
-  return CudaStatus(hopper ? sm90::SoftmaxForward(on, plain, o.address(), sums)
-                           : LaunchSoftmaxForward(on, plain, o.address(), sums),
+  if (HasHopperKernels(stream.device()) && sm90::WhyNotCovered(plain) == nullptr) {
+    WEFT_ASSIGN_OR_RETURN(const CudaScratch taken, cuda.Scratch(sizeof(int32_t)));
+    return CudaStatus(
+        sm90::SoftmaxForward(cuda.launch(), plain, taken.data<int32_t>(), o.address(), sums),
+        "SoftmaxForward");
+  }
+  return CudaStatus(LaunchSoftmaxForward(cuda.launch(), plain, o.address(), sums),
                     "SoftmaxForward");
 }
 

@@ -51,14 +51,17 @@ const char* WhyNotCovered(const SoftmaxCudaProblem& p) {
   return nullptr;
 }
 
-cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, void* o, float* lse) {
+cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, int32_t* taken,
+                           void* o, float* lse) {
   SoftmaxForwardMaps maps;
   MapMaker make(p);
   make.Queries(p.q, 64, &maps.q);
   make.Queries(o, 64, &maps.o);
   make.Keys(p.k, &maps.k);
   make.Keys(p.v, &maps.v);
-  return make.error() == cudaSuccess ? LaunchSoftmaxForward(on, p, maps, lse) : make.error();
+  if (make.error() != cudaSuccess) return make.error();
+  const cudaError_t error = cudaMemsetAsync(taken, 0, sizeof(int32_t), on.stream);
+  return error == cudaSuccess ? LaunchSoftmaxForward(on, p, maps, taken, lse) : error;
 }
 
 int64_t SoftmaxBackwardScratchBytes(const SoftmaxCudaProblem& p) {

@@ -15,7 +15,9 @@ inline constexpr int kBlockKeys = 128;
 // null where the problem is covered, else the reason.
 const char* WhyNotCovered(const SoftmaxCudaProblem& p);
 
-cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, void* o, float* lse);
+// taken: working space for one number.
+cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, int32_t* taken,
+                           void* o, float* lse);
 
 int64_t SoftmaxBackwardScratchBytes(const SoftmaxCudaProblem& p);
 // g.means is not used.
@@ -32,7 +34,7 @@ struct SoftmaxForwardMaps {
   CUtensorMap o;
 };
 cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
-                                 const SoftmaxForwardMaps& maps, float* lse);
+                                 const SoftmaxForwardMaps& maps, int32_t* taken, float* lse);
 
 // Boxes of TileQueries queries, and of kBlockKeys keys.
 struct SoftmaxBackwardMaps {
