@@ -103,6 +103,11 @@ __device__ inline void FenceForEngines() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// The same for memory of the GPU: what this thread has seen of others comes before.
+__device__ inline void FenceForEnginesEverywhere() {
+  asm volatile("fence.proxy.async;" ::: "memory");
+}
+
 __device__ inline void PrefetchMap(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
@@ -140,6 +145,13 @@ __device__ inline void StoreBytes(void* to, const void* from, uint32_t bytes) {
                "r"(SharedAddress(from)), "r"(bytes)
                : "memory");
 }
+// Likewise, added to the floats that are there.
+__device__ inline void AddFloats(void* to, const void* from, uint32_t bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(
+                   __cvta_generic_to_global(to)),
+               "r"(SharedAddress(from)), "r"(bytes)
+               : "memory");
+}
 // The same boxes and bytes, only as far as the L2 cache.
 __device__ inline void PrefetchBox(const CUtensorMap& map, int column, int head, int token,
                                    int batch) {
@@ -157,6 +169,12 @@ __device__ inline void CommitStores() { asm volatile("cp.async.bulk.commit_group
 template <int kLast>
 __device__ inline void AwaitStoresRead() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kLast) : "memory");
+}
+
+// Until they are done.
+template <int kLast>
+__device__ inline void AwaitStores() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kLast) : "memory");
 }
 
 // ---- Registers

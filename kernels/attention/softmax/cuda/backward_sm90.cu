@@ -36,12 +36,15 @@ constexpr int kThreads = 3 * kGroup;  // one loads, two compute
 constexpr int kComputing = 2 * kGroup;
 constexpr int kAllMeet = 1;        // names of barriers; groups: 2 and 3
 constexpr int kHalf = 8 * kGroup;  // float4 of half a tile of dQ
+constexpr int kHalfBytes = kHalf * 16;
 
 template <int kWidth>
 struct Layout {
   static constexpr int kQueries = kWidth == 64 ? 128 : 64;
   // Whether dP^T is made beside S^T; with 128 queries there are no registers for both.
   static constexpr bool kTogether = kQueries == 64;
+  static constexpr int kLoadRegisters = kWidth == 64 ? 40 : 24;
+  static constexpr int kRegisters = kWidth == 64 ? 232 : 240;
   static constexpr int kKeyBytes = kWidth / 64 * TileBytes(kBlockKeys);
   static constexpr int kQueryBytes = kWidth / 64 * TileBytes(kQueries);
   static constexpr int kSlopeBytes = kQueries / 64 * TileBytes(kBlockKeys);
@@ -52,7 +55,9 @@ struct Layout {
   static constexpr int kOutput = kQuery + kStages * kQueryBytes;  // dO
   static constexpr int kShifts = kOutput + kStages * kQueryBytes;
   static constexpr int kMeans = kShifts + kStages * kQueries * 4;
-  static constexpr int kBarriers = kMeans + kStages * kQueries * 4;
+  static constexpr int kSums =
+      kMeans + kStages * kQueries * 4;  // what a step adds to dQ: two halves
+  static constexpr int kBarriers = kSums + 2 * kHalfBytes;
   static constexpr int kTicket = kBarriers + (2 * kStages + 5) * 8;
   static constexpr int kBytes = kTicket + 8 + 1024;
 };
@@ -61,8 +66,8 @@ struct Barriers {
   uint64_t full[kStages];
   uint64_t empty[kStages];
   uint64_t keys;
-  uint64_t turn[2];   // a half of dQ may be added to
-  uint64_t added[2];  // and has been
+  uint64_t filled[2];  // a half of what is added to dQ is there
+  uint64_t sent[2];    // and its place is free again
 };
 
 struct Params {
@@ -298,34 +303,41 @@ __device__ inline void PassTurn(int32_t* turn) {
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
 }
 
-// This warpgroup's half of a tile of dQ: the sums so far and its own.
-__device__ inline void AddHalf(float4* to, const float (&d)[32], bool first) {
-  to += threadIdx.x % kGroup;
+// This warpgroup's half of what a step adds to dQ, where the copy engine takes it.
+__device__ inline void StoreHalf(uint8_t* half, const float (&d)[32]) {
+  auto* const to = reinterpret_cast<float4*>(half) + threadIdx.x % kGroup;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    if (first) {
-      to[i * kGroup] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
-    } else {
-      asm volatile(
-          "red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to + i * kGroup),
-          "f"(d[4 * i]), "f"(d[4 * i + 1]), "f"(d[4 * i + 2]), "f"(d[4 * i + 3])
-          : "memory");
-    }
+    to[i * kGroup] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
   }
 }
 
-// Whose turn it is, half a tile of dQ at a time: a thread of the loading warpgroup for each half,
-// so that those who compute wait neither for other blocks nor for memory.
+// Adds half a tile at a time to dQ, in turns: a thread of the loading warpgroup for each half, so
+// that those who compute wait neither for other blocks nor for memory.
 template <int kWidth>
-__device__ void KeepTurns(const Params& params, const Work<kWidth>& work, Barriers* barriers,
-                          int half) {
+__device__ void AddInTurns(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                           Barriers* barriers, int half) {
   const SoftmaxCudaProblem& p = params.p;
+  const uint8_t* const from = shared + Layout<kWidth>::kSums + half * kHalfBytes;
   for (int step = 0; step < work.Steps(); ++step) {
-    int32_t* const turn = params.scratch.turns + work.HalfAt(params, step, half);
+    const int64_t place = work.HalfAt(params, step, half);
+    int32_t* const turn = params.scratch.turns + place;
+    float4* const to = params.scratch.d_q + place * kHalf;
     const int before = work.BlocksBefore(p, step);
-    if (before > 0) AwaitTurn(turn, before);
-    hopper::Arrive(&barriers->turn[half]);
-    hopper::AwaitPhase(&barriers->added[half], step % 2);
+    if (before > 0) {
+      AwaitTurn(turn, before);
+      hopper::FenceForEnginesEverywhere();
+    }
+    hopper::AwaitPhase(&barriers->filled[half], step % 2);
+    if (before > 0) {
+      hopper::AddFloats(to, from, kHalfBytes);
+    } else {
+      hopper::StoreBytes(to, from, kHalfBytes);
+    }
+    hopper::CommitStores();
+    hopper::AwaitStoresRead<0>();
+    hopper::Arrive(&barriers->sent[half]);
+    hopper::AwaitStores<0>();
     PassTurn(turn);
   }
 }
@@ -402,10 +414,10 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     hopper::CommitProducts();
     hopper::AwaitProducts<1>();
     hopper::Settle(d_q);
-    hopper::AwaitPhase(&barriers->turn[half], step % 2);
-    AddHalf(params.scratch.d_q + work.HalfAt(params, step, half) * kHalf, d_q,
-            work.BlocksBefore(p, step) == 0);
-    Release(&barriers->added[half]);
+    if (step > 0) hopper::AwaitPhase(&barriers->sent[half], (step - 1) % 2);
+    StoreHalf(shared + L::kSums + half * kHalfBytes, d_q);
+    hopper::FenceForEngines();
+    Release(&barriers->filled[half]);
     ring.Advance();
   }
   hopper::AwaitProducts<0>();
@@ -455,23 +467,23 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     hopper::InitBarrier(&barriers->keys, 1);
     for (int half = 0; half < 2; ++half) {
-      hopper::InitBarrier(&barriers->turn[half], 1);
-      hopper::InitBarrier(&barriers->added[half], kGroup / 32);
+      hopper::InitBarrier(&barriers->filled[half], kGroup / 32);
+      hopper::InitBarrier(&barriers->sent[half], 1);
     }
     hopper::PublishBarriers();
   }
   __syncthreads();
   const Work<kWidth> work(params, *ticket);
   if (threadIdx.x < kGroup) {
-    hopper::ShrinkRegisters<24>();
+    hopper::ShrinkRegisters<L::kLoadRegisters>();
     if (threadIdx.x == 0) {
       LoadKeys(params, work, shared, barriers);
       LoadQueries(params, work, shared, barriers);
     } else if (threadIdx.x == 32 || threadIdx.x == 64) {
-      KeepTurns(params, work, barriers, static_cast<int>(threadIdx.x) / 32 - 1);
+      AddInTurns(params, work, shared, barriers, static_cast<int>(threadIdx.x) / 32 - 1);
     }
   } else {
-    hopper::GrowRegisters<240>();
+    hopper::GrowRegisters<L::kRegisters>();
     const int half = static_cast<int>(threadIdx.x) / kGroup - 1;
     float d_k[kWidth / 2] = {};
     float d_v[kWidth / 2] = {};
