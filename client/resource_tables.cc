@@ -27,10 +27,15 @@ std::string LossCell(const v1::Job& job) {
   return job.last_step().step() > 0 ? absl::StrFormat("%.3f", job.last_step().loss()) : "";
 }
 
-std::string SpeedCell(const v1::Job& job) {
+double TokensPerSecond(const v1::Job& job) {
   const v1::StepReport& step = job.last_step();
-  if (job.state() != v1::Job::STATE_RUNNING || step.seconds() <= 0) return "";
-  return Count(static_cast<double>(step.tokens()) / step.seconds());
+  if (job.state() != v1::Job::STATE_RUNNING || step.seconds() <= 0) return 0;
+  return static_cast<double>(step.tokens()) / step.seconds();
+}
+
+std::string SpeedCell(const v1::Job& job) {
+  const double speed = TokensPerSecond(job);
+  return speed > 0 ? Count(speed) : "";
 }
 
 std::string WorkerStateName(const v1::Worker& worker) {

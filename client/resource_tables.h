@@ -18,7 +18,9 @@ Table CheckpointTable(const std::vector<v1::Checkpoint>& checkpoints, bool wide)
 
 // A number with three decimals; empty without one.
 std::string LossCell(const v1::Job& job);
-// Tokens a second of the last step; empty while the job does not run.
+// Of the last step; 0 while the job does not run.
+double TokensPerSecond(const v1::Job& job);
+// The same; empty while the job does not run.
 std::string SpeedCell(const v1::Job& job);
 std::string WorkerStateName(const v1::Worker& worker);
 

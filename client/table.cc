@@ -6,6 +6,12 @@
 #include "common/base/check.h"
 
 namespace weft::client {
+namespace {
+
+constexpr size_t kBetween = 2;  // blanks between columns
+constexpr size_t kLast = 24;    // of the last column, which may be sentences, as much must fit
+
+}  // namespace
 
 void Table::Add(std::vector<std::string> cells) {
   WEFT_CHECK(cells.size() == rows_.front().size());
@@ -15,16 +21,34 @@ void Table::Add(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-void Table::Print(std::ostream& out) const {
+std::vector<size_t> Table::Widths() const {
   std::vector<size_t> widths(rows_.front().size(), 0);
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   }
+  return widths;
+}
+
+void Table::Narrow(size_t characters, const std::vector<std::string>& titles) {
+  for (const std::string& title : titles) {
+    const std::vector<size_t> widths = Widths();
+    size_t width = std::min(widths.back(), kLast);
+    for (size_t i = 0; i + 1 < widths.size(); ++i) width += widths[i] + kBetween;
+    if (width <= characters) return;
+    const auto at = std::find(rows_.front().begin(), rows_.front().end(), title);
+    WEFT_CHECK(at != rows_.front().end());
+    const auto index = at - rows_.front().begin();
+    for (auto& row : rows_) row.erase(row.begin() + index);
+  }
+}
+
+void Table::Print(std::ostream& out) const {
+  const std::vector<size_t> widths = Widths();
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i) {
       out << row[i];
       // No blanks at the end of a line.
-      if (i + 1 < row.size()) out << std::string(widths[i] - row[i].size() + 2, ' ');
+      if (i + 1 < row.size()) out << std::string(widths[i] - row[i].size() + kBetween, ' ');
     }
     out << '\n';
   }

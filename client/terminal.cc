@@ -13,6 +13,12 @@ namespace weft::client {
 
 bool StdoutIsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
+bool HasFullScreen() {
+  const char* kind = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): one thread
+  return isatty(STDIN_FILENO) == 1 && StdoutIsTerminal() && kind != nullptr &&
+         absl::string_view(kind) != "dumb";
+}
+
 int TerminalWidth() {
   winsize size{};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;

@@ -5,6 +5,9 @@
 namespace weft::client {
 
 bool StdoutIsTerminal();
+// Whether keys can be read and screens drawn: standard input and output are terminals, and one that
+// knows control sequences (TERM).
+bool HasFullScreen();
 // Columns of the terminal; 80 when unknown.
 int TerminalWidth();
 // Lines of the terminal; 24 when unknown.

@@ -10,6 +10,7 @@
 #include "client/address.h"
 #include "client/commands.h"
 #include "client/local_cluster.h"
+#include "client/signal_queue.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
 
@@ -40,26 +41,6 @@ LocalClusterOptions ClusterOptions(const LocalFlags& flags) {
   return options;
 }
 
-// SIGINT and SIGTERM, taken by this thread when it asks; to be made before any other thread.
-class StopSignals {
- public:
-  StopSignals() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGINT);
-    sigaddset(&set_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-  }
-  // Whether one came within a second.
-  [[nodiscard]] bool Wait() const {
-    const timespec second{1, 0};
-    return sigtimedwait(&set_, nullptr, &second) > 0;
-  }
-  void Unblock() const { pthread_sigmask(SIG_UNBLOCK, &set_, nullptr); }
-
- private:
-  sigset_t set_{};
-};
-
 void AddClusterFlags(CLI::App& command, LocalFlags& flags) {
   command
       .add_option("--state-dir", flags.state_directory, "Where jobs, logs and checkpoints are kept")
@@ -71,7 +52,7 @@ void AddClusterFlags(CLI::App& command, LocalFlags& flags) {
 }
 
 absl::Status Up(const LocalFlags& flags) {
-  const StopSignals signals;
+  const SignalQueue signals({SIGINT, SIGTERM});
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
   std::cout << "coordinator at " << cluster->address() << ", " << flags.workers
             << (flags.workers == 1 ? " worker" : " workers") << ", state in "
@@ -83,7 +64,7 @@ absl::Status Up(const LocalFlags& flags) {
   }
   std::cout << "weft submit job.yaml, weft get jobs, weft watch JOB; Ctrl-C stops the cluster"
             << std::endl;
-  while (!signals.Wait()) WEFT_RETURN_IF_ERROR(cluster->Revive());
+  while (!signals.Next(absl::Seconds(1))) WEFT_RETURN_IF_ERROR(cluster->Revive());
   std::cout << "\nsaving and stopping" << std::endl;
   cluster->Stop(kSaveGrace);
   return absl::OkStatus();
@@ -91,7 +72,7 @@ absl::Status Up(const LocalFlags& flags) {
 
 absl::Status RunJob(Session& session, const LocalFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
-  const StopSignals signals;
+  const SignalQueue signals({SIGINT, SIGTERM});
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
   session.UseLocal(cluster->address());
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, /*validate_only=*/false));
@@ -103,7 +84,7 @@ absl::Status RunJob(Session& session, const LocalFlags& flags) {
     done = true;
   });
   bool interrupted = false;
-  while (!done && !interrupted) interrupted = signals.Wait();
+  while (!done && !interrupted) interrupted = signals.Next(absl::Seconds(1)).has_value();
   if (interrupted) {
     std::cerr << "\nweft: interrupted; saving. The job " << ShortName(job.name())
               << " goes on when a cluster runs on " << flags.state_directory << " again"

@@ -19,5 +19,26 @@ TEST(Table, AlignsColumnsAndEndsLinesWithoutBlanks) {
             "a       -\n");
 }
 
+TEST(Table, LeavesColumnsOutUntilItFits) {
+  Table table({"NAME", "STATE", "AGE", "REASON"});
+  table.Add({"demo-1", "QUEUED", "12s", "waits"});
+  const auto narrowed = [&](size_t characters) {
+    Table copy = table;
+    copy.Narrow(characters, {"AGE", "STATE"});
+    std::ostringstream out;
+    copy.Print(out);
+    return out.str();
+  };
+  EXPECT_EQ(narrowed(27),
+            "NAME    STATE   AGE  REASON\n"
+            "demo-1  QUEUED  12s  waits\n");
+  EXPECT_EQ(narrowed(26),
+            "NAME    STATE   REASON\n"
+            "demo-1  QUEUED  waits\n");
+  EXPECT_EQ(narrowed(1),
+            "NAME    REASON\n"
+            "demo-1  waits\n");
+}
+
 }  // namespace
 }  // namespace weft::client
