@@ -28,9 +28,9 @@ constexpr char kPlain[] = "\x1b[0m";
 constexpr int kEscapeMilliseconds = 50;
 
 constexpr std::pair<const char*, int> kSequences[] = {
-    {"[A", kKeyUp},       {"OA", kKeyUp},    {"[B", kKeyDown}, {"OB", kKeyDown}, {"[5~", kKeyPageUp},
-    {"[6~", kKeyPageDown}, {"[H", kKeyHome}, {"OH", kKeyHome}, {"[F", kKeyEnd},  {"OF", kKeyEnd},
-    {"[1~", kKeyHome},    {"[4~", kKeyEnd},
+    {"[A", kKeyUp},      {"OA", kKeyUp},        {"[B", kKeyDown},  {"OB", kKeyDown},
+    {"[5~", kKeyPageUp}, {"[6~", kKeyPageDown}, {"[H", kKeyHome},  {"OH", kKeyHome},
+    {"[F", kKeyEnd},     {"OF", kKeyEnd},       {"[1~", kKeyHome}, {"[4~", kKeyEnd},
 };
 
 void Write(absl::string_view text) {

@@ -112,6 +112,8 @@ void Session::Prepare(grpc::ClientContext& context) const { SetTimeout(context, 
 
 absl::Status Session::Finished(const grpc::Status& status) const {
   absl::Status result = FromGrpc(status);
+  // We cancel nothing: the coordinator stops, and another one, or the same, will answer.
+  if (absl::IsCancelled(result)) result = absl::UnavailableError("it stops");
   if (!absl::IsUnavailable(result)) return result;
   if (const std::string why = WhyNoConnection(address_); !why.empty()) {
     return absl::UnavailableError(

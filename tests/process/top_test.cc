@@ -147,7 +147,7 @@ TEST_F(Top, FillsTheTerminalAfterItChangedItsSize) {
 }
 
 TEST_F(Top, OutlivesACoordinatorThatIsAway) {
-  cluster_.Kill("coordinator", SIGKILL);
+  cluster_.Kill("coordinator", SIGTERM);
   ASSERT_TRUE(AwaitFrame("no answer from the coordinator at"));
   EXPECT_TRUE(AwaitFrame("w1"));  // what was seen last stays
   ASSERT_OK(cluster_.StartCoordinator());

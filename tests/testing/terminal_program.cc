@@ -77,8 +77,7 @@ TerminalProgram::~TerminalProgram() {
 }
 
 void TerminalProgram::Press(const std::string& keys) {
-  WEFT_CHECK(write(terminal_.get(), keys.data(), keys.size()) ==
-             static_cast<ssize_t>(keys.size()));
+  WEFT_CHECK(write(terminal_.get(), keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
 }
 
 void TerminalProgram::Resize(int columns, int rows) {
@@ -117,10 +116,12 @@ bool TerminalProgram::AwaitDrawn(const std::string& text) {
 
 int TerminalProgram::AwaitEnd(absl::Duration limit) {
   int status = -1;
-  const bool changed = Await([&] {
-    Read();  // a full terminal would hold the program up
-    return waitpid(pid_, &status, WNOHANG | WUNTRACED) == pid_;
-  }, limit);
+  const bool changed = Await(
+      [&] {
+        Read();  // a full terminal would hold the program up
+        return waitpid(pid_, &status, WNOHANG | WUNTRACED) == pid_;
+      },
+      limit);
   Read();
   if (!changed) return -1;
   ended_ = !WIFSTOPPED(status);
