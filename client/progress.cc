@@ -88,6 +88,12 @@ std::string ScoresOf(const v1::StepReport& step) {
   return absl::StrJoin(all, ", ");
 }
 
+std::string FailureText(const v1::Failure& failure, absl::Time now) {
+  const std::string when =
+      failure.has_time() ? absl::StrCat(Age(failure.time(), now), " ago ") : "";
+  return absl::StrCat(when, "in generation ", failure.generation(), ": ", failure.reason());
+}
+
 std::string Summary(const v1::Job& job) {
   std::string text = absl::StrCat(ShortName(job.name()), " ", StateName(job.state()));
   if (job.has_start_time() && job.has_end_time()) {
@@ -108,6 +114,11 @@ std::string Summary(const v1::Job& job) {
         absl::StrAppend(&text, "\n  validation ", score);
       }
     }
+  }
+  // A FAILED job's reason holds it.
+  if (job.has_last_failure() && job.state() != v1::Job::STATE_FAILED) {
+    absl::StrAppend(&text, "\n  recoveries ", job.recoveries(),
+                    "; last failure: ", job.last_failure().reason());
   }
   if (job.checkpoint_step() > 0) {
     absl::StrAppend(&text, "\n  checkpoint at step ", job.checkpoint_step());

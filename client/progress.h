@@ -16,6 +16,9 @@ std::string ProgressLine(const v1::Job& job);
 // A step's metrics in a few words: "perplexity 1.36, accuracy 0.912".
 std::string ScoresOf(const v1::StepReport& step);
 
+// "3m20s ago in generation 1: worker w1: rank 0 was killed by SIGKILL".
+std::string FailureText(const v1::Failure& failure, absl::Time now);
+
 // The last words on a job: how it ended, from which loss to which, where its checkpoint is.
 std::string Summary(const v1::Job& job);
 

@@ -38,6 +38,12 @@ std::string SpeedCell(const v1::Job& job) {
   return speed > 0 ? Count(speed) : "";
 }
 
+std::string ReasonCell(const v1::Job& job, absl::Time now) {
+  if (job.state() != v1::Job::STATE_RUNNING) return job.reason();
+  if (!job.has_last_failure()) return "";
+  return absl::StrCat("last failure ", FailureText(job.last_failure(), now));
+}
+
 std::string WorkerStateName(const v1::Worker& worker) {
   return std::string(absl::StripPrefix(v1::Worker::State_Name(worker.state()), "STATE_"));
 }
@@ -50,7 +56,9 @@ Table JobTable(const std::vector<v1::Job>& jobs, bool wide) {
                   {"VALIDATION", "TOKENS/S", "ETA", "CHECKPOINT", "GENERATION", "ON"});
   }
   titles.insert(titles.end(), {"AGE", "REASON"});
+  if (wide) titles.push_back("LAST FAILURE");
   Table table(titles);
+  const absl::Time now = absl::Now();
   for (const v1::Job& job : jobs) {
     std::vector<std::string> row = {
         ShortName(job.name()),
@@ -70,8 +78,13 @@ Table JobTable(const std::vector<v1::Job>& jobs, bool wide) {
       row.push_back(absl::StrCat(job.generation()));
       row.push_back(NamesCell(job.workers()));
     }
-    row.push_back(Age(job.create_time(), absl::Now()));
-    row.push_back(job.state() == v1::Job::STATE_RUNNING ? "" : job.reason());
+    row.push_back(Age(job.create_time(), now));
+    if (wide) {
+      row.push_back(job.state() == v1::Job::STATE_RUNNING ? "" : job.reason());
+      row.push_back(job.has_last_failure() ? FailureText(job.last_failure(), now) : "");
+    } else {
+      row.push_back(ReasonCell(job, now));
+    }
     table.Add(std::move(row));
   }
   return table;

@@ -1,8 +1,10 @@
 // Resources as tables, for `weft get` and `weft top`. `wide` adds columns.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "client/table.h"
 #include "weft/v1/checkpoint.pb.h"
 #include "weft/v1/job.pb.h"
@@ -22,6 +24,8 @@ std::string LossCell(const v1::Job& job);
 double TokensPerSecond(const v1::Job& job);
 // The same; empty while the job does not run.
 std::string SpeedCell(const v1::Job& job);
+// Why the job is in its state. Of one that runs: what failed last, where something did.
+std::string ReasonCell(const v1::Job& job, absl::Time now);
 std::string WorkerStateName(const v1::Worker& worker);
 
 }  // namespace weft::client

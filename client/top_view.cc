@@ -65,14 +65,14 @@ Table TopJobs(const std::vector<v1::Job>& jobs, absl::Time now) {
   Table table({"JOB", "STATE", "STEP", "DONE", "LOSS", "VALIDATION", "TOKENS/S", "ETA", "WORKERS",
                "RECOVERIES", "AGE", "REASON"});
   for (const v1::Job& job : jobs) {
-    table.Add(
-        {ShortName(job.name()), StateName(job.state()),
-         absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
-         absl::StrFormat("%.0f%%", 100 * ShareDone(job)), LossCell(job),
-         job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss()) : "",
-         SpeedCell(job), job.has_eta() ? ShortDuration(absl::Seconds(job.eta().seconds())) : "",
-         absl::StrCat(job.workers_size()), absl::StrCat(job.recoveries()),
-         Age(job.create_time(), now), job.state() == v1::Job::STATE_RUNNING ? "" : job.reason()});
+    table.Add({ShortName(job.name()), StateName(job.state()),
+               absl::StrCat(job.last_step().step(), "/", job.spec().training().steps()),
+               absl::StrFormat("%.0f%%", 100 * ShareDone(job)), LossCell(job),
+               job.has_validation_loss() ? absl::StrFormat("%.3f", job.validation_loss()) : "",
+               SpeedCell(job),
+               job.has_eta() ? ShortDuration(absl::Seconds(job.eta().seconds())) : "",
+               absl::StrCat(job.workers_size()), absl::StrCat(job.recoveries()),
+               Age(job.create_time(), now), ReasonCell(job, now)});
   }
   return table;
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "client/commands.h"
+#include "client/progress.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
 
@@ -34,6 +35,9 @@ void Print(const v1::Explanation& explanation) {
   if (explanation.has_retry_time()) {
     std::cout << "  next attempt in "
               << ShortDuration(FromProto(explanation.retry_time()) - absl::Now()) << '\n';
+  }
+  if (explanation.has_last_failure()) {
+    std::cout << "  last failure " << FailureText(explanation.last_failure(), absl::Now()) << '\n';
   }
   if (!explanation.counter_offer().empty()) {
     std::cout << "  " << explanation.counter_offer() << '\n';

@@ -15,6 +15,7 @@ namespace {
 struct Verdict {
   enum Kind { kSucceeded, kStoppedAsAsked, kLost, kFailed, kUserError } kind = kSucceeded;
   Reason reason;
+  const GangMember* member = nullptr;  // that decided it; none: the gang as a whole
 };
 
 Verdict VerdictOf(const Job& job) {
@@ -27,6 +28,7 @@ Verdict VerdictOf(const Job& job) {
     if (member.outcome.value_or(MemberOutcome::kStopped) <= worst) continue;
     worst = *member.outcome;
     verdict.reason = member.reason;
+    verdict.member = &member;
   }
   switch (worst) {
     case MemberOutcome::kSucceeded:
@@ -50,6 +52,16 @@ Verdict VerdictOf(const Job& job) {
   return verdict;
 }
 
+Failure FailureOf(const Job& job, const Verdict& verdict, absl::Time now) {
+  Failure failure{verdict.reason, job.generation, "", std::nullopt, now};
+  if (verdict.member != nullptr) {
+    failure.worker = verdict.member->worker;
+    failure.rank = verdict.member->rank;
+    failure.at = verdict.member->ended;
+  }
+  return failure;
+}
+
 absl::Duration BackOff(const JobRequest& request, int32_t failures_without_progress) {
   absl::Duration wait = request.back_off;
   for (int32_t i = 1; i < failures_without_progress && wait < request.max_back_off; ++i) wait *= 2;
@@ -62,9 +74,10 @@ void CountFailure(const Job& job, absl::Time now, GangReleased& fact) {
   ++fact.counters.failures_without_progress;
   if (fact.counters.failures > job.request.max_retries) {
     fact.state = JobState::kFailed;
-    fact.reason = {ReasonCode::kRetriesExceeded,
-                   absl::StrCat("failed ", fact.counters.failures, " time(s), max_retries is ",
-                                job.request.max_retries, "; last: ", fact.last_failure.text)};
+    fact.reason = {
+        ReasonCode::kRetriesExceeded,
+        absl::StrCat("failed ", fact.counters.failures, " time(s), max_retries is ",
+                     job.request.max_retries, "; last: ", fact.last_failure.reason.text)};
     return;
   }
   fact.not_before = now + BackOff(job.request, fact.counters.failures_without_progress);
@@ -123,9 +136,9 @@ void Decision::StopGang(const Job& job, StopMode mode, const Reason& reason) {
 }
 
 void Decision::EndMember(const Job& job, const WorkerName& worker, MemberOutcome outcome,
-                         const Reason& reason, StepIndex step, std::string weights_hash) {
-  Record(MemberEnded{job.id, job.generation, worker, outcome, reason, step, std::move(weights_hash),
-                     now_});
+                         const Reason& reason, LastWords said) {
+  Record(MemberEnded{job.id, job.generation, worker, outcome, reason, said.step,
+                     std::move(said.weights_hash), now_, said.rank});
   if (job.LiveMembers() == 0) return Release(job);
   const bool expected = outcome == MemberOutcome::kSucceeded ||
                         (outcome == MemberOutcome::kStopped && job.stop != StopMode::kNone);
@@ -142,7 +155,7 @@ void Decision::Release(const Job& job) {
                     job.counters, now_,           absl::InfinitePast()};
   const bool failed = verdict.kind == Verdict::kFailed || verdict.kind == Verdict::kLost ||
                       verdict.kind == Verdict::kUserError;
-  if (failed) fact.last_failure = verdict.reason;
+  if (failed) fact.last_failure = FailureOf(job, verdict, now_);
   if (verdict.kind == Verdict::kSucceeded) {
     fact.state = JobState::kSucceeded;
   } else if (job.goal == JobGoal::kCancel) {

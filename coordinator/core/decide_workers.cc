@@ -146,8 +146,10 @@ void Decision::Handle(const MemberExited& event) {
   }
   outcome_.reply = job->id;
   if (member->outcome.has_value()) return;  // told before, or given up
+  LastWords said{event.step, event.weights_hash, event.rank};
+  if (said.rank.has_value() && !member->Holds(*said.rank)) said.rank.reset();
   EndMember(*job, event.worker, event.outcome, ReasonOf(event.outcome, event.worker, event.message),
-            event.step, event.weights_hash);
+            std::move(said));
 }
 
 void Decision::Handle(const CheckpointPublished& event) {

@@ -2,6 +2,7 @@
 // what the handlers of the different events share. Internal to the core.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,13 @@
 #include "coordinator/core/decide.h"
 
 namespace weft::coordinator {
+
+// What a member's agent said beside how it ended; see MemberExited.
+struct LastWords {
+  StepIndex step;
+  std::string weights_hash;
+  std::optional<int32_t> rank;
+};
 
 class Decision {
  public:
@@ -54,7 +62,7 @@ class Decision {
   // decide_gangs.cc: what becomes of a gang
   void StopGang(const Job& job, StopMode mode, const Reason& reason);
   void EndMember(const Job& job, const WorkerName& worker, MemberOutcome outcome,
-                 const Reason& reason, StepIndex step = {}, std::string weights_hash = {});
+                 const Reason& reason, LastWords said = {});
   void Release(const Job& job);
   void MaybeRunning(const Job& job);
   void PlaceQueued();

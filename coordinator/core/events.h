@@ -121,9 +121,10 @@ struct MemberExited {
   JobId job;
   Generation generation;
   MemberOutcome outcome = MemberOutcome::kStopped;
-  std::string message;       // one sentence for a person
-  StepIndex step;            // the last that was applied
-  std::string weights_hash;  // with kSucceeded
+  std::string message;                         // one sentence for a person
+  StepIndex step;                              // the last that was applied
+  std::string weights_hash;                    // with kSucceeded
+  std::optional<int32_t> rank = std::nullopt;  // of the gang: the one that decided the outcome
 };
 
 // A checkpoint is whole on disk. Reply: OK, or kAborted when the generation is over (the writer

@@ -103,7 +103,7 @@ class Explainer {
                      absl::FormatDuration(absl::Ceil(
                          std::max(job_.deadline - now_, absl::ZeroDuration()), absl::Seconds(1))),
                      " after failure ", job_.counters.failures, " of at most ",
-                     job_.request.max_retries + 1, ": ", job_.last_failure.text);
+                     job_.request.max_retries + 1, ": ", job_.last_failure.reason.text);
     return true;
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -67,14 +68,15 @@ struct MemberEnded {
   StepIndex step;
   std::string weights_hash;  // with kSucceeded
   absl::Time at;
+  std::optional<int32_t> rank = std::nullopt;  // that decided the outcome, where one did
 };
 // All members are over, and this is what follows.
 struct GangReleased {
   JobId job;
   Generation generation;
   JobState state = JobState::kQueued;
-  Reason reason;        // for `state`
-  Reason last_failure;  // kNone: the generation did not end badly
+  Reason reason;         // for `state`
+  Failure last_failure;  // its reason kNone: the generation did not end badly
   JobCounters counters;
   absl::Time at;
   absl::Time not_before;  // back-off; infinite past when none

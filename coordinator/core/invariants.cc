@@ -89,6 +89,11 @@ absl::Status CheckState(const Job& job) {
       !IsFinished(job.state)) {
     return Broken(job, "tried more often than max_retries allows");
   }
+  const bool set_back = job.counters.failures + job.counters.host_losses > 0;
+  if (set_back && !job.HasFailed()) return Broken(job, "it was set back, and nothing says why");
+  if (job.last_failure.generation > job.generation) {
+    return Broken(job, "a failure of a generation that is still to come");
+  }
   for (const Checkpoint& checkpoint : job.checkpoints) {
     if (checkpoint.generation > job.generation) return Broken(job, "a checkpoint from the future");
   }

@@ -92,6 +92,16 @@ enum class MemberOutcome : uint8_t {
 };
 [[nodiscard]] const char* ToString(MemberOutcome outcome);  // "RANK_FAILED"
 
+// How a generation ended badly, and where that began.
+struct Failure {
+  Reason reason;                         // kNone: there was no failure
+  Generation generation;                 // that ended
+  WorkerName worker;                     // of the member that decided; empty = the whole gang
+  std::optional<int32_t> rank;           // of that member, where it was one rank's
+  absl::Time at = absl::InfinitePast();  // when it was known; infinite past = not recorded
+  friend bool operator==(const Failure&, const Failure&) = default;
+};
+
 // The ranks of a gang on one worker: first_rank, first_rank + 1, ... first_rank + slots - 1.
 struct GangMember {
   WorkerName worker;
@@ -102,6 +112,11 @@ struct GangMember {
   std::optional<MemberOutcome>
       outcome;  // none while it may still run; only then it holds its slots
   Reason reason;
+  std::optional<int32_t> rank;              // that decided the outcome, where one did
+  absl::Time ended = absl::InfinitePast();  // when the outcome was known
+  [[nodiscard]] bool Holds(int32_t number) const {
+    return number >= first_rank && number < first_rank + slots;
+  }
   friend bool operator==(const GangMember&, const GangMember&) = default;
 };
 
@@ -137,8 +152,8 @@ struct Job {
   std::string name;  // "demo-12": unique
   JobRequest request;
   JobState state = JobState::kQueued;
-  Reason reason;        // for `state`
-  Reason last_failure;  // of the last generation that ended badly; kNone when none did
+  Reason reason;         // for `state`
+  Failure last_failure;  // of the last generation that ended badly; stays when the job goes on
   JobGoal goal = JobGoal::kRun;
 
   Generation generation;         // of `gang`; 0 before the first placement
@@ -162,6 +177,7 @@ struct Job {
 
   // Members that may still run, and so hold their slots.
   [[nodiscard]] int32_t LiveMembers() const;
+  [[nodiscard]] bool HasFailed() const { return last_failure.reason.code != ReasonCode::kNone; }
   [[nodiscard]] const GangMember* FindMember(const WorkerName& worker) const;
   friend bool operator==(const Job&, const Job&) = default;
 };

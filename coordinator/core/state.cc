@@ -130,6 +130,8 @@ class Applier {
       if (member.worker != fact.worker || member.outcome.has_value()) continue;
       member.outcome = fact.outcome;
       member.reason = fact.reason;
+      member.rank = fact.rank;
+      member.ended = fact.at;
       --state_.queues[job->request.queue].held_workers;
       Worker* worker = FindIn(state_.workers, fact.worker);
       if (worker == nullptr) continue;
@@ -151,7 +153,7 @@ class Applier {
     job->stop = StopMode::kNone;
     job->stop_reason = {};
     job->counters = fact.counters;
-    if (fact.last_failure.code != ReasonCode::kNone) job->last_failure = fact.last_failure;
+    if (fact.last_failure.reason.code != ReasonCode::kNone) job->last_failure = fact.last_failure;
     if (fact.state != JobState::kSucceeded) job->weights_hash.clear();
     SetState(*job, fact.state, fact.reason, fact.at);
     SetDeadline(*job, fact.state == JobState::kQueued && fact.not_before > fact.at

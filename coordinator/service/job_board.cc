@@ -172,6 +172,7 @@ v1::Job JobBoard::View(const Job& job, bool explain) const {
   for (const GangMember& member : job.gang) {
     if (!member.outcome.has_value()) out.add_workers(member.worker);
   }
+  if (job.HasFailed()) *out.mutable_last_failure() = ToWire(job.last_failure);
   if (!job.checkpoints.empty()) out.set_checkpoint_step(job.checkpoints.back().step.value());
   out.set_weights_hash(job.weights_hash);
   const auto found = progress_.find(job.id);

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/service/metric_names.h"
+#include "coordinator/service/wire.h"
 
 namespace weft::coordinator {
 namespace {
@@ -28,9 +28,6 @@ const Metric* MetricOf(absl::string_view reported) {
   if (reported == "perplexity") return &kJobPerplexity;
   return nullptr;
 }
-
-// "HOST_LOST" -> "host_lost".
-std::string CauseName(ReasonCode code) { return absl::AsciiStrToLower(ToString(code)); }
 
 double PlannedSteps(const Job& job) {
   v1::JobSpec spec;
@@ -96,7 +93,7 @@ void JobMetrics::OnFact(const Fact& fact, JobId id, const Job* job) {
 }
 
 void JobMetrics::CountRecovery(const GangReleased& released, const Job& job) {
-  const ReasonCode failure = released.last_failure.code;
+  const ReasonCode failure = released.last_failure.reason.code;
   const std::string cause =
       CauseName(failure != ReasonCode::kNone ? failure : released.reason.code);
   metrics_.Add(kRecoveries, {cause}, 1);

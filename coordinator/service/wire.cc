@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/base/utf8.h"
@@ -254,8 +255,22 @@ v1::Checkpoint ToWire(const Checkpoint& checkpoint, const std::string& job_name)
   return out;
 }
 
+std::string CauseName(ReasonCode code) { return absl::AsciiStrToLower(ToString(code)); }
+
+v1::Failure ToWire(const Failure& failure) {
+  v1::Failure out;
+  if (failure.at > absl::InfinitePast()) SetTime(failure.at, out.mutable_time());
+  out.set_generation(failure.generation.value());
+  out.set_worker(failure.worker);
+  if (failure.rank.has_value()) out.set_rank(*failure.rank);
+  out.set_cause(CauseName(failure.reason.code));
+  out.set_reason(failure.reason.text);
+  return out;
+}
+
 v1::Explanation ToWire(const Explanation& explanation, const Job& job) {
   v1::Explanation out;
+  if (job.HasFailed()) *out.mutable_last_failure() = ToWire(job.last_failure);
   out.set_state(ToWire(job.state));
   out.set_summary(explanation.summary);
   if (const absl::string_view rule = RuleName(explanation.rule); !rule.empty()) {
@@ -322,6 +337,7 @@ absl::StatusOr<MemberExited> FromWire(const v1::MemberExit& exit) {
   exited.message = Bounded(exit.message());
   exited.step = StepIndex(exit.step());
   exited.weights_hash = Bounded(exit.weights_hash(), 64);
+  if (exit.has_rank()) exited.rank = exit.rank();
   return exited;
 }
 

@@ -37,6 +37,9 @@ v1::Checkpoint ToWire(const Checkpoint& checkpoint, const std::string& job_name)
 // The checkpoints that are still on disk, oldest first: ranks keep as many as the spec says, by
 // generation and step.
 absl::Span<const Checkpoint> KeptCheckpoints(const Job& job);
+// "host_lost": as messages and metrics write a cause.
+std::string CauseName(ReasonCode code);
+v1::Failure ToWire(const Failure& failure);
 v1::Explanation ToWire(const Explanation& explanation, const Job& job);
 
 // --- the link to the workers

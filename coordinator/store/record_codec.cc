@@ -28,6 +28,14 @@ void Fields(V& v, Reason& r) {
   v("text", r.text);
 }
 template <class V>
+void Fields(V& v, Failure& f) {  // once it was a Reason alone: those are read still
+  Fields(v, f.reason);
+  v("generation", f.generation);
+  v("worker", f.worker);
+  v("rank", f.rank);
+  v("at", f.at);
+}
+template <class V>
 void Fields(V& v, JobRequest& r) {  // the spec is stored beside
   v("name", r.name);
   v("request_id", r.request_id);
@@ -51,6 +59,8 @@ void Fields(V& v, GangMember& m) {
   v("slots", m.slots);
   v("outcome", m.outcome);
   v("reason", m.reason);
+  v("rank", m.rank);
+  v("ended", m.ended);
 }
 template <class V>
 void Fields(V& v, Checkpoint& c) {
@@ -169,6 +179,7 @@ void Fields(V& v, MemberEnded& f) {
   v("step", f.step);
   v("weights_hash", f.weights_hash);
   v("at", f.at);
+  v("rank", f.rank);
 }
 template <class V>
 void Fields(V& v, GangReleased& f) {

@@ -5,11 +5,14 @@
 
 #include <sstream>
 
+#include "client/resource_tables.h"
+
 namespace weft::client {
 namespace {
 
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 void Add(google::protobuf::RepeatedPtrField<v1::StepMetric>& metrics, const std::string& name,
          double value) {
@@ -72,6 +75,50 @@ TEST(Summary, TellsTheWayOfTheLoss) {
   job.set_checkpoint_step(400);
   EXPECT_THAT(Summary(job), HasSubstr("loss 5.500 -> 2.079 (3.00 bits/byte) in 400 steps"));
   EXPECT_THAT(Summary(job), HasSubstr("checkpoint at step 400"));
+}
+
+v1::Job Recovered() {
+  v1::Job job = Running(400);
+  job.set_recoveries(2);
+  v1::Failure& failure = *job.mutable_last_failure();
+  failure.mutable_time()->set_seconds(1000);
+  failure.set_generation(2);
+  failure.set_worker("w1");
+  failure.set_rank(3);
+  failure.set_reason("worker w1: rank 3 was killed by SIGKILL");
+  return job;
+}
+
+TEST(Failure, SaysWhenWhereAndWhat) {
+  v1::Job job = Recovered();
+  const absl::Time now = absl::FromUnixSeconds(1200);
+  EXPECT_EQ(FailureText(job.last_failure(), now),
+            "3m20s ago in generation 2: worker w1: rank 3 was killed by SIGKILL");
+  EXPECT_EQ(ReasonCell(job, now), "last failure " + FailureText(job.last_failure(), now));
+  job.mutable_last_failure()->clear_time();
+  EXPECT_EQ(FailureText(job.last_failure(), now),
+            "in generation 2: worker w1: rank 3 was killed by SIGKILL");
+  job.set_state(v1::Job::STATE_QUEUED);
+  job.set_reason("waits");
+  EXPECT_EQ(ReasonCell(job, now), "waits");
+  EXPECT_EQ(ReasonCell(Running(1), now), "");
+}
+
+TEST(Failure, HasAColumnInWideTablesInEveryState) {
+  v1::Job job = Recovered();
+  job.set_state(v1::Job::STATE_PAUSED);
+  job.set_reason("paused on request");
+  std::ostringstream out;
+  JobTable({job}, /*wide=*/true).Print(out);
+  EXPECT_THAT(out.str(), HasSubstr("REASON             LAST FAILURE\n"));
+  EXPECT_THAT(out.str(), EndsWith("in generation 2: worker w1: rank 3 was killed by SIGKILL\n"));
+}
+
+TEST(Summary, TellsOfRecoveries) {
+  v1::Job job = Recovered();
+  job.set_state(v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(Summary(job), HasSubstr("\n  recoveries 2; last failure: worker w1: rank 3 was"));
+  EXPECT_THAT(Summary(Running(400)), Not(HasSubstr("recoveries")));
 }
 
 TEST(ProgressPrinter, OverwritesALiveLineWithinTheWidth) {

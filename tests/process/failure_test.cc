@@ -134,6 +134,44 @@ TEST(Job, IsRestartedOnlyAsOftenAsItsSpecSays) {
   EXPECT_EQ(cluster.Cli({"watch", job.name()}).exit_code, 10);
 }
 
+TEST(Job, ThatRunsAgainSaysWhatFailedLastAlsoAfterTheCoordinatorsDeath) {
+  TestCluster cluster;
+  ASSERT_OK(cluster.Start(1));
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster.Submit(EndlessOn(cluster.text_path(), 1)));
+  ASSERT_OK_AND_ASSIGN(const v1::Job before, cluster.AwaitStep(job.name(), 1));
+  EXPECT_FALSE(before.has_last_failure());
+  const auto ranks = cluster.Descendants("w1", "weft-rank");
+  ASSERT_EQ(ranks.size(), 1U);
+  kill(ranks.front(), SIGKILL);
+  const auto runs_again = [](const v1::Job& j) {
+    return j.generation() == 2 && j.state() == v1::Job::STATE_RUNNING;
+  };
+  ASSERT_OK_AND_ASSIGN(v1::Job again, cluster.AwaitJob(job.name(), runs_again));
+  const v1::Failure failure = again.last_failure();
+  EXPECT_EQ(failure.generation(), 1);
+  EXPECT_EQ(failure.worker(), "w1");
+  EXPECT_TRUE(failure.has_rank());
+  EXPECT_EQ(failure.rank(), 0);
+  EXPECT_EQ(failure.cause(), "rank_failed");
+  EXPECT_EQ(failure.reason(), "worker w1: rank 0 was killed by SIGKILL");
+  EXPECT_GE(failure.time().seconds(), job.create_time().seconds());
+
+  cluster.Kill("coordinator", SIGKILL);
+  ASSERT_OK(cluster.StartCoordinator());
+  ASSERT_OK_AND_ASSIGN(again, cluster.AwaitJob(job.name(), runs_again));
+  EXPECT_EQ(again.last_failure().SerializeAsString(), failure.SerializeAsString());
+
+  const std::string text = "ago in generation 1: worker w1: rank 0 was killed by SIGKILL";
+  EXPECT_THAT(cluster.Cli({"get", "job", job.name()}).output, HasSubstr(text));
+  EXPECT_THAT(cluster.Cli({"get", "job", job.name(), "-o", "wide"}).output, HasSubstr(text));
+  EXPECT_THAT(cluster.Cli({"explain", job.name()}).output, HasSubstr("last failure "));
+  EXPECT_THAT(cluster.Cli({"explain", job.name()}).output, HasSubstr(text));
+  EXPECT_THAT(cluster.Cli({"get", "job", job.name(), "-o", "json"}).output,
+              HasSubstr("\"cause\": \"rank_failed\""));
+  EXPECT_THAT(cluster.Cli({"get", "job", job.name(), "-o", "yaml"}).output,
+              HasSubstr("cause: rank_failed"));
+}
+
 TEST(Worker, SavesItsJobsWhenAskedToStop) {
   TestCluster cluster;
   ASSERT_OK(cluster.Start(1));

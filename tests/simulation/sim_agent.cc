@@ -91,6 +91,7 @@ void SimAgent::End(const Key& key, MemberOutcome outcome, std::string message) {
   exits_.push_back(MemberExited{name_, incarnation_, key.first, key.second, outcome,
                                 std::move(message), member.step,
                                 outcome == MemberOutcome::kSucceeded ? "hash" : ""});
+  if (outcome == MemberOutcome::kRankFailed) exits_.back().rank = OwnPart(member).first_rank;
   members_.erase(key);
   next_repeat_ = now_;
 }
@@ -183,14 +184,14 @@ void SimAgent::Heartbeat() {
   around_.Say(name_, coordinator::Heartbeat{name_, incarnation_, ++sequence_, Report()});
 }
 
+const GangMember& SimAgent::OwnPart(const Member& member) {
+  return member.start.gang.at(static_cast<size_t>(member.start.member_index));
+}
+
 std::vector<MemberReport> SimAgent::Report() const {
   std::vector<MemberReport> reports;
   for (const auto& [key, member] : members_) {
-    int32_t slots = 1;
-    for (const GangMember& part : member.start.gang) {
-      if (part.worker == name_) slots = part.slots;
-    }
-    reports.push_back({key.first, key.second, member.phase, member.step, slots});
+    reports.push_back({key.first, key.second, member.phase, member.step, OwnPart(member).slots});
   }
   return reports;
 }

@@ -108,6 +108,8 @@ class SimAgent {
   void End(const Key& key, MemberOutcome outcome, std::string message);
   void Publish(Member& member);
   [[nodiscard]] bool WholeGangWorks(const Member& member);
+  // What the gang has on this host.
+  [[nodiscard]] static const GangMember& OwnPart(const Member& member);
   [[nodiscard]] std::vector<MemberReport> Report() const;
   void Heartbeat();
 

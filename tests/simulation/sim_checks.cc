@@ -43,6 +43,7 @@ std::vector<std::string> NamedSituations() {
           "a starting job was cancelled",
           "a cancel was accepted",
           "a job backed off",
+          "a failure named its rank",
           "a job used up its retries",
           "a job failed by a user error",
           "peers blamed each other before the cause was known"};
@@ -112,9 +113,10 @@ void SimWorld::CheckFact(const Fact& fact, const ClusterState& state) {
     const bool peer = std::any_of(job->gang.begin(), job->gang.end(), [](const GangMember& m) {
       return m.outcome == MemberOutcome::kPeerLost;
     });
-    if (peer && released->last_failure.code == ReasonCode::kRankFailed) {
+    if (peer && released->last_failure.reason.code == ReasonCode::kRankFailed) {
       Meet("peers blamed each other before the cause was known");
     }
+    CheckFailure(*released, *job);
     if (released->state == JobState::kPaused) Meet("a job paused");
     if (released->reason.code == ReasonCode::kRetriesExceeded) Meet("a job used up its retries");
     if (released->reason.code == ReasonCode::kUserError) Meet("a job failed by a user error");
@@ -140,6 +142,23 @@ void SimWorld::CheckFact(const Fact& fact, const ClusterState& state) {
       }
     }
   }
+}
+
+// What is said of a failure is so, and is kept.
+void SimWorld::CheckFailure(const GangReleased& released, const Job& job) {
+  const coordinator::Failure& failure = released.last_failure;
+  if (failure.reason.code == ReasonCode::kNone) return;
+  if (failure.generation != released.generation || failure.at > released.at ||
+      failure.at < job.created) {
+    Violate(absl::StrCat(job.name, " says of another generation or time what failed"));
+  }
+  if (failure.worker.empty() != (failure.reason.code == ReasonCode::kStartTimeout)) {
+    Violate(absl::StrCat(job.name, " failed on no worker: ", failure.reason.text));
+  }
+  if (!(job.last_failure == failure) && job.generation == released.generation) {
+    Violate(absl::StrCat(job.name, " forgot what failed"));
+  }
+  if (failure.rank.has_value()) Meet("a failure named its rank");
 }
 
 void SimWorld::OnCommit(const absl::Status& status, int64_t facts, absl::Duration) {
@@ -203,7 +222,7 @@ void SimWorld::CheckEnd() {
     }
     if (options_.only_coordinator_crashes && job->generation != Generation(1)) {
       Violate(absl::StrCat(job->name, " was stopped although only the coordinator crashed: ",
-                           job->last_failure.text));
+                           job->last_failure.reason.text));
     }
   }
 }

@@ -126,6 +126,7 @@ class SimWorld final : public SimSurroundings,
 
   // sim_checks.cc
   void CheckFact(const coordinator::Fact& fact, const coordinator::ClusterState& state);
+  void CheckFailure(const coordinator::GangReleased& released, const coordinator::Job& job);
   void CheckStart(const coordinator::StartMember& start);
   void CheckAccepted(const coordinator::ClusterState& state);
   void CheckEnd();

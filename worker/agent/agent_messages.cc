@@ -117,6 +117,7 @@ v1::MemberExit ToMessage(ReportId id, const ExitReport& report) {
   message.set_message(report.message);
   message.set_step(report.step);
   message.set_weights_hash(report.weights_hash);
+  if (report.rank.has_value()) message.set_rank(*report.rank);
   return message;
 }
 

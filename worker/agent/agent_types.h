@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -64,6 +65,7 @@ struct ExitReport {
   std::string message;  // one sentence for a person
   int64_t step = 0;     // the last one that was applied
   std::string weights_hash;
+  std::optional<int> rank = std::nullopt;  // that decided the outcome, where one did
 };
 
 struct CheckpointReport {

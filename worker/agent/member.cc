@@ -38,7 +38,12 @@ void Member::OnRankFinished(const RankFinished& event, absl::Time now,
   rank.exit_deadline = now + policy_.exit_timeout;
   step_ = std::max(step_, event.step);
   if (!event.weights_hash.empty()) weights_hash_ = event.weights_hash;
-  AddFinding(event.outcome, event.message);
+  // A fault of one rank names it; data that cannot work and lost peers are every rank's.
+  AddFinding(event.outcome,
+             event.outcome == MemberOutcome::kFailed
+                 ? absl::StrCat("rank ", event.rank, ": ", event.message)
+                 : event.message,
+             event.rank);
   switch (event.outcome) {
     case MemberOutcome::kSucceeded:
     case MemberOutcome::kSaved:
@@ -62,7 +67,8 @@ void Member::OnRankEnded(const RankEnded& event, std::vector<AgentAction>& actio
   rank.silence_deadline = absl::InfiniteFuture();
   rank.exit_deadline = absl::InfiniteFuture();
   if (!rank.spoke_last && !(killing_ && event.was_sigkill)) {
-    AddFinding(MemberOutcome::kFailed, absl::StrCat("rank ", event.rank, " ", event.how));
+    AddFinding(MemberOutcome::kFailed, absl::StrCat("rank ", event.rank, " ", event.how),
+               event.rank);
     Kill(actions);
   }
 }
@@ -156,13 +162,14 @@ void Member::OnTime(absl::Time now, std::vector<AgentAction>& actions) {
     if (now >= rank.silence_deadline) {
       AddFinding(MemberOutcome::kFailed,
                  absl::StrCat("rank ", number, " has been silent for ",
-                              absl::FormatDuration(policy_.silence_timeout)));
+                              absl::FormatDuration(policy_.silence_timeout)),
+                 number);
       return Kill(actions);
     }
     if (now < rank.exit_deadline) continue;
     if (!AllSpokeLast()) {
       AddFinding(MemberOutcome::kFailed,
-                 absl::StrCat("rank ", number, " finished, but its process did not end"));
+                 absl::StrCat("rank ", number, " finished, but its process did not end"), number);
     }
     return Kill(actions);
   }
@@ -209,9 +216,9 @@ void Member::Kill(std::vector<AgentAction>& actions) {
   UpdatePhase(actions);
 }
 
-void Member::AddFinding(MemberOutcome outcome, std::string message) {
+void Member::AddFinding(MemberOutcome outcome, std::string message, std::optional<int> rank) {
   if (!worst_.has_value() || outcome > worst_->outcome) {
-    worst_ = Finding{outcome, std::move(message)};
+    worst_ = Finding{outcome, std::move(message), rank};
   }
 }
 
@@ -245,6 +252,7 @@ ExitReport Member::MakeReport() const {
   if (!worst_.has_value()) return report;  // all that is known: we ended it
   report.outcome = worst_->outcome;
   report.message = worst_->message;
+  report.rank = worst_->rank;
   const bool good =
       report.outcome == MemberOutcome::kSucceeded || report.outcome == MemberOutcome::kSaved;
   // Killed before all had said that they were done; or peers were killed by the same order.
@@ -252,6 +260,7 @@ ExitReport Member::MakeReport() const {
       (report.outcome == MemberOutcome::kPeerLost && stop_ == StopMode::kKill)) {
     report.outcome = MemberOutcome::kKilled;
     report.message = stop_reason_;
+    report.rank.reset();
   }
   if (report.outcome != MemberOutcome::kSucceeded) report.weights_hash.clear();
   return report;

@@ -84,10 +84,12 @@ class Member {
   struct Finding {
     MemberOutcome outcome;
     std::string message;
+    std::optional<int> rank;
   };
 
   void Kill(std::vector<AgentAction>& actions);
-  void AddFinding(MemberOutcome outcome, std::string message);
+  void AddFinding(MemberOutcome outcome, std::string message,
+                  std::optional<int> rank = std::nullopt);
   [[nodiscard]] bool AnyRank() const;
   [[nodiscard]] bool AnyRelay() const { return launcher_alive_ || daemon_alive_; }
   [[nodiscard]] bool AnyProcess() const { return AnyRank() || AnyRelay(); }

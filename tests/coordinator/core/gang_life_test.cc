@@ -210,7 +210,7 @@ TEST_F(GangLife, ASilentWorkerIsLostAfterTheHeartbeatTimeout) {
   cluster_.Pass(absl::Seconds(0.2));
   EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
   EXPECT_EQ(cluster_.state.FindWorker("a")->connection, WorkerConnection::kLost);
-  EXPECT_THAT(cluster_.job(job).last_failure.text, HasSubstr("no heartbeat"));
+  EXPECT_THAT(cluster_.job(job).last_failure.reason.text, HasSubstr("no heartbeat"));
 }
 
 TEST_F(GangLife, ARestartedAgentHasLostItsRanks) {
@@ -280,7 +280,7 @@ TEST_F(GangLife, AMemberThatVanishesWithoutAReportEndsTheGeneration) {
   }
   cluster_.Beat(worker);
   EXPECT_EQ(cluster_.job(job).generation, Generation(2));
-  EXPECT_THAT(cluster_.job(job).last_failure.text, HasSubstr("without a report"));
+  EXPECT_THAT(cluster_.job(job).last_failure.reason.text, HasSubstr("without a report"));
 }
 
 TEST_F(GangLife, PauseSavesStopsAndKeepsAndResumeQueuesAgain) {
@@ -325,7 +325,58 @@ TEST_F(GangLife, AGangThatNeverTrainsIsAFailureOfTheJob) {
   EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
   cluster_.ExitGang(job, MemberOutcome::kStopped);
   EXPECT_EQ(cluster_.job(job).counters.failures, 1);
-  EXPECT_EQ(cluster_.job(job).last_failure.code, ReasonCode::kStartTimeout);
+  const Failure& failure = cluster_.job(job).last_failure;
+  EXPECT_EQ(failure.reason.code, ReasonCode::kStartTimeout);
+  EXPECT_EQ(failure.worker, "") << "nobody's fault in particular";
+  EXPECT_EQ(failure.at, cluster_.now);
+}
+
+TEST_F(GangLife, AJobThatRunsAgainStillSaysWhatFailedLast) {
+  cluster_.Join("wide", CpuWorker(4));
+  JobRequest request = CpuJob("job", 2);
+  request.slots_per_worker = 0;
+  const JobId job = cluster_.Submit(request);
+  cluster_.BeatGang(job);
+  EXPECT_FALSE(cluster_.job(job).HasFailed());
+  const GangMember last = cluster_.job(job).gang.back();
+  const int32_t rank = last.first_rank + last.slots - 1;
+  const absl::Time failed = cluster_.now;
+  cluster_.Exit(job, last.worker, MemberOutcome::kRankFailed, "out of memory", rank);
+  cluster_.now += absl::Seconds(1);  // the others take their time
+  cluster_.ExitGang(job, MemberOutcome::kStopped);
+  cluster_.Pass(absl::Seconds(1));
+  cluster_.BeatGang(job);
+  ASSERT_EQ(cluster_.StateOf(job), JobState::kRunning);
+  const Failure expected{
+      {ReasonCode::kRankFailed, absl::StrCat("worker ", last.worker, ": out of memory")},
+      Generation(1),
+      last.worker,
+      rank,
+      failed};
+  EXPECT_EQ(cluster_.job(job).last_failure, expected);
+  // A pause is none, and so changes nothing.
+  cluster_.On(JobPauseRequested{job});
+  cluster_.ExitGang(job, MemberOutcome::kStopped);
+  EXPECT_EQ(cluster_.job(job).last_failure, expected);
+  // The next failure takes its place, also that of another kind.
+  cluster_.On(JobResumeRequested{job});
+  cluster_.BeatGang(job);
+  const WorkerName gone = cluster_.GangOf(job).front();
+  cluster_.On(WorkerLeft{gone, "first"});
+  cluster_.Pass(absl::Seconds(2));
+  cluster_.ExitGang(job, MemberOutcome::kPeerLost);
+  EXPECT_EQ(cluster_.job(job).last_failure.reason.code, ReasonCode::kHostLost);
+  EXPECT_EQ(cluster_.job(job).last_failure.worker, gone);
+  EXPECT_EQ(cluster_.job(job).last_failure.rank, std::nullopt);
+  EXPECT_EQ(cluster_.job(job).last_failure.generation, Generation(3));
+}
+
+TEST_F(GangLife, ARankThatIsNotTheMembersIsNotBelieved) {
+  const JobId job = Running();
+  cluster_.Exit(job, cluster_.GangOf(job)[0], MemberOutcome::kRankFailed, "odd", 1);
+  cluster_.ExitGang(job, MemberOutcome::kStopped);
+  EXPECT_EQ(cluster_.job(job).last_failure.worker, "a");
+  EXPECT_EQ(cluster_.job(job).last_failure.rank, std::nullopt);
 }
 
 TEST_F(GangLife, CancelStopsAtOnceAndIsFinal) {

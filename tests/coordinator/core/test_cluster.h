@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -85,9 +86,9 @@ class TestCluster {
   }
 
   Outcome Exit(JobId id, const WorkerName& worker, MemberOutcome outcome,
-               std::string message = "told so") {
+               std::string message = "told so", std::optional<int32_t> rank = std::nullopt) {
     return On(MemberExited{worker, incarnations[worker], id, job(id).generation, outcome,
-                           std::move(message), job(id).step, ""});
+                           std::move(message), job(id).step, "", rank});
   }
 
   void ExitGang(JobId id, MemberOutcome outcome) {

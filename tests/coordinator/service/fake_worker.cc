@@ -107,8 +107,8 @@ void FakeWorker::SendSteps(const v1::StartMember& start, int64_t first, int64_t 
   Send(message);
 }
 
-void FakeWorker::SendExit(const v1::StartMember& start, int64_t id,
-                          v1::MemberExit::Outcome outcome) {
+void FakeWorker::SendExit(const v1::StartMember& start, int64_t id, v1::MemberExit::Outcome outcome,
+                          std::optional<int32_t> rank) {
   v1::WorkerMessage message;
   v1::MemberExit& exit = *message.mutable_exit();
   exit.set_id(id);
@@ -116,6 +116,7 @@ void FakeWorker::SendExit(const v1::StartMember& start, int64_t id,
   exit.set_generation(start.generation());
   exit.set_outcome(outcome);
   exit.set_message("as the test wants it");
+  if (rank.has_value()) exit.set_rank(*rank);
   if (outcome == v1::MemberExit::OUTCOME_SUCCEEDED) exit.set_weights_hash(std::string(64, 'a'));
   Send(message);
 }

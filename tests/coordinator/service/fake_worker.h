@@ -33,7 +33,8 @@ class FakeWorker {
   void SendHeartbeat(const v1::StartMember& start, v1::MemberStatus::Phase phase, int64_t step);
   void SendEmptyHeartbeat();
   void SendSteps(const v1::StartMember& start, int64_t first, int64_t last);
-  void SendExit(const v1::StartMember& start, int64_t id, v1::MemberExit::Outcome outcome);
+  void SendExit(const v1::StartMember& start, int64_t id, v1::MemberExit::Outcome outcome,
+                std::optional<int32_t> rank = std::nullopt);
   void SendCheckpoint(const v1::StartMember& start, int64_t id, int64_t step);
   void SendLogs(const std::string& job, int64_t first, const std::vector<std::string>& lines);
 

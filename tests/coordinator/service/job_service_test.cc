@@ -310,6 +310,36 @@ TEST_F(JobServiceTest, ExplainsWhatAJobWaitsFor) {
   EXPECT_EQ(explanation.blockers(0).needed(), 1);
   EXPECT_EQ(explanation.blockers(0).missing(), 1);
   EXPECT_THAT(explanation.blockers(0).holders(), ElementsAre(start.job()));
+  EXPECT_FALSE(explanation.has_last_failure());
+}
+
+TEST_F(JobServiceTest, AJobSaysWhatFailedLastAlsoAfterARestart) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  ASSERT_OK_AND_ASSIGN(v1::Job job, Get(start.job()));
+  EXPECT_FALSE(job.has_last_failure());
+  worker->SendExit(start, 1, v1::MemberExit::OUTCOME_FAILED, /*rank=*/0);
+  worker->SendEmptyHeartbeat();
+  const auto again = worker->AwaitStart();
+  ASSERT_TRUE(again.has_value());
+  worker->SendHeartbeat(*again, v1::MemberStatus::PHASE_TRAINING, 0);
+  ASSERT_OK_AND_ASSIGN(job, AwaitState(start.job(), v1::Job::STATE_RUNNING));
+  const v1::Failure before = job.last_failure();
+  EXPECT_EQ(before.generation(), 1);
+  EXPECT_EQ(before.worker(), "w1");
+  EXPECT_TRUE(before.has_rank());
+  EXPECT_EQ(before.rank(), 0);
+  EXPECT_EQ(before.cause(), "rank_failed");
+  EXPECT_EQ(before.reason(), "worker w1: as the test wants it");
+  EXPECT_GE(before.time().seconds(), job.create_time().seconds());
+  RestartServer();
+  ASSERT_OK_AND_ASSIGN(job, Get(start.job()));
+  EXPECT_EQ(job.last_failure().SerializeAsString(), before.SerializeAsString());
+  v1::ExplainJobRequest request;
+  request.set_name(start.job());
+  ASSERT_OK_AND_ASSIGN(const v1::Explanation explanation,
+                       Call(&v1::JobService::Stub::ExplainJob, *jobs_, request));
+  EXPECT_EQ(explanation.last_failure().SerializeAsString(), before.SerializeAsString());
 }
 
 }  // namespace

@@ -64,6 +64,34 @@ TYPED_TEST_P(JobStoreContract, LoadGivesWhatTheFactsBuild) {
   EXPECT_GT(version, StoreVersion(20));
 }
 
+TYPED_TEST_P(JobStoreContract, WhatFailedLastIsKnownAfterARestart) {
+  TestCluster cluster;
+  cluster.Pass(cluster.policy.gather_time);
+  cluster.Join("a");
+  const JobId id = cluster.Submit(CpuJob("job"));
+  cluster.BeatGang(id);
+  cluster.Exit(id, "a", MemberOutcome::kRankFailed, "out of memory", 0);
+  const absl::Time failed = cluster.now;
+  cluster.Pass(absl::Seconds(2));
+  cluster.BeatGang(id);
+  StoreVersion version;
+  for (const std::vector<Fact>& facts : cluster.history) {
+    std::vector<Fact> durable;
+    std::copy_if(facts.begin(), facts.end(), std::back_inserter(durable), IsDurable);
+    if (durable.empty()) continue;
+    ASSERT_OK_AND_ASSIGN(version, this->fixture_.store().Commit(version, durable));
+  }
+  this->fixture_.Reopen();
+  ASSERT_OK_AND_ASSIGN(const StoredCluster loaded, this->fixture_.store().Load());
+  const Job* job = loaded.state.FindJob(id);
+  ASSERT_NE(job, nullptr);
+  EXPECT_EQ(job->state, JobState::kRunning);
+  EXPECT_EQ(
+      job->last_failure,
+      (Failure{
+          {ReasonCode::kRankFailed, "worker a: out of memory"}, Generation(1), "a", 0, failed}));
+}
+
 TYPED_TEST_P(JobStoreContract, ACommitOnAnotherVersionIsAbortedAndStoresNothing) {
   ASSERT_OK_AND_ASSIGN(const StoreVersion version,
                        this->fixture_.store().Commit(StoreVersion(), {Added(1)}));
@@ -102,7 +130,7 @@ TYPED_TEST_P(JobStoreContract, AnIdIsNeverGivenTwiceAlsoAfterADeletionAndARestar
 }
 
 REGISTER_TYPED_TEST_SUITE_P(JobStoreContract, ANewStoreIsEmptyAndHasTheDefaultQueue,
-                            LoadGivesWhatTheFactsBuild,
+                            LoadGivesWhatTheFactsBuild, WhatFailedLastIsKnownAfterARestart,
                             ACommitOnAnotherVersionIsAbortedAndStoresNothing,
                             ARequestIdIsRememberedAcrossARestart,
                             AnIdIsNeverGivenTwiceAlsoAfterADeletionAndARestart);

@@ -55,6 +55,15 @@ TEST(RecordCodec, AMissingKeyLeavesTheDefault) {
   EXPECT_EQ(read.request.max_retries, JobRequest().max_retries);
 }
 
+TEST(RecordCodec, AFailureThatWasAReasonAloneIsReadStill) {
+  ASSERT_OK_AND_ASSIGN(
+      const Job read,
+      DecodeJob(R"({"id": 3, "last_failure": {"code": 8, "text": "worker a was lost"}})"));
+  EXPECT_EQ(read.last_failure.reason, (Reason{ReasonCode::kHostLost, "worker a was lost"}));
+  EXPECT_EQ(read.last_failure.at, absl::InfinitePast());
+  EXPECT_TRUE(read.HasFailed());
+}
+
 TEST(RecordCodec, AWrongTypeIsDataLossThatNamesTheKey) {
   EXPECT_THAT(DecodeJob(R"({"generation": "seven"})"),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("generation")));

@@ -29,7 +29,8 @@ inline std::vector<std::vector<Fact>> StoredHistory() {
   const JobId long_job = cluster.Submit(night);
   cluster.BeatGang(long_job);
   EXPECT_OK(cluster.Publish(long_job, 10));
-  cluster.Exit(long_job, "a", MemberOutcome::kRankFailed, "out of memory; caf\xc3\xa9 \"quoted\"");
+  cluster.Exit(long_job, "a", MemberOutcome::kRankFailed, "out of memory; caf\xc3\xa9 \"quoted\"",
+               cluster.job(long_job).FindMember("a")->first_rank);
   cluster.ExitGang(long_job, MemberOutcome::kStopped);
   cluster.Pass(absl::Seconds(2));
   cluster.On(JobPauseRequested{long_job});

@@ -121,7 +121,19 @@ TEST_F(AgentCoreTest, OneDeadRankTakesTheOthersAlongAndOneReportNamesTheSignal) 
   KillLauncher(1);
   EXPECT_THAT(TakenExits(),
               ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
-                                Field(&ExitReport::message, "rank 1 was killed by SIGSEGV"))));
+                                Field(&ExitReport::message, "rank 1 was killed by SIGSEGV"),
+                                Field(&ExitReport::rank, 1))));
+}
+
+TEST_F(AgentCoreTest, AFailureThatARankReportsNamesIt) {
+  Train(Alone(1, {4, 5}));
+  EndRank(1, 5, MemberOutcome::kFailed, "no space is left");
+  Step(RankEnded{Key(1), 4, true, "was killed by SIGKILL"});
+  KillLauncher(1);
+  EXPECT_THAT(TakenExits(),
+              ElementsAre(AllOf(Field(&ExitReport::outcome, MemberOutcome::kFailed),
+                                Field(&ExitReport::message, "rank 5: no space is left"),
+                                Field(&ExitReport::rank, 5))));
 }
 
 TEST_F(AgentCoreTest, ARankKilledFromOutsideFails) {
