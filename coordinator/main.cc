@@ -150,6 +150,7 @@ absl::StatusOr<CoordinatorServer::FindStore> HowToFindStore(const CoordinatorCon
 absl::Status Serve(const CoordinatorConfig& config) {
   CoordinatorServer::Options options;
   WEFT_ASSIGN_OR_RETURN(options.credentials, NewServerCredentials(config.tls));
+  options.certificate = config.tls.cert;
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.state_dir));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.checkpoint_root));
   WEFT_ASSIGN_OR_RETURN(auto find, HowToFindStore(config));

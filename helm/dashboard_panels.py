@@ -312,6 +312,8 @@ ONE_WORKER = Dashboard(
               (f"process_resident_memory_bytes {NAMED}", "{{worker}}"), lowest=0),
         graph("Processor of the agent", "none", "Cores that the agent itself uses.",
               (f"rate(process_cpu_seconds_total[$__rate_interval]) {NAMED}", "{{worker}}"), lowest=0),
+        graph("Certificate", "s", "Time until the worker's certificate expires; nothing without TLS.",
+              (f"weft_tls_certificate_expiry_timestamp_seconds {NAMED} - time()", "{{worker}}")),
     ],
     ALL_EVENTS)
 
@@ -370,6 +372,8 @@ COORDINATOR = Dashboard(
         graph("Open files", "none", "Open file descriptors, and how many there may be.",
               (f"process_open_fds {ON_COORDINATOR}", "{{instance}}"),
               (f"process_max_fds {ON_COORDINATOR}", "{{instance}}: most"), lowest=0, logarithmic=True),
+        graph("Certificate", "s", "Time until the coordinator's certificate expires; nothing without TLS.",
+              (f"weft_tls_certificate_expiry_timestamp_seconds {ON_COORDINATOR} - time()", "{{instance}}")),
     ],
     ALL_EVENTS)
 

@@ -16,7 +16,9 @@
 #include "common/log/log.h"
 #include "common/metrics/metrics_server.h"
 #include "common/rpc/grpc_server.h"
+#include "common/rpc/tls_credentials.h"
 #include "common/time/real_event_loop.h"
+#include "common/tls/certificate_metric.h"
 #include "coordinator/service/checkpoint_service.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/metric_names.h"
@@ -42,7 +44,8 @@ std::string NewIncarnation() {
 
 class CoordinatorServer::Parts {
  public:
-  explicit Parts(Options options) : options_(std::move(options)) {}
+  explicit Parts(Options options)
+      : options_(std::move(options)), certificate_(metrics_, options_.certificate) {}
 
   absl::Status Start(FindStore find);
   void Stop();
@@ -56,6 +59,7 @@ class CoordinatorServer::Parts {
   void StartDriver(StoredCluster loaded);
   void RenewLeadership();  // on the store loop
   absl::Status StartHttp();
+  void MeasureCertificate();  // on the archive loop, which may wait for files
   absl::Status Serve();
   // Runs on the loop and waits.
   void RunOnLoop(absl::AnyInvocable<void()> task);
@@ -67,6 +71,7 @@ class CoordinatorServer::Parts {
 
   const Options options_;
   PrometheusMetrics metrics_;
+  CertificateMetric certificate_;
   std::atomic<bool> started_ = false;  // once it has served, or stood by
   std::atomic<bool> serving_ = false;
   bool stopped_ = false;
@@ -101,6 +106,7 @@ absl::Status CoordinatorServer::Parts::Start(FindStore find) {
   // First: a large store takes a while, and whoever asks meanwhile is told so.
   WEFT_RETURN_IF_ERROR(StartHttp());
   metrics_.Set(kLeader, {}, 0);
+  archive_loop_.Post([this] { MeasureCertificate(); });
   WEFT_ASSIGN_OR_RETURN(store_, find([this](const std::string& why) { StandBy(why); }));
   StandBy("");
   WEFT_ASSIGN_OR_RETURN(StoredCluster loaded, store_->Load());
@@ -179,6 +185,11 @@ absl::Status CoordinatorServer::Parts::StartHttp() {
   http.ready = [this] { return Ready(); };
   WEFT_ASSIGN_OR_RETURN(http_, MetricsServer::Start(metrics_, std::move(http)));
   return absl::OkStatus();
+}
+
+void CoordinatorServer::Parts::MeasureCertificate() {
+  certificate_.Measure();
+  archive_loop_.RunAt(archive_loop_.clock().Now() + kTlsRefresh, [this] { MeasureCertificate(); });
 }
 
 absl::Status CoordinatorServer::Parts::Serve() {

@@ -24,6 +24,7 @@ class CoordinatorServer {
     std::string log_directory;    // of the jobs' logs; empty: in the state directory
     std::string listen = "127.0.0.1:0";
     std::shared_ptr<grpc::ServerCredentials> credentials;  // null: not encrypted
+    std::string certificate;                               // the file of ours; empty: none
     std::string metrics_listen = "127.0.0.1:0";
     std::string checkpoint_root;
     std::string version;

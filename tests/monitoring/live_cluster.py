@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 START_SECONDS = 60
+NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
 
 def wait_for(what, condition, seconds):
@@ -44,6 +45,7 @@ class LiveCluster:
         self.processes = {}
         self.address = "127.0.0.1:0"
         self.coordinator_metrics = "127.0.0.1:0"
+        self._make_authority()
         (self.folder / "text").write_text("".join(f"the {i % 97} quick brown foxes; " for i in range(4000)))
 
     def __enter__(self):
@@ -55,6 +57,22 @@ class LiveCluster:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+
+    def _openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def _make_authority(self):
+        self._openssl("req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority")
+
+    def issue_certificate(self, name, days=90):
+        """A new certificate for a program, over the one it has; the flags by which it is used."""
+        self._openssl("req", *NEW_KEY, "-keyout", "new.key", "-out", "request", "-subj", f"/CN={name}",
+                      "-addext", "subjectAltName=IP:127.0.0.1")
+        self._openssl("x509", "-req", "-in", "request", "-CA", "ca.crt", "-CAkey", "ca.key", "-copy_extensions", "copy",
+                      "-days", str(days), "-out", "new.crt")
+        for kind in ("key", "crt"):
+            (self.folder / f"new.{kind}").rename(self.folder / f"{name}.{kind}")
+        return ["--tls-cert", self.folder / f"{name}.crt", "--tls-key", self.folder / f"{name}.key"]
 
     def spawn(self, name, command):
         log = open(self.folder / f"{name}.log", "ab")  # noqa: SIM115: the child's
@@ -82,18 +100,20 @@ class LiveCluster:
         state = self.folder / "state"
         state.mkdir(exist_ok=True)
         self.spawn("coordinator", [self.programs / "weft-coordinator", "--state-dir", state, "--listen", self.address,
-                                   "--metrics-listen", self.coordinator_metrics])
+                                   "--metrics-listen", self.coordinator_metrics,
+                                   *self.issue_certificate("coordinator")])
         announced = self._announced("coordinator", state / "coordinator.json")
         self.address, self.coordinator_metrics = announced["address"], announced["metrics_address"]
 
     def start_worker(self, name):
         state = self.folder / name
         self.spawn(name, [self.programs / "weft-worker", "--coordinator", self.address, "--name", name, "--state-dir",
-                          state, "--threads", "1", "--metrics-listen", "127.0.0.1:0"])
+                          state, "--threads", "1", "--metrics-listen", "127.0.0.1:0",
+                          "--tls-ca", self.folder / "ca.crt", *self.issue_certificate(name)])
         return self._announced(name, state / "worker.json")["metrics_address"]
 
     def weft(self, *arguments):
-        environment = {**os.environ, "WEFT_ADDRESS": self.address}
+        environment = {**os.environ, "WEFT_ADDRESS": self.address, "WEFT_TLS_CA": str(self.folder / "ca.crt")}
         return subprocess.run([self.programs / "weft", *arguments], env=environment, capture_output=True, text=True,
                               timeout=60, check=False)
 

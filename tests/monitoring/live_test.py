@@ -108,6 +108,12 @@ class Scenario:
             wait_for(metric, lambda metric=metric: self.prometheus.now(metric), 60)
         cluster.weft("cancel", late)
 
+    def let_a_certificate_end(self):
+        self.cluster.issue_certificate("w2", days=6)
+        self.expect("WeftCertificateExpires")
+        self.cluster.issue_certificate("w2")
+        wait_for("the renewal to be seen", lambda: "WeftCertificateExpires" not in self.prometheus.firing(), 30)
+
     def stand_still(self):
         rank = self.cluster.ranks_of(self.pair)[1]
         os.kill(rank, signal.SIGSTOP)
@@ -199,6 +205,7 @@ def run(programs, folder, pictures):
         scenario = Scenario(cluster, problems)
         scenario.start()
         scenario.submit()
+        scenario.let_a_certificate_end()
         scenario.stand_still()
         scenario.recover(4)
         scenario.stop_coordinator_for_a_while()

@@ -9,7 +9,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -82,11 +81,6 @@ int GrpcHealth(const std::string& address) {
 
 class Probes : public ::testing::Test {
  protected:
-  std::string WorkerMetrics(const std::string& name) {
-    std::ifstream file(absl::StrCat(cluster_.directory(), "/", name, "/worker.json"));
-    const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-    return json.is_object() ? json.value("metrics_address", "") : "";
-  }
   static bool Says(const std::string& address, const std::string& path, const std::string& text) {
     return Await([&] {
       const auto answer = HttpGet(address, path);
@@ -122,8 +116,8 @@ TEST_F(Probes, OfACoordinatorFailWhileItsLoopHangsAndRecoverWithIt) {
 TEST_F(Probes, OfAWorkerTellAHangingLoopFromALostCoordinator) {
   ASSERT_OK(cluster_.StartCoordinator());
   ASSERT_OK(cluster_.StartWorker("w1", {"--hang-timeout", "1s"}));
-  ASSERT_TRUE(Await([&] { return !WorkerMetrics("w1").empty(); }));
-  const std::string metrics = WorkerMetrics("w1");
+  const std::string metrics = cluster_.WorkerMetrics("w1");
+  ASSERT_FALSE(metrics.empty());
   for (const char* path : {"/startupz", "/livez", "/readyz"}) {
     EXPECT_THAT(HttpGet(metrics, path), IsOkAndHolds("ok\n")) << path;
   }

@@ -199,6 +199,30 @@ TEST_F(Tls, RenewedUnderLoadIsNoticedByNobody) {
   EXPECT_EQ(watched.errors, "");
 }
 
+TEST_F(Tls, ExpiryIsAMetricThatFollowsARenewal) {
+  const auto issue = [this](const std::string& name, int64_t until) {
+    return authority_.IssueTo(Folder(name), {.until = absl::FromUnixSeconds(until)});
+  };
+  const auto tells = [](const std::string& address, int64_t until) {
+    const std::string line =
+        absl::StrCat("\nweft_tls_certificate_expiry_timestamp_seconds ", until, "\n");
+    return Await([&] {
+      const auto served = weft::testing::HttpGet(address, "/metrics");
+      return served.ok() && served->find(line) != std::string::npos;
+    });
+  };
+  ASSERT_OK(cluster_.StartCoordinator(MutualFlags(issue("coordinator", 3'000'000'000))));
+  cluster_.UseTls(Issue("client"));
+  ASSERT_OK(cluster_.StartWorker("w1", WorkerFlags(issue("w1", 3'100'000'000))));
+  EXPECT_TRUE(tells(cluster_.coordinator_metrics(), 3'000'000'000));
+  const std::string worker = cluster_.WorkerMetrics("w1");
+  EXPECT_TRUE(tells(worker, 3'100'000'000));
+  issue("coordinator", 3'200'000'000);
+  issue("w1", 3'300'000'000);
+  EXPECT_TRUE(tells(cluster_.coordinator_metrics(), 3'200'000'000));
+  EXPECT_TRUE(tells(worker, 3'300'000'000));
+}
+
 TEST_F(Tls, FilesThatDoNotDoStopAProgramWithOneSentence) {
   TlsFiles files = Issue("files");
   struct Case {

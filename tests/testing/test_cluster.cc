@@ -282,6 +282,17 @@ absl::Status TestCluster::StartWorker(const std::string& name,
   return absl::OkStatus();
 }
 
+std::string TestCluster::WorkerMetrics(const std::string& name) {
+  std::string address;
+  AwaitWithin(kStartLimit, [&] {
+    std::ifstream file(absl::StrCat(directory(), "/", name, "/worker.json"));
+    const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+    if (json.is_object()) address = json.value("metrics_address", "");
+    return !address.empty();
+  });
+  return address;
+}
+
 absl::Status TestCluster::StartProgram(const std::string& name, const std::string& program,
                                        const std::vector<std::string>& arguments) {
   return Spawn(name, program, arguments, {});

@@ -98,6 +98,9 @@ class TestCluster {
   // The shared memory that this cluster's workers have made so far, by name.
   std::vector<std::string> SharedMemory();
 
+  // Where a worker serves its metrics; waits until it says so.
+  std::string WorkerMetrics(const std::string& name);
+
   // Of the coordinator that serves.
   [[nodiscard]] const std::string& address() const { return address_; }
   // The same; of replicas all, comma separated.

@@ -76,6 +76,7 @@ Agent::Agent(AgentOptions options, MetricsSink& metrics)
       process_metrics_(metrics),
       rank_metrics_(metrics, options_.devices),
       gpu_metrics_(metrics, options_.devices),
+      certificate_(metrics, options_.tls.cert),
       core_(options_.policy),
       steps_(kKeptSteps) {}
 
@@ -91,7 +92,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(AgentOptions options, Metric
   });
   self->disk_loop_->Post([self] {
     self->SweepSpool();
-    self->MeasureGpus();
+    self->MeasureSlowly();
   });
   return agent;
 }
@@ -470,11 +471,11 @@ void Agent::SweepSpool() {
   disk_loop_->RunAt(disk_loop_->clock().Now() + kSweepInterval, [this] { SweepSpool(); });
 }
 
-// Not on the loop: a driver that hangs must not silence the agent.
-void Agent::MeasureGpus() {
-  if (!gpu_metrics_.has_gpus()) return;
-  gpu_metrics_.Measure();
-  disk_loop_->RunAt(disk_loop_->clock().Now() + kMeasureInterval, [this] { MeasureGpus(); });
+// Not on the loop: a driver or a disk that hangs must not silence the agent.
+void Agent::MeasureSlowly() {
+  if (gpu_metrics_.has_gpus()) gpu_metrics_.Measure();
+  certificate_.Measure();
+  disk_loop_->RunAt(disk_loop_->clock().Now() + kMeasureInterval, [this] { MeasureSlowly(); });
 }
 
 void Agent::Measure() {

@@ -24,6 +24,7 @@
 #include "common/process/process_supervisor.h"
 #include "common/rpc/tls_credentials.h"
 #include "common/time/real_event_loop.h"
+#include "common/tls/certificate_metric.h"
 #include "worker/agent/agent_core.h"
 #include "worker/agent/gpu_metrics.h"
 #include "worker/agent/link_keeper.h"
@@ -119,7 +120,7 @@ class Agent {
   void OnStep(const MemberKey& key, const v1::StepReport& step);
   void SweepSpool();
   void Measure();
-  void MeasureGpus();
+  void MeasureSlowly();
   void End(absl::Status result);
   void EndWhenLogsAreSent(absl::Time deadline);
 
@@ -128,6 +129,7 @@ class Agent {
   ProcessMetrics process_metrics_;  // the loop's
   RankMetrics rank_metrics_;        // the loop's
   GpuMetrics gpu_metrics_;          // the disk loop's
+  CertificateMetric certificate_;   // the disk loop's
   std::string peer_address_;
   absl::StatusOr<RelayPrograms> relay_programs_ = absl::UnavailableError("not looked for");
 
