@@ -88,9 +88,11 @@ cudaError_t SoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradie
   parts.means = parts.shifts + sizes.rows;
   parts.turns = reinterpret_cast<int32_t*>(parts.means + sizes.rows);
   parts.ticket = parts.turns + sizes.halves;
-  const cudaError_t error =
+  cudaError_t error =
       cudaMemsetAsync(parts.turns, 0, static_cast<size_t>(sizes.halves * 4 + 4), stream);
-  return error == cudaSuccess ? LaunchSoftmaxBackward(p, g, maps, parts, stream) : error;
+  if (error == cudaSuccess) error = LaunchSoftmaxRows(p, g, parts, stream);
+  if (error == cudaSuccess) error = LaunchSoftmaxBackward(p, maps, parts, stream);
+  return error == cudaSuccess ? LaunchSoftmaxQueries(p, parts, g.d_q, stream) : error;
 }
 
 }  // namespace weft::kernels::sm90

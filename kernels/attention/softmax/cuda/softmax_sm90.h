@@ -53,8 +53,12 @@ struct SoftmaxBackwardScratch {
   int32_t* turns;  // [B, H, tiles, 2]: key blocks that have added to that half
   int32_t* ticket;  // the next block of keys to be taken
 };
-cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
-                                  const SoftmaxBackwardMaps& maps,
+// In this order: shifts and means; d_k, d_v and the sums of d_q; d_q.
+cudaError_t LaunchSoftmaxRows(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
+                              const SoftmaxBackwardScratch& scratch, cudaStream_t stream);
+cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxBackwardMaps& maps,
                                   const SoftmaxBackwardScratch& scratch, cudaStream_t stream);
+cudaError_t LaunchSoftmaxQueries(const SoftmaxCudaProblem& p, const SoftmaxBackwardScratch& scratch,
+                                 void* d_q, cudaStream_t stream);
 
 }  // namespace weft::kernels::sm90
