@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 
 namespace weft::client {
 namespace {
@@ -22,7 +21,7 @@ constexpr std::array<std::array<uint8_t, kDotsAcross>, kDotsDown> kDotBits = {
     {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}}};
 constexpr char kMark[] = "\u25cf";  // a full circle
 
-bool IsFinite(const PlotPoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
+bool IsFinite(const Point& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
 
 std::string Number(double value) { return absl::StrFormat("%.4g", value); }
 
@@ -39,7 +38,7 @@ class Canvas {
     bool begun = false;
     int last_x = 0;
     int last_y = 0;
-    for (const PlotPoint& point : curve.points) {
+    for (const Point& point : curve.points) {
       if (!IsFinite(point)) continue;
       const int x = Place(Share(point.x, range.left, range.right), columns_ * kDotsAcross);
       const int y = Place(Share(point.y, range.top, range.bottom), rows_ * kDotsDown);
@@ -113,94 +112,13 @@ std::string Legend(const std::vector<Curve>& curves, bool utf8) {
   return legend;
 }
 
-// --- SVG
-// ------------------------------------------------------------------------------------------
-
-constexpr double kWidth = 800;
-constexpr double kHeight = 450;
-constexpr double kLeft = 70;  // the frame of the drawing within the picture
-constexpr double kRight = 780;
-constexpr double kTop = 50;
-constexpr double kBottom = 400;
-constexpr std::array<const char*, 4> kColors = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd"};
-
-std::string Escaped(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
-}
-
-double SvgX(double x, const PlotRange& range) {
-  return kLeft + Share(x, range.left, range.right) * (kRight - kLeft);
-}
-
-double SvgY(double y, const PlotRange& range) {
-  return kBottom - Share(y, range.bottom, range.top) * (kBottom - kTop);
-}
-
-// Round numbers, three to eight of them, from the first to the last inside a range.
-std::vector<double> Ticks(double low, double high) {
-  const double rough = (high - low) / 8;
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  double step = 10 * power;
-  for (const double nice : {1.0, 2.0, 5.0}) {
-    if (nice * power >= rough) {
-      step = nice * power;
-      break;
-    }
-  }
-  std::vector<double> ticks;
-  for (double i = std::ceil(low / step); i * step <= high + step * 1e-9; ++i) {
-    ticks.push_back(i * step);
-  }
-  return ticks;
-}
-
-std::string SvgAxes(const PlotRange& range) {
-  std::string svg = absl::StrFormat(
-      "<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"none\" stroke=\"#888\"/>\n", kLeft,
-      kTop, kRight - kLeft, kBottom - kTop);
-  for (const double x : Ticks(range.left, range.right)) {
-    absl::StrAppendFormat(&svg, "<text x=\"%.2f\" y=\"%g\" text-anchor=\"middle\">%s</text>\n",
-                          SvgX(x, range), kBottom + 20, absl::StrFormat("%.10g", x));
-  }
-  for (const double y : Ticks(range.bottom, range.top)) {
-    absl::StrAppendFormat(&svg,
-                          "<line x1=\"%g\" y1=\"%.2f\" x2=\"%g\" y2=\"%.2f\" stroke=\"#ddd\"/>\n"
-                          "<text x=\"%g\" y=\"%.2f\" text-anchor=\"end\">%s</text>\n",
-                          kLeft, SvgY(y, range), kRight, SvgY(y, range), kLeft - 8,
-                          SvgY(y, range) + 4, Number(y));
-  }
-  absl::StrAppendFormat(&svg, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">step</text>\n",
-                        (kLeft + kRight) / 2, kBottom + 40);
-  return svg;
-}
-
-std::string SvgCurve(const Curve& curve, const PlotRange& range, const char* color) {
-  std::string svg;
-  if (!curve.marks) svg = "<polyline fill=\"none\" stroke-width=\"1.5\" points=\"";
-  bool first = true;
-  for (const PlotPoint& point : curve.points) {
-    if (!IsFinite(point)) continue;
-    const double x = SvgX(point.x, range);
-    const double y = SvgY(point.y, range);
-    if (curve.marks) {
-      absl::StrAppendFormat(&svg, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"4\" fill=\"%s\"/>\n", x, y,
-                            color);
-    } else {
-      absl::StrAppendFormat(&svg, "%s%.2f,%.2f", first ? "" : " ", x, y);
-    }
-    first = false;
-  }
-  if (!curve.marks) absl::StrAppend(&svg, "\" stroke=\"", color, "\"/>\n");
-  return svg;
-}
-
 }  // namespace
 
 PlotRange RangeOf(const std::vector<Curve>& curves) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   PlotRange range = {infinity, -infinity, infinity, -infinity};
   for (const Curve& curve : curves) {
-    for (const PlotPoint& point : curve.points) {
+    for (const Point& point : curve.points) {
       if (!IsFinite(point)) continue;
       range.left = std::min(range.left, point.x);
       range.right = std::max(range.right, point.x);
@@ -241,25 +159,6 @@ std::string DrawText(const std::vector<Curve>& curves, int columns, int rows, bo
                   absl::StrFormat("%*s", std::max(gap, 0), right), "\n");
   absl::StrAppend(&text, std::string(kLabelColumns, ' '), Legend(curves, utf8), "\n");
   return text;
-}
-
-std::string DrawSvg(const std::vector<Curve>& curves, const std::string& title) {
-  const PlotRange range = RangeOf(curves);
-  std::string svg = absl::StrFormat(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" font-family=\"sans-serif\" "
-      "font-size=\"13\">\n<rect width=\"%g\" height=\"%g\" fill=\"white\"/>\n"
-      "<text x=\"%g\" y=\"24\" font-size=\"16\">%s</text>\n",
-      kWidth, kHeight, kWidth, kHeight, kLeft, Escaped(title));
-  absl::StrAppend(&svg, SvgAxes(range));
-  double legend = kLeft;
-  for (size_t i = 0; i < curves.size(); ++i) {
-    const char* color = kColors[i % kColors.size()];
-    absl::StrAppend(&svg, SvgCurve(curves[i], range, color));
-    absl::StrAppendFormat(&svg, "<text x=\"%g\" y=\"42\" fill=\"%s\">%s</text>\n", legend, color,
-                          Escaped(curves[i].name));
-    legend += 8 * static_cast<double>(curves[i].name.size()) + 24;
-  }
-  return svg + "</svg>\n";
 }
 
 }  // namespace weft::client

@@ -1,20 +1,17 @@
-// Curves over a job's steps: in a terminal, of dots in Unicode's braille letters, and as SVG.
+// Curves over a job's steps: in a terminal, of dots in Unicode's braille letters, and as a picture.
 #pragma once
 
 #include <string>
 #include <vector>
 
-namespace weft::client {
+#include "client/picture.h"
 
-struct PlotPoint {
-  double x = 0;
-  double y = 0;
-};
+namespace weft::client {
 
 struct Curve {
   std::string name;
-  std::vector<PlotPoint> points;  // ascending in x; what is not finite is left out
-  bool marks = false;             // single marks (evaluations) instead of a line
+  std::vector<Point> points;  // ascending in x; what is not finite is left out
+  bool marks = false;         // single marks (evaluations) instead of a line
 };
 
 // The values that a drawing spans. Never empty in either direction.
@@ -32,7 +29,6 @@ PlotRange RangeOf(const std::vector<Curve>& curves);
 // legend. A letter holds 2 by 4 dots; without `utf8` it is '.', and a mark is 'o'.
 std::string DrawText(const std::vector<Curve>& curves, int columns, int rows, bool utf8);
 
-// A whole SVG document.
-std::string DrawSvg(const std::vector<Curve>& curves, const std::string& title);
+Picture DrawPicture(const std::vector<Curve>& curves, const std::string& title);
 
 }  // namespace weft::client

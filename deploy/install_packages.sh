@@ -10,7 +10,7 @@ run_packages=(
   g++ cmake ninja-build pkg-config ccache mold ca-certificates
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev libssl-dev libsqlite3-dev libpq-dev libspdlog-dev libcli11-dev
-  libyaml-cpp-dev nlohmann-json3-dev libdnnl-dev libpng-dev libsentencepiece-dev
+  libyaml-cpp-dev nlohmann-json3-dev libdnnl-dev libpng-dev libagg-dev libsentencepiece-dev
   openmpi-bin libopenmpi-dev)
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format-14 clang-tidy-14 clang-14 curl sqlite3 postgresql procps

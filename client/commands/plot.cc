@@ -86,9 +86,10 @@ std::string MetricsOf(const Steps& steps) {
 }
 
 absl::Status Plot(Session& session, const PlotFlags& flags) {
-  if (!flags.file.empty() && !absl::EndsWith(flags.file, ".svg")) {
+  const bool svg = absl::EndsWith(flags.file, ".svg");
+  if (!flags.file.empty() && !svg && !absl::EndsWith(flags.file, ".png")) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--output must be a file that ends in .svg, is '", flags.file, "'"));
+        absl::StrCat("--output must be a file that ends in .svg or .png, is '", flags.file, "'"));
   }
   WEFT_ASSIGN_OR_RETURN(const std::string name, session.FindJob(flags.job));
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
@@ -109,7 +110,10 @@ absl::Status Plot(Session& session, const PlotFlags& flags) {
                                                    flags.metric, "'; it has ", MetricsOf(steps)));
   }
   if (!flags.file.empty()) {
-    return WriteFileDurably(RealFileSystem(), flags.file, DrawSvg(curves, ShortName(name)));
+    const Picture picture = DrawPicture(curves, ShortName(name));
+    WEFT_ASSIGN_OR_RETURN(const std::string bytes,
+                          svg ? absl::StatusOr<std::string>(ToSvg(picture)) : ToPng(picture));
+    return WriteFileDurably(RealFileSystem(), flags.file, bytes);
   }
   std::cout << DrawText(curves, std::min(TerminalWidth(), kMostColumns),
                         std::clamp(TerminalHeight() - 4, 4, kMostRows), IsUtf8Environment());
@@ -128,8 +132,8 @@ void AddPlot(CLI::App& app, Session& session) {
                    "loss, gradient_norm, learning_rate, tokens_per_second, or what the job's "
                    "task reports: accuracy, bits_per_byte, perplexity, ...")
       ->capture_default_str();
-  command->add_option("-o,--output", flags->file,
-                      "A file NAME.svg to draw into, in place of the terminal");
+  command->add_option("-o,--output,--out", flags->file,
+                      "A file NAME.svg or NAME.png to draw into, in place of the terminal");
   command->callback([flags, &session] { session.Fail(Plot(session, *flags)); });
 }
 

@@ -16,7 +16,12 @@ find_package(yaml-cpp CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(SQLite3 REQUIRED)
 find_package(OpenSSL REQUIRED)
-find_package(PNG REQUIRED)  # images of Pathfinder
+find_package(PNG REQUIRED)  # images of Pathfinder, pictures of curves
+find_path(WEFT_AGG_INCLUDE agg_rendering_buffer.h PATH_SUFFIXES agg2 REQUIRED)
+find_library(WEFT_AGG_LIBRARY agg_pic REQUIRED)
+add_library(weft_agg INTERFACE IMPORTED)
+target_include_directories(weft_agg SYSTEM INTERFACE "${WEFT_AGG_INCLUDE}")
+target_link_libraries(weft_agg INTERFACE "${WEFT_AGG_LIBRARY}")
 # oneDNN's own CMake package asks for OpenCL, which its C interface does not need.
 find_path(WEFT_DNNL_INCLUDE dnnl.h REQUIRED)
 find_library(WEFT_DNNL_LIBRARY dnnl REQUIRED)
@@ -35,6 +40,7 @@ weft_note("Protocol Buffers" in "${Protobuf_VERSION}")
 weft_note("Prometheus C++" in "${prometheus-cpp_VERSION}")
 weft_note("SQLite" in "${SQLite3_VERSION}")
 weft_note("libpng" in "${PNG_VERSION_STRING}")
+weft_note("Anti-Grain Geometry" in "${WEFT_AGG_LIBRARY}")
 weft_note("oneDNN" in "${WEFT_DNNL_LIBRARY}")
 weft_note("SentencePiece" in "${WEFT_SENTENCEPIECE_LIBRARY}")
 

@@ -1,11 +1,11 @@
 #!/bin/sh
 # In an image: the Debian packages that a kind of program runs on, and nothing that changes from build to build.
 set -eu
-common='libgrpc++1.51 libprotobuf32 libabsl20220623 libyaml-cpp0.7 libssl3 zlib1g'
+common='libgrpc++1.51 libprotobuf32 libabsl20220623 libyaml-cpp0.7 libssl3 zlib1g libpng16-16'
 served='libprometheus-cpp-core1.0 libcivetweb1 libspdlog1.10'
 case "$1" in
   coordinator) packages="$common $served libsqlite3-0 sqlite3 libpq5" ;;
-  worker) packages="$common $served libdnnl2 libpng16-16 libsentencepiece0 openmpi-bin tini" ;;
+  worker) packages="$common $served libdnnl2 libsentencepiece0 openmpi-bin tini" ;;
   *) echo "no such kind: $1" >&2; exit 2 ;;
 esac
 export DEBIAN_FRONTEND=noninteractive

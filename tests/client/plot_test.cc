@@ -19,8 +19,12 @@ using ::testing::StartsWith;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-Curve LineOf(std::vector<PlotPoint> points) {
+Curve LineOf(std::vector<Point> points) {
   return {.name = "loss", .points = std::move(points), .marks = false};
+}
+
+std::string Svg(const std::vector<Curve>& curves, const std::string& title) {
+  return ToSvg(DrawPicture(curves, title));
 }
 
 std::vector<std::string> Lines(const std::string& text) {
@@ -50,13 +54,13 @@ TEST(DrawText, MarksStandOverTheLine) {
 }
 
 TEST(DrawText, WhatIsNotFiniteIsLeftOut) {
-  const std::vector<PlotPoint> points = {{0, 1}, {10, kNan}, {20, 2}, {30, 4}};
+  const std::vector<Point> points = {{0, 1}, {10, kNan}, {20, 2}, {30, 4}};
   EXPECT_EQ(DrawText({LineOf(points)}, 40, 5, true),
             DrawText({LineOf({{0, 1}, {20, 2}, {30, 4}})}, 40, 5, true));
 }
 
 TEST(DrawText, AnythingFitsIntoItsColumns) {
-  std::vector<PlotPoint> points;
+  std::vector<Point> points;
   for (int i = 0; i < 5000; ++i) points.push_back({i * 1.0, (i * 7919) % 1000 / 3.0});
   for (const std::string& line : Lines(DrawText({LineOf(points)}, 60, 10, false))) {
     EXPECT_LE(line.size(), 60U) << line;
@@ -70,9 +74,9 @@ TEST(RangeOf, OfNothingIsNotEmpty) {
   EXPECT_LT(range.bottom, range.top);
 }
 
-TEST(DrawSvg, PutsPointsWhereTheyBelong) {
+TEST(DrawPicture, PutsPointsWhereTheyBelong) {
   const Curve marks = {.name = "validation loss", .points = {{10, 3}}, .marks = true};
-  const std::string svg = DrawSvg({LineOf({{0, 5}, {10, kNan}, {20, 1}}), marks}, "a<b & c-1");
+  const std::string svg = Svg({LineOf({{0, 5}, {10, kNan}, {20, 1}}), marks}, "a<b & c-1");
   EXPECT_THAT(svg, StartsWith("<svg xmlns=\"http://www.w3.org/2000/svg\""));
   EXPECT_THAT(svg, EndsWith("</svg>\n"));
   // The frame is 70 to 780 across and, from the top, 50 to 400.
@@ -82,8 +86,8 @@ TEST(DrawSvg, PutsPointsWhereTheyBelong) {
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }
 
-TEST(DrawSvg, NumbersAtTheAxesAreRound) {
-  const std::string svg = DrawSvg({LineOf({{1, 1.03}, {1234, 5.97}})}, "t");
+TEST(DrawPicture, NumbersAtTheAxesAreRound) {
+  const std::string svg = Svg({LineOf({{1, 1.03}, {1234, 5.97}})}, "t");
   for (const char* number : {">200<", ">1200<", ">2<", ">5<"}) EXPECT_THAT(svg, HasSubstr(number));
   EXPECT_THAT(svg, Not(HasSubstr(">1.03<")));
 }

@@ -117,6 +117,12 @@ TEST_F(CommandLine, DrawsHowAJobWent) {
   std::ifstream svg(file);
   const std::string text((std::istreambuf_iterator<char>(svg)), std::istreambuf_iterator<char>());
   EXPECT_THAT(text, AllOf(StartsWith("<svg "), HasSubstr("<polyline"), HasSubstr(">small-1<")));
+  const std::string picture = cluster_.directory() + "/loss.png";
+  EXPECT_EQ(cluster_.Cli({"plot", "small", "--out", picture}).exit_code, 0);
+  std::ifstream png(picture);
+  std::string signature(8, '\0');
+  png.read(signature.data(), 8);
+  EXPECT_EQ(signature, "\x89PNG\r\n\x1a\n");
   const ProgramResult unknown = cluster_.Cli({"plot", "small", "--metric", "beauty"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.errors, HasSubstr("small-1 has no 'beauty'; it has accuracy, bits_per_byte"));
