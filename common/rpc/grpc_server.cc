@@ -9,6 +9,8 @@
 #include <grpcpp/server_builder.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/base/call_once.h"
@@ -16,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/log/log.h"
+#include "common/log/log_throttle.h"
 #include "common/net/listen_address.h"
 #include "common/rpc/rpc_metrics.h"
 
@@ -23,11 +26,18 @@ namespace weft {
 namespace {
 
 // gRPC writes to standard error in a form of its own; here it speaks through our log. What it calls
-// an error is mostly a peer that went away, or garbage on the port.
+// an error is mostly a peer that went away, that has the wrong certificate, or garbage on the port:
+// as often as the peer likes.
 void LogFromGrpc(gpr_log_func_args* arguments) {
-  const LogLevel level =
-      arguments->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
-  Log(level, "grpc", arguments->message);
+  if (arguments->severity != GPR_LOG_SEVERITY_ERROR) {
+    return LogDebug("grpc", arguments->message);
+  }
+  static LogThrottle& throttle = *new LogThrottle(/*count=*/5, /*period=*/absl::Minutes(1));
+  const std::string place = absl::StrCat(arguments->file, ":", arguments->line);
+  const std::optional<int64_t> left_out = throttle.Admit(place, absl::Now());
+  if (!left_out) return;
+  if (*left_out == 0) return LogWarning("grpc", arguments->message);
+  LogWarning("grpc", arguments->message, {{"left_out_before", *left_out}});
 }
 
 void InitializeOnce() {

@@ -1,8 +1,10 @@
 #include "common/rpc/grpc_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,8 @@ using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::IsOkAndHolds;
 using testing::StatusIs;
+using ::testing::internal::CaptureStderr;
+using ::testing::internal::GetCapturedStderr;
 
 // Answers "exit_status = length of the command", or waits for cancellation when the command is
 // "hang".
@@ -175,6 +179,15 @@ TEST_F(GrpcServerTest, ShutdownCancelsWhatDoesNotEnd) {
   EXPECT_FALSE(result.ok());
   EXPECT_THAT(Run(NewChannel(server_->address()), "x"), StatusIs(absl::StatusCode::kUnavailable));
   server_->Shutdown(absl::ZeroDuration());  // once more does no harm
+}
+
+TEST_F(GrpcServerTest, PeersCannotFillTheLog) {
+  CaptureStderr();
+  for (int i = 0; i < 100; ++i) gpr_log(GPR_ERROR, "Handshake failed");
+  gpr_log(GPR_ERROR, "something else");
+  const std::string log = GetCapturedStderr();
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 6) << log;
+  EXPECT_THAT(log, AllOf(HasSubstr("warning grpc: Handshake failed"), HasSubstr("something else")));
 }
 
 }  // namespace
