@@ -76,8 +76,12 @@ std::filesystem::path ConfigDirectory() {
 absl::Status CheckAddresses(const std::string& addresses) {
   for (const absl::string_view one : absl::StrSplit(addresses, ',')) {
     if (absl::StartsWith(one, "unix:")) continue;
-    if (const auto parsed = ParseListenAddress(std::string(one)); !parsed.ok()) {
-      return Annotate(parsed.status(), "the coordinator's address");
+    const auto parsed = ParseListenAddress(one);  // the same form, but that one names a port
+    if (!parsed.ok() || parsed->port == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", one,
+                       "' is no address of a coordinator; allowed: host:port, for example "
+                       "127.0.0.1:7733, with a port from 1 to 65535"));
     }
   }
   return absl::OkStatus();

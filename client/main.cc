@@ -8,6 +8,7 @@
 #include <iostream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/session.h"
 
@@ -26,10 +27,29 @@ void SilenceGrpc() {
   gpr_set_log_function([](gpr_log_func_args* /*arguments*/) {});
 }
 
+// CLI11's text, with what is allowed where it does not say that.
+std::string UsageError(const CLI::App* app, const CLI::Error& error) {
+  std::string command = app->get_name();
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    command += " " + app->get_name();
+  }
+  const std::string what = error.what();
+  if (what != CLI::RequiredError::Subcommand(1).what()) {
+    return absl::StrCat("weft: ", what, "\n", command, " --help says more\n");
+  }
+  std::string allowed;
+  for (const CLI::App* one : app->get_subcommands([](const CLI::App*) { return true; })) {
+    absl::StrAppend(&allowed, allowed.empty() ? "" : ", ", one->get_name());
+  }
+  return absl::StrCat("weft: ", command, " must be followed by one of ", allowed, "\n");
+}
+
 int Run(int argc, char** argv) {
   Session session;
   CLI::App app("Train language models with efficient attention on many machines.", "weft");
   app.footer(kFooter);
+  app.failure_message(UsageError);
   app.set_version_flag("--version", "weft 0.1.0");
   app.fallthrough();  // global flags may also stand behind the command
   app.add_option("--address", session.flags.address,

@@ -1,5 +1,5 @@
-// Picture: lines, discs and words on white, and the two formats that it can be written in. Both show
-// the same.
+// Picture: lines, discs and words on white, and the two formats that it can be written in. Both
+// show the same.
 #pragma once
 
 #include <cstdint>

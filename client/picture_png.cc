@@ -1,5 +1,5 @@
-// Anti-Grain Geometry computes the pixels, with the font of strokes that it carries, so that nothing
-// needs fonts and a picture has the same pixels everywhere; libpng writes them.
+// Anti-Grain Geometry computes the pixels, with the font of strokes that it carries, so that
+// nothing needs fonts and a picture has the same pixels everywhere; libpng writes them.
 
 #include <agg_conv_stroke.h>
 #include <agg_ellipse.h>
@@ -18,7 +18,7 @@
 namespace weft::client {
 namespace {
 
-constexpr int kScale = 2;           // pixels a unit
+constexpr int kScale = 2;               // pixels a unit
 constexpr double kLetterHeight = 0.72;  // of capital letters, as a share of a font's size
 constexpr double kStrokeWidth = 0.095;  // of letters, likewise
 

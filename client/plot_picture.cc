@@ -55,12 +55,9 @@ void DrawAxes(const PlotRange& range, std::vector<Shape>& shapes) {
                            .text = absl::StrFormat("%.4g", y),
                            .anchor = Anchor::kEnd});
   }
-  shapes.push_back(Line{.points = {{kLeft, kTop},
-                                   {kRight, kTop},
-                                   {kRight, kBottom},
-                                   {kLeft, kBottom},
-                                   {kLeft, kTop}},
-                        .color = kFrame});
+  shapes.push_back(Line{
+      .points = {{kLeft, kTop}, {kRight, kTop}, {kRight, kBottom}, {kLeft, kBottom}, {kLeft, kTop}},
+      .color = kFrame});
   shapes.push_back(Words{
       .place = {(kLeft + kRight) / 2, kBottom + 40}, .text = "step", .anchor = Anchor::kMiddle});
 }
@@ -91,8 +88,7 @@ Picture DrawPicture(const std::vector<Curve>& curves, const std::string& title) 
   for (size_t i = 0; i < curves.size(); ++i) {
     const Color& color = kColors[i % kColors.size()];
     DrawCurve(curves[i], range, color, picture.shapes);
-    picture.shapes.push_back(
-        Words{.place = {legend, 42}, .text = curves[i].name, .color = color});
+    picture.shapes.push_back(Words{.place = {legend, 42}, .text = curves[i].name, .color = color});
     legend += 8 * static_cast<double>(curves[i].name.size()) + 24;
   }
   return picture;

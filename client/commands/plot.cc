@@ -132,7 +132,7 @@ void AddPlot(CLI::App& app, Session& session) {
                    "loss, gradient_norm, learning_rate, tokens_per_second, or what the job's "
                    "task reports: accuracy, bits_per_byte, perplexity, ...")
       ->capture_default_str();
-  command->add_option("-o,--output,--out", flags->file,
+  command->add_option("-o,--output", flags->file,
                       "A file NAME.svg or NAME.png to draw into, in place of the terminal");
   command->callback([flags, &session] { session.Fail(Plot(session, *flags)); });
 }

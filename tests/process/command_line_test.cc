@@ -118,7 +118,7 @@ TEST_F(CommandLine, DrawsHowAJobWent) {
   const std::string text((std::istreambuf_iterator<char>(svg)), std::istreambuf_iterator<char>());
   EXPECT_THAT(text, AllOf(StartsWith("<svg "), HasSubstr("<polyline"), HasSubstr(">small-1<")));
   const std::string picture = cluster_.directory() + "/loss.png";
-  EXPECT_EQ(cluster_.Cli({"plot", "small", "--out", picture}).exit_code, 0);
+  EXPECT_EQ(cluster_.Cli({"plot", "small", "-o", picture}).exit_code, 0);
   std::ifstream png(picture);
   std::string signature(8, '\0');
   png.read(signature.data(), 8);
@@ -146,6 +146,24 @@ TEST_F(CommandLine, EndsWithSixWhenNobodyAnswers) {
       cluster_.RunProgram("weft", {"get", "jobs", "--address", "127.0.0.1:1"});
   EXPECT_EQ(result.exit_code, 6);
   EXPECT_THAT(result.errors, HasSubstr("127.0.0.1:1"));
+}
+
+TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
+  const auto errors = [&](const std::vector<std::string>& arguments) {
+    const ProgramResult result = cluster_.RunProgram("weft", arguments);
+    EXPECT_EQ(result.exit_code, 2) << result.errors;
+    return result.errors;
+  };
+  EXPECT_EQ(errors({"get", "jbos"}),
+            "weft: weft get must be followed by one of jobs, workers, queues, checkpoints\n");
+  EXPECT_THAT(errors({"frobnicate"}), AllOf(HasSubstr("frobnicate"), HasSubstr("weft --help")));
+  EXPECT_THAT(errors({"plot"}), HasSubstr("weft plot --help"));
+  for (const char* address : {"foo", "127.0.0.1:0", "127.0.0.1:99999"}) {
+    EXPECT_EQ(errors({"get", "jobs", "--address", address}),
+              absl::StrCat("weft: '", address,
+                           "' is no address of a coordinator; allowed: host:port, for example "
+                           "127.0.0.1:7733, with a port from 1 to 65535\n"));
+  }
 }
 
 TEST_F(CommandLine, KnowsNothingOfJobsThatAreNotThere) {
