@@ -51,6 +51,19 @@ TEST(BadData, FailsTheJobWithThePathAndTheReason) {
   ASSERT_OK(cluster.AwaitState(good.name(), v1::Job::STATE_SUCCEEDED));
 }
 
+TEST(Batch, BeyondAllMemoryFailsTheJobWithASentence) {
+  TestCluster cluster;
+  ASSERT_OK(cluster.Start(1));
+  v1::JobSpec spec = TinySpec(cluster.text_path(), 5);
+  spec.mutable_data()->mutable_induction_heads();
+  spec.mutable_training()->set_batch_size(2'000'000'000);  // more bytes than there are addresses
+  spec.mutable_training()->set_sequence_length(1 << 20);
+  spec.mutable_retry()->set_max_retries(0);
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster.Submit(spec));
+  ASSERT_OK_AND_ASSIGN(const v1::Job failed, cluster.AwaitState(job.name(), v1::Job::STATE_FAILED));
+  EXPECT_THAT(failed.reason(), HasSubstr("no host memory for the lists"));
+}
+
 TEST(SecondCoordinator, OnTheSameStateIsRefused) {
   TestCluster cluster;
   ASSERT_OK(cluster.StartCoordinator());

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,8 +39,9 @@ absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenCheckpoints(
                                                          : CheckpointStoreOptions().keep});
 }
 
-absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, CheckpointStore& checkpoints,
-                                 AgentLink& link, const Clock& clock, RankReporter& reporter) {
+absl::StatusOr<RunOutcome> TrainInMemory(const v1::RankAssignment& assignment,
+                                         CheckpointStore& checkpoints, AgentLink& link,
+                                         const Clock& clock, RankReporter& reporter) {
   WEFT_ASSIGN_OR_RETURN(const TrainConfig config,
                         ConfigFromSpec(assignment.spec(), assignment.data_root()));
   WEFT_ASSIGN_OR_RETURN(const auto data, OpenData(config.data, config.batch.sequence_length,
@@ -62,6 +64,18 @@ absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, Checkpoin
                               .observer = reporter,
                               .save_and_stop = link.save_and_stop(),
                               .spec = spec::SpecToYaml(assignment.spec())});
+}
+
+// Memory for numbers is asked for with a status; for lists as long as a spec wants them, the
+// standard library throws.
+absl::StatusOr<RunOutcome> Train(const v1::RankAssignment& assignment, CheckpointStore& checkpoints,
+                                 AgentLink& link, const Clock& clock, RankReporter& reporter) {
+  try {
+    return TrainInMemory(assignment, checkpoints, link, clock, reporter);
+  } catch (const std::bad_alloc& error) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "no host memory for the lists that model and batch need (", error.what(), ")"));
+  }
 }
 
 }  // namespace
