@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <csignal>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -145,9 +146,34 @@ int NoteQuestion(SSL* /*session*/, void* asked) {
   return 1;
 }
 
-}  // namespace
+// While it lives, writing to a connection that the server has closed is an error and not the end of
+// a process that, as command lines do, ends with SIGPIPE: OpenSSL writes without MSG_NOSIGNAL.
+class SigpipeHeld {
+ public:
+  SigpipeHeld() {
+    sigset_t waits;
+    sigemptyset(&waits);
+    sigpending(&waits);
+    waited_ = sigismember(&waits, SIGPIPE) == 1;
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~SigpipeHeld() {
+    const timespec now{};
+    if (!waited_) sigtimedwait(&pipe_, nullptr, &now);  // takes ours back
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  SigpipeHeld(const SigpipeHeld&) = delete;
+  SigpipeHeld& operator=(const SigpipeHeld&) = delete;
 
-std::string ExplainTls(const TlsProbe& probe) {
+ private:
+  bool waited_ = false;
+  sigset_t pipe_{};
+  sigset_t before_{};
+};
+
+std::string ExplainOneConnection(const TlsProbe& probe) {
   const absl::StatusOr<ListenAddress> parsed = ParseListenAddress(probe.address);
   if (!parsed.ok()) return "";  // a socket file
   const std::string host = BareHost(parsed->host);
@@ -182,6 +208,16 @@ std::string ExplainTls(const TlsProbe& probe) {
   const int got = SSL_read(session.get(), &first, 1);
   if (got > 0 || IsSilent(session.get(), got)) return "";
   return ExplainRefusal(probe.files, asked, TakeOpensslError());
+}
+
+}  // namespace
+
+std::string ExplainTls(const TlsProbe& probe) {
+  const SigpipeHeld held;
+  const std::string why = ExplainOneConnection(probe);
+  // A server that ends breaks off handshakes, too; a moment later nobody listens there.
+  if (why.empty() || ExplainOneConnection(probe) != why) return "";
+  return why;
 }
 
 }  // namespace weft

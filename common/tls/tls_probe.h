@@ -17,8 +17,9 @@ struct TlsProbe {
 };
 
 // Connects once more and says what stands between client and server, as the end of a sentence about
-// the server: "it speaks TLS, ...". Empty when TLS is no obstacle, or when nobody answers. Blocks;
-// any thread.
+// the server: "it speaks TLS, ...". Connects twice before it says so, because a server that ends
+// also breaks off handshakes. Empty when TLS is no obstacle, or when nobody answers. Blocks; any
+// thread.
 std::string ExplainTls(const TlsProbe& probe);
 
 }  // namespace weft

@@ -1,11 +1,15 @@
 // Servers and channels with TLS, and what ExplainTls says when they do not find to each other.
 #include <grpcpp/generic/generic_stub.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <memory>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
+#include "common/process/file_descriptor.h"
 #include "common/rpc/grpc_channel.h"
 #include "common/rpc/grpc_server.h"
 #include "common/rpc/grpc_status.h"
@@ -171,6 +175,24 @@ TEST_F(TlsConnection, NobodyThereIsNoMatterOfTls) {
   server_.reset();
   EXPECT_EQ(Explain(address), "");
   EXPECT_EQ(Explain("unix:/nowhere"), "");
+}
+
+TEST_F(TlsConnection, AServerThatEndsIsNotTakenForOneThatRefuses) {
+  FileDescriptor listening(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(bind(listening.get(), any, size), 0);
+  ASSERT_EQ(getsockname(listening.get(), any, &size), 0);
+  ASSERT_EQ(listen(listening.get(), 1), 0);
+  std::thread server([&listening] {
+    const FileDescriptor connection(accept(listening.get(), nullptr, nullptr));
+    listening.Close();  // first, as a server does
+  });
+  EXPECT_EQ(Explain(absl::StrCat("127.0.0.1:", ntohs(address.sin_port)), ServerFiles()), "");
+  server.join();
 }
 
 TEST_F(TlsConnection, RenewedFilesServeNewConnectionsAndOldOnesGoOn) {
