@@ -1,6 +1,8 @@
 #include "client/session.h"
 
 #include <iostream>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -62,12 +64,15 @@ absl::StatusOr<Context> Session::Cluster() const {
   return local;
 }
 
-std::string Session::WhyNoConnection(const std::string& address) const {
+absl::Status Session::RefusalOf(const std::string& address) const {
   TlsProbe probe;
   probe.address = address;
   probe.files = cluster_.tls;
   probe.name = cluster_.tls_name;
-  return ExplainTls(probe);
+  const std::string why = ExplainTls(probe);
+  if (why.empty()) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("no connection to the coordinator at ", address, ": ", why));
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
@@ -86,6 +91,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
   // time: one that hangs keeps nobody from the one that leads.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (const std::string& address : addresses) channels.push_back(ChannelTo(address));
+  std::vector<grpc_connectivity_state> seen(channels.size(), GRPC_CHANNEL_IDLE);
   const absl::Time deadline = absl::Now() + timeout;
   while (absl::Now() < deadline) {
     for (size_t i = 0; i < channels.size(); ++i) {
@@ -95,14 +101,12 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
         channel_ = channels[i];
         return channel_;
       }
+      // A certificate that does not do is no better when somebody leads.
+      if (std::exchange(seen[i], state) != state && state == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+        WEFT_RETURN_IF_ERROR(RefusalOf(addresses[i]));
+      }
       // Not a sleep: a channel makes progress only while somebody waits for one.
       channels[i]->WaitForStateChange(state, absl::ToChronoTime(absl::Now() + kLook));
-    }
-  }
-  for (const std::string& address : addresses) {
-    if (const std::string why = WhyNoConnection(address); !why.empty()) {
-      return absl::UnavailableError(
-          absl::StrCat("no connection to the coordinator at ", address, ": ", why));
     }
   }
   return absl::UnavailableError(absl::StrCat("no answer from the coordinators at ", address_));
@@ -115,10 +119,7 @@ absl::Status Session::Finished(const grpc::Status& status) const {
   // We cancel nothing: the coordinator stops, and another one, or the same, will answer.
   if (absl::IsCancelled(result)) result = absl::UnavailableError("it stops");
   if (!absl::IsUnavailable(result)) return result;
-  if (const std::string why = WhyNoConnection(address_); !why.empty()) {
-    return absl::UnavailableError(
-        absl::StrCat("no connection to the coordinator at ", address_, ": ", why));
-  }
+  WEFT_RETURN_IF_ERROR(RefusalOf(address_));
   return Annotate(result, absl::StrCat("no answer from the coordinator at ", address_));
 }
 

@@ -68,7 +68,8 @@ class Session {
  private:
   [[nodiscard]] absl::StatusOr<Context> Cluster() const;
   [[nodiscard]] std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) const;
-  [[nodiscard]] std::string WhyNoConnection(const std::string& address) const;
+  // The error of a coordinator that TLS keeps us from; OK when TLS does not, or nobody is there.
+  [[nodiscard]] absl::Status RefusalOf(const std::string& address) const;
 
   std::string local_address_;
   Context cluster_;                                        // that Connect has found
