@@ -1,5 +1,5 @@
 // Two coordinators on one PostgreSQL database: when the one that leads dies or is stopped, the
-// other goes on with the same gangs.
+// other goes on with the same gangs. Also where everybody must show a certificate.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 #include <iostream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "tests/testing/await.h"
 #include "tests/testing/postgres_server.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_authority.h"
 #include "tests/testing/test_cluster.h"
 
 namespace weft {
@@ -23,11 +25,14 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 using weft::testing::Await;
+using weft::testing::CallerTlsFlags;
 using weft::testing::HttpGet;
 using weft::testing::IsOkAndHolds;
+using weft::testing::MutualTlsFlags;
 using weft::testing::PostgresServer;
 using weft::testing::ProgramResult;
 using weft::testing::StatusIs;
+using weft::testing::TestAuthority;
 using weft::testing::TestCluster;
 using weft::testing::TinySpec;
 
@@ -40,7 +45,15 @@ class Failover : public ::testing::Test {
     ASSERT_TRUE(Await([&] { return !StandbyMetrics("c2").empty(); }));
   }
   absl::Status Start(const std::string& name) {
-    return cluster_.StartReplica(name, target_, {"--leader-lease", "2s"});
+    std::vector<std::string> flags = CoordinatorFlags(name);
+    flags.insert(flags.end(), {"--leader-lease", "2s"});
+    return cluster_.StartReplica(name, target_, flags);
+  }
+  // Further flags of a program, by its name in the cluster.
+  virtual std::vector<std::string> CoordinatorFlags(const std::string& /*name*/) { return {}; }
+  virtual std::vector<std::string> WorkerFlags(const std::string& /*name*/) { return {}; }
+  absl::Status StartWorker(const std::string& name) {
+    return cluster_.StartWorker(name, WorkerFlags(name));
   }
   // Where a coordinator that stands by answers probes; it says so in its log.
   std::string StandbyMetrics(const std::string& name) {
@@ -74,6 +87,32 @@ class Failover : public ::testing::Test {
     const auto after = cluster_.AwaitStep(job, before->last_step().step() + 10);
     ASSERT_OK(after);
     EXPECT_EQ(after->generation(), 1) << "the running gang was adopted, not restarted";
+  }
+  void AKilledLeaderIsFollowed() {
+    constexpr int64_t kSteps = 200;
+    ASSERT_OK(StartWorker("w1"));
+    ASSERT_OK(StartWorker("w2"));
+    const std::string undisturbed = UndisturbedHash(kSteps);
+    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, kSteps)));
+    ASSERT_OK(cluster_.AwaitStep(job.name(), 30));
+    const absl::Time killed = absl::Now();
+    cluster_.Kill("c1", SIGKILL);
+    ASSERT_OK_AND_ASSIGN(const std::string next, cluster_.AwaitLeader());
+    Tell("the standby serves", killed);
+    EXPECT_EQ(next, "c2");
+    ASSERT_OK(cluster_.AwaitState(job.name(), v1::Job::STATE_RUNNING));
+    ASSERT_OK(Start("c1"));  // as its supervisor would
+    ASSERT_OK_AND_ASSIGN(const v1::Job done,
+                         cluster_.AwaitState(job.name(), v1::Job::STATE_SUCCEEDED));
+    EXPECT_EQ(done.generation(), 1) << "the running gang was adopted, not restarted";
+    EXPECT_EQ(done.weights_hash(), undisturbed);
+    EXPECT_THAT(cluster_.Cli({"get", "jobs"}).output, HasSubstr("SUCCEEDED"));
+    // And back: the one that was killed stands by now.
+    ASSERT_TRUE(Await([&] { return !StandbyMetrics("c1").empty(); }));
+    cluster_.Kill("c2", SIGTERM);
+    ASSERT_OK(cluster_.AwaitLeader());
+    ASSERT_OK_AND_ASSIGN(const v1::Job kept, cluster_.GetJob(job.name()));
+    EXPECT_EQ(kept.weights_hash(), undisturbed);
   }
   int64_t Query(const std::string& sql) {
     coordinator::PostgresConnection::Options options;
@@ -114,34 +153,49 @@ TEST_F(Failover, AStandbyIsAliveAndNotReadyAndServesNobody) {
 }
 
 TEST_F(Failover, AKilledLeaderIsFollowedAndTheJobEndsWithTheSameWeights) {
-  constexpr int64_t kSteps = 200;
-  ASSERT_OK(cluster_.StartWorker("w1"));
-  ASSERT_OK(cluster_.StartWorker("w2"));
-  const std::string undisturbed = UndisturbedHash(kSteps);
-  ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, kSteps)));
-  ASSERT_OK(cluster_.AwaitStep(job.name(), 30));
-  const absl::Time killed = absl::Now();
-  cluster_.Kill("c1", SIGKILL);
-  ASSERT_OK_AND_ASSIGN(const std::string next, cluster_.AwaitLeader());
-  Tell("the standby serves", killed);
-  EXPECT_EQ(next, "c2");
-  ASSERT_OK(cluster_.AwaitState(job.name(), v1::Job::STATE_RUNNING));
-  ASSERT_OK(Start("c1"));  // as its supervisor would
-  ASSERT_OK_AND_ASSIGN(const v1::Job done,
-                       cluster_.AwaitState(job.name(), v1::Job::STATE_SUCCEEDED));
-  EXPECT_EQ(done.generation(), 1) << "the running gang was adopted, not restarted";
-  EXPECT_EQ(done.weights_hash(), undisturbed);
-  EXPECT_THAT(cluster_.Cli({"get", "jobs"}).output, HasSubstr("SUCCEEDED"));
-  // And back: the one that was killed stands by now.
-  ASSERT_TRUE(Await([&] { return !StandbyMetrics("c1").empty(); }));
-  cluster_.Kill("c2", SIGTERM);
-  ASSERT_OK(cluster_.AwaitLeader());
-  ASSERT_OK_AND_ASSIGN(const v1::Job kept, cluster_.GetJob(job.name()));
-  EXPECT_EQ(kept.weights_hash(), undisturbed);
+  AKilledLeaderIsFollowed();
+}
+
+// How long `weft` looks for the one that leads.
+constexpr absl::Duration kFindLeader = absl::Seconds(10);
+
+class FailoverWithTls : public Failover {
+ protected:
+  void SetUp() override {
+    cluster_.UseTls(Issue("client"));
+    Failover::SetUp();
+  }
+  TlsFiles Issue(const std::string& name) {
+    return authority_.IssueTo(absl::StrCat(cluster_.directory(), "/tls-", name));
+  }
+  std::vector<std::string> CoordinatorFlags(const std::string& name) override {
+    return MutualTlsFlags(Issue(name));
+  }
+  std::vector<std::string> WorkerFlags(const std::string& name) override {
+    return CallerTlsFlags(Issue(name));
+  }
+
+  TestAuthority authority_;
+};
+
+TEST_F(FailoverWithTls, AKilledLeaderIsFollowedAndTheJobEndsWithTheSameWeights) {
+  ASSERT_NO_FATAL_FAILURE(AKilledLeaderIsFollowed());
+  // The one that leads now is as strict as the first one was, and says so at once: not after the
+  // time in which a leader might be found.
+  const absl::Time asked = absl::Now();
+  TlsFiles anonymous;
+  anonymous.ca = Issue("client").ca;
+  for (const TlsFiles& files : {TlsFiles(), anonymous}) {
+    cluster_.UseTls(files);
+    const ProgramResult refused = cluster_.Cli({"get", "jobs"});
+    EXPECT_EQ(refused.exit_code, 6) << refused.output;
+    EXPECT_THAT(refused.errors, HasSubstr("needed"));
+  }
+  EXPECT_LT(absl::Now() - asked, kFindLeader);
 }
 
 TEST_F(Failover, AStoppedLeaderIsFollowedAndCommitsNothingWhenItGoesOn) {
-  ASSERT_OK(cluster_.StartWorker("w1"));
+  ASSERT_OK(StartWorker("w1"));
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(1, 10'000'000)));
   ASSERT_OK(cluster_.AwaitStep(job.name(), 10));
   const std::string old_address = cluster_.address();
@@ -176,7 +230,7 @@ TEST_F(Failover, AStoppedLeaderIsFollowedAndCommitsNothingWhenItGoesOn) {
 }
 
 TEST_F(Failover, ACrashOfTheDatabaseStopsNoTraining) {
-  ASSERT_OK(cluster_.StartWorker("w1"));
+  ASSERT_OK(StartWorker("w1"));
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(1, 10'000'000)));
   ASSERT_OK(cluster_.AwaitStep(job.name(), 10));
   server_.Kill();

@@ -29,8 +29,11 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 using weft::testing::Await;
+using weft::testing::CallerTlsFlags;
+using weft::testing::MutualTlsFlags;
 using weft::testing::ProgramResult;
 using weft::testing::ReplaceFile;
+using weft::testing::ServerTlsFlags;
 using weft::testing::TestAuthority;
 using weft::testing::TestCluster;
 using weft::testing::TinySpec;
@@ -44,24 +47,13 @@ class Tls : public ::testing::Test {
   }
   TlsFiles Issue(const std::string& name) { return authority_.IssueTo(Folder(name)); }
 
-  static std::vector<std::string> CoordinatorFlags(const TlsFiles& files) {
-    return {"--tls-cert", files.cert, "--tls-key", files.key};
-  }
-  static std::vector<std::string> MutualFlags(const TlsFiles& files) {
-    std::vector<std::string> flags = CoordinatorFlags(files);
-    flags.insert(flags.end(), {"--tls-client-ca", files.ca});
-    return flags;
-  }
-  static std::vector<std::string> WorkerFlags(const TlsFiles& files) {
-    return {"--tls-ca", files.ca, "--tls-cert", files.cert, "--tls-key", files.key};
-  }
   // A coordinator that asks for certificates, and workers w1 ... wN, each with its own.
   void StartMutual(int workers) {
-    ASSERT_OK(cluster_.StartCoordinator(MutualFlags(Issue("coordinator"))));
+    ASSERT_OK(cluster_.StartCoordinator(MutualTlsFlags(Issue("coordinator"))));
     cluster_.UseTls(Issue("client"));
     for (int i = 1; i <= workers; ++i) {
       const std::string name = absl::StrCat("w", i);
-      ASSERT_OK(cluster_.StartWorker(name, WorkerFlags(Issue(name))));
+      ASSERT_OK(cluster_.StartWorker(name, CallerTlsFlags(Issue(name))));
     }
   }
   v1::JobSpec JobOn(int workers, int64_t steps) const {
@@ -92,9 +84,9 @@ TEST_F(Tls, OfTheServerAloneServesThoseWhoKnowItsAuthority) {
   const TlsFiles files = Issue("coordinator");
   TlsFiles client;
   client.ca = files.ca;
-  ASSERT_OK(cluster_.StartCoordinator(CoordinatorFlags(files)));
+  ASSERT_OK(cluster_.StartCoordinator(ServerTlsFlags(files)));
   cluster_.UseTls(client);
-  ASSERT_OK(cluster_.StartWorker("w1", WorkerFlags(Issue("w1"))));
+  ASSERT_OK(cluster_.StartWorker("w1", CallerTlsFlags(Issue("w1"))));
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(TinySpec(cluster_.text_path(), 5)));
   EXPECT_EQ(cluster_.Cli({"watch", job.name()}).exit_code, 0);
 
@@ -124,13 +116,13 @@ TEST_F(Tls, OfBothSidesTrainsOnTwoWorkersAndRefusesStrangers) {
 }
 
 TEST_F(Tls, AgentsOfTwoAuthoritiesDoNotRunEachOthersRelays) {
-  ASSERT_OK(cluster_.StartCoordinator(CoordinatorFlags(Issue("coordinator"))));
+  ASSERT_OK(cluster_.StartCoordinator(ServerTlsFlags(Issue("coordinator"))));
   const TlsFiles w1 = Issue("w1");
   TlsFiles w2 = stranger_.IssueTo(Folder("w2"));
   w2.ca = w1.ca;
   cluster_.UseTls(w1);
-  ASSERT_OK(cluster_.StartWorker("w1", WorkerFlags(w1)));
-  ASSERT_OK(cluster_.StartWorker("w2", WorkerFlags(w2)));
+  ASSERT_OK(cluster_.StartWorker("w1", CallerTlsFlags(w1)));
+  ASSERT_OK(cluster_.StartWorker("w2", CallerTlsFlags(w2)));
   v1::JobSpec spec = JobOn(2, 5);
   spec.mutable_retry()->set_max_retries(0);
   ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(spec));
@@ -186,7 +178,7 @@ TEST_F(Tls, RenewedUnderLoadIsNoticedByNobody) {
 
   // A coordinator that returns with the new files is found by agents that were never restarted.
   cluster_.Kill("coordinator", SIGKILL);
-  ASSERT_OK(cluster_.StartCoordinator(MutualFlags(server)));
+  ASSERT_OK(cluster_.StartCoordinator(MutualTlsFlags(server)));
   ASSERT_OK_AND_ASSIGN(const v1::Job later, cluster_.AwaitJob(job.name(), [&](const v1::Job& j) {
     return j.state() == v1::Job::STATE_RUNNING &&
            j.last_step().step() > now.last_step().step() + 10;
@@ -253,15 +245,15 @@ TEST_F(Tls, FilesThatDoNotDoStopAProgramWithOneSentence) {
       EXPECT_NE(ended.exit_code, 0) << one.what;
       EXPECT_THAT(ended.errors, HasSubstr(absl::StrCat(program, ": ", one.says))) << one.what;
     };
-    std::vector<std::string> arguments = MutualFlags(files);
+    std::vector<std::string> arguments = MutualTlsFlags(files);
     arguments.insert(arguments.end(), {"--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
                                        "--state-dir", Folder("state")});
     expect("weft-coordinator", arguments);
-    arguments = WorkerFlags(files);
+    arguments = CallerTlsFlags(files);
     arguments.insert(arguments.end(), {"--coordinator", "127.0.0.1:1", "--name", "w", "--state-dir",
                                        Folder("worker-state")});
     expect("weft-worker", arguments);
-    arguments = WorkerFlags(files);
+    arguments = CallerTlsFlags(files);
     arguments.insert(arguments.end(), {"--address", "127.0.0.1:1", "get", "jobs"});
     expect("weft", arguments);
   }
@@ -273,7 +265,7 @@ TEST_F(Tls, AContextHoldsItsFilesAndFlagsComeBeforeThem) {
   const std::map<std::string, std::string> home = {{"XDG_CONFIG_HOME", cluster_.directory()},
                                                    {"WEFT_TLS_CA", "/of/another/cluster"}};
   std::vector<std::string> set = {"context", "set", "lab", cluster_.address()};
-  const std::vector<std::string> flags = WorkerFlags(files);
+  const std::vector<std::string> flags = CallerTlsFlags(files);
   set.insert(set.end(), flags.begin(), flags.end());
   const ProgramResult made = cluster_.RunProgram("weft", set, home);
   EXPECT_EQ(made.output, "context/lab created, in use\n") << made.errors;

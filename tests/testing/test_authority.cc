@@ -108,6 +108,20 @@ TlsFiles TestAuthority::IssueTo(const std::string& directory, const TestSubject&
   return files;
 }
 
+std::vector<std::string> ServerTlsFlags(const TlsFiles& files) {
+  return {"--tls-cert", files.cert, "--tls-key", files.key};
+}
+
+std::vector<std::string> MutualTlsFlags(const TlsFiles& files) {
+  std::vector<std::string> flags = ServerTlsFlags(files);
+  flags.insert(flags.end(), {"--tls-client-ca", files.ca});
+  return flags;
+}
+
+std::vector<std::string> CallerTlsFlags(const TlsFiles& files) {
+  return {"--tls-ca", files.ca, "--tls-cert", files.cert, "--tls-key", files.key};
+}
+
 void ReplaceFile(const std::string& path, const std::string& text) {
   WEFT_CHECK_MSG(WriteFileDurably(RealFileSystem(), path, text).ok(), path);
 }

@@ -40,6 +40,12 @@ class TestAuthority {
   int64_t serial_ = 1;
 };
 
+// Flags of our programs: a coordinator that serves everybody; one that asks for certificates of the
+// same authority; a worker or a client.
+std::vector<std::string> ServerTlsFlags(const TlsFiles& files);
+std::vector<std::string> MutualTlsFlags(const TlsFiles& files);
+std::vector<std::string> CallerTlsFlags(const TlsFiles& files);
+
 // Replaces a file in one step, as Kubernetes does with those of a Secret.
 void ReplaceFile(const std::string& path, const std::string& text);
 
