@@ -10,6 +10,14 @@ CHART = ROOT / "helm" / "weft"
 RELEASE = "demo"
 NAMESPACE = "ml"
 
+OWN_SECRETS = {"enabled": True, "secrets": {"coordinator": "server", "workers": "peers", "client": "people"}}
+SHARED = {
+    "replicas": 3,
+    "postgres": {"connection": "host=db.example dbname=weft user=weft sslmode=verify-full", "port": 6432,
+                 "passwordSecret": "database", "passwordKey": "secret"},
+    "config": {"leader_lease": "5s"},
+}
+
 # Values that together reach every branch of every template.
 MATRIX = {
     "defaults": {},
@@ -35,17 +43,19 @@ MATRIX = {
              "tpu": {"accelerator": "tpu-v5-lite-podslice", "topology": "4x4", "chipsPerHost": 4}},
         ],
     },
-    "own secrets": {
-        "tls": {"enabled": True, "clientCertificates": False,
-                "secrets": {"coordinator": "server", "workers": "peers", "client": "people"}},
-    },
+    "own secrets": {"tls": {**OWN_SECRETS, "clientCertificates": False}},
     "own authority": {"tls": {"enabled": True, "certManager": {"enabled": True}}},
-    "shared": {
+    "shared": {"coordinator": SHARED},
+    "shared, own secrets": {"tls": OWN_SECRETS, "coordinator": SHARED},
+    "shared, own authority": {
+        "tls": {"enabled": True, "certManager": {"enabled": True}},
+        # The database's own TLS: whom libpq trusts, and the certificate that it shows in place of a password.
         "coordinator": {
-            "replicas": 3,
-            "postgres": {"connection": "host=db.example dbname=weft user=weft sslmode=verify-full", "port": 6432,
-                         "passwordSecret": "database", "passwordKey": "secret"},
-            "config": {"leader_lease": "5s"},
+            "replicas": 2,
+            "postgres": {"connection": "host=db.example dbname=weft user=weft sslmode=verify-full sslrootcert=/etc/weft-db/ca.crt "
+                                       "sslcert=/etc/weft-db/tls.crt sslkey=/etc/weft-db/tls.key"},
+            "extraVolumes": [{"name": "database-tls", "secret": {"secretName": "database-tls", "defaultMode": 0o440}}],
+            "extraVolumeMounts": [{"name": "database-tls", "mountPath": "/etc/weft-db", "readOnly": True}],
         },
     },
     "everything": {

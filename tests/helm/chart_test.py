@@ -266,7 +266,8 @@ class Rendered(unittest.TestCase):
             for workload, labels, spec in pods(found):
                 container, party = spec["containers"][0], labels["app.kubernetes.io/component"]
                 mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
-                secrets = {v["name"]: v["secret"] for v in spec["volumes"] if "secret" in v and v["name"] != "postgres"}
+                secrets = {v["name"]: v["secret"] for v in spec["volumes"]
+                           if "secret" in v and v["name"] not in ("postgres", "database-tls")}
                 variables = {v["name"]: v["value"] for v in container.get("env", []) if "WEFT_TLS" in v["name"]}
                 if not tls:
                     self.assertEqual((secrets, variables), ({}, {}), workload["metadata"]["name"])
@@ -285,6 +286,42 @@ class Rendered(unittest.TestCase):
                                         if labels["app.kubernetes.io/component"] == component)["volumes"]
         for component, name in [("coordinator", "server"), ("worker", "peers"), ("test", "people")]:
             self.assertIn(name, [v["secret"]["secretName"] for v in secret(component) if "secret" in v])
+
+    def test_tls_and_a_shared_database_go_together(self):
+        for name, secrets in [("shared, own secrets", {"tls": "server", "postgres": "database"}),
+                              ("shared, own authority", {"tls": "demo-weft-coordinator-tls", "database-tls": "database-tls"})]:
+            with self.subTest(values=name):
+                found = objects(MATRIX[name])
+                workload = of_kind(found, "Deployment", "demo-weft-coordinator")[0]["spec"]
+                pod = workload["template"]["spec"]
+                self.assertEqual(pod["containers"][0]["args"], ["--config=/etc/weft/coordinator.yaml"])
+                self.assertEqual({v["name"]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}, secrets)
+                mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
+                for volume in pod["volumes"]:
+                    if "secret" in volume:  # readable by the group of the pod's user, and by no other
+                        self.assertEqual(volume["secret"]["defaultMode"], 0o440)
+                        self.assertIs(mounts[volume["name"]]["readOnly"], True)
+                config = yaml.safe_load(of_kind(found, "ConfigMap", "demo-weft-coordinator")[0]["data"]["coordinator.yaml"])
+                paths = re.findall(r"/etc/[\w./-]+", json.dumps(config))
+                self.assertGreaterEqual(len(paths), 4)
+                for path in paths:  # each file that the settings name is in a Secret's folder
+                    self.assertIn(path.rsplit("/", 1)[0], {mounts[volume]["mountPath"] for volume in secrets})
+                self.assertEqual(config["postgres"], MATRIX[name]["coordinator"]["postgres"]["connection"])
+                for workload, labels, spec in pods(found):  # the database is for coordinators alone
+                    if labels["app.kubernetes.io/component"] != "coordinator":
+                        self.assertNotIn("database", json.dumps(spec))
+                # Whoever leads is called by the same names, and coordinators have no others.
+                called = {a.split("=", 1)[1] for _, _, spec in pods(found) for a in spec["containers"][0]["args"]
+                          if a.startswith("--coordinator=")}
+                self.assertEqual(called, {"demo-weft-coordinator.ml.svc:7733"})
+                for certificate in of_kind(found, "Certificate", "demo-weft-coordinator"):
+                    self.assertIn("demo-weft-coordinator.ml.svc", certificate["spec"]["dnsNames"])
+                    self.assertNotIn("headless", str(certificate["spec"]["dnsNames"]))
+                notes = render(MATRIX[name])["weft/templates/NOTES.txt"]
+                self.assertIn("one leads", notes)
+                self.assertIn("serves those who have a certificate of its authority", notes)
+                egress = of_kind(found, "NetworkPolicy", "demo-weft-coordinator")[0]["spec"]["egress"]
+                self.assertIn({"ports": [{"port": 6432 if "own secrets" in name else 5432, "protocol": "TCP"}]}, egress)
 
     def test_certificates_are_for_the_names_by_which_pods_are_called(self):
         found = objects(MATRIX["own authority"])
@@ -438,11 +475,22 @@ class Documented(unittest.TestCase):
 
     def test_the_features_are_tested_where_the_page_says(self):
         page = (ROOT / "docs" / "operations.md").read_text()
-        names = re.findall(r"`(test_\w+)`", page)
-        sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*/*_test.py"))
-        for name in names:
-            self.assertIn(f"def {name}(", sources)
-        self.assertGreater(len(names), 15)
+        table = re.search(r"^## Features of the chart.*?(?=^## )", page, re.M | re.S).group()
+        named = set()
+        for feature, proof in re.findall(r"^\| (.+) \| (.+) \|$", table, re.M)[1:]:
+            file, text = None, ""
+            for word in re.findall(r"`([^`]+)`", proof):
+                if "/" in word or word.endswith(".py"):
+                    file = ROOT / word if "/" in word else ROOT / "tests" / "helm" / word
+                    self.assertTrue(file.exists(), f"{feature}: there is no {word}")
+                    text = file.read_text() if file.is_file() else ""
+                    continue
+                suite, _, test = word.partition(".")
+                self.assertRegex(text, rf"def {word}\(|class {word}\(|TEST(_F)?\({suite}, {test}\)", f"{feature}: no {word} in {file}")
+                named.add(word)
+            self.assertIsNotNone(file, feature)
+        written = {name for path in (ROOT / "tests" / "helm").glob("*_test.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+        self.assertEqual(written - named, set(), "tests that no feature names")
 
     def test_the_readme_is_up_to_date(self):
         subprocess.run([ROOT / "helm" / "generate_readme.py", "--check"], check=True)

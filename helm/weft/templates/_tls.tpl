@@ -39,7 +39,9 @@
 - {{ $service }}.{{ .Release.Namespace }}
 {{- range $suffix := list $namespace (printf "%s.%s" $namespace .Values.clusterDomain) }}
 - {{ $service }}.{{ $suffix }}
+{{- if not $.Values.coordinator.postgres.connection }}
 - {{ printf "*.%s-headless.%s" $service $suffix | quote }}
+{{- end }}
 {{- end }}
 - localhost
 {{- with .Values.tls.certManager.dnsNames }}
