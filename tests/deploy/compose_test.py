@@ -5,8 +5,10 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -74,6 +76,46 @@ class Compose(unittest.TestCase):
         config = yaml.safe_load((ROOT / "deploy/compose/prometheus.yaml").read_text())
         targets = [t for job in config["scrape_configs"] for c in job["static_configs"] for t in c["targets"]]
         self.assertEqual(sorted(targets), ["coordinator:9733", "worker-1:9733", "worker-2:9733"])
+
+    def test_prometheus_takes_its_configuration_and_rules(self):
+        service = self.services["prometheus"]
+        known = subprocess.run(["prometheus", "--help"], capture_output=True, text=True)
+        for argument in service["command"]:
+            self.assertIn(argument.split("=", 1)[0], known.stdout + known.stderr)
+        config = next(a for a in service["command"] if a.startswith("--config.file=")).split("=", 1)[1]
+        mounted = {v["target"]: Path(v["source"]) for v in service["volumes"] if v["type"] == "bind"}
+        self.assertIn(config, mounted)
+        with tempfile.TemporaryDirectory() as root:  # what the container sees
+            for target, source in mounted.items():
+                seen = Path(root + target)
+                seen.parent.mkdir(parents=True, exist_ok=True)
+                seen.symlink_to(source)
+            moved = Path(root) / "prometheus.yaml"
+            moved.write_text((Path(root + config)).read_text().replace("/etc/prometheus", f"{root}/etc/prometheus"))
+            checked = subprocess.run(["promtool", "check", "config", moved], capture_output=True, text=True)
+            self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+            checked_rules = re.findall(r"Checking \S+/rules/(\S+)\n *SUCCESS: (\d+) rules found", checked.stdout)
+            rules = {path.name: len(re.findall(r"^ *- (?:alert|record):", path.read_text(), re.M))
+                     for path in (ROOT / "helm/weft/rules").glob("*.yaml")}
+            self.assertEqual({name: int(count) for name, count in checked_rules}, rules)
+
+    def test_grafana_finds_prometheus_and_the_dashboards(self):
+        mounted = {v["target"]: Path(v["source"]) for v in self.services["grafana"]["volumes"] if v["type"] == "bind"}
+        provisioned = {kind: yaml.safe_load(mounted[f"/etc/grafana/provisioning/{kind}/weft.yaml"].read_text())
+                       for kind in ["datasources", "dashboards"]}
+        [source] = provisioned["datasources"]["datasources"]
+        url = urlsplit(source["url"])
+        self.assertEqual((source["type"], source["isDefault"]), ("prometheus", True))
+        self.assertIn(url.port, [port["target"] for port in self.services[url.hostname]["ports"]])
+        self.assertTrue(self.services[url.hostname]["image"].startswith("prom/prometheus:"))
+        [provider] = provisioned["dashboards"]["providers"]
+        self.assertIs(provider["options"]["foldersFromFilesStructure"], True)
+        folder = f"{provider['options']['path']}/Weft"  # the folder's name in Grafana
+        boards = [json.loads(path.read_text()) for path in mounted[folder].glob("*.json")]
+        self.assertEqual(len({board["uid"] for board in boards}), 4)
+        for board in boards:  # takes the data source that there is
+            [variable] = [v for v in board["templating"]["list"] if v["type"] == "datasource"]
+            self.assertEqual(variable["query"], source["type"])
 
     def test_a_worker_has_time_to_save(self):
         for name in ["worker-1", "worker-2"]:
