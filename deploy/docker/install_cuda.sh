@@ -6,6 +6,7 @@ target=$1
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends ca-certificates python3-pip >/dev/null
+if [ -e /run/secrets/authorities ]; then export PIP_CERT=/run/secrets/authorities; fi
 python3 -m pip install --quiet --no-cache-dir --no-deps --root-user-action=ignore --target /wheels -r /docker/cuda_requirements.txt
 mkdir -p "$target/runtime"
 cp -a /wheels/nvidia/cu13/. "$target/"
@@ -17,4 +18,4 @@ for library in "$target"/lib/*.so.*; do # what linkers look for
   name=${library##*/}
   [ -e "$target/lib/${name%%.so.*}.so" ] || ln -s "$name" "$target/lib/${name%%.so.*}.so"
 done
-cp -a "$target"/lib/libcublas.so.* "$target"/lib/libcublasLt.so.* "$target"/lib/libnccl.so.* "$target/runtime/"
+cp -a "$target"/lib/libcublasLt.so.* "$target"/lib/libnccl.so.* "$target/runtime/"

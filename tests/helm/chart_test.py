@@ -486,7 +486,8 @@ class Documented(unittest.TestCase):
                     text = file.read_text() if file.is_file() else ""
                     continue
                 suite, _, test = word.partition(".")
-                self.assertRegex(text, rf"def {word}\(|class {word}\(|TEST(_F)?\({suite}, {test}\)", f"{feature}: no {word} in {file}")
+                is_there = re.search(rf"def {word}\(|class {word}\(|TEST(_F)?\({suite}, {test}\)", text)
+                self.assertTrue(is_there, f"{feature}: no {word} in {file}")
                 named.add(word)
             self.assertIsNotNone(file, feature)
         written = {name for path in (ROOT / "tests" / "helm").glob("*_test.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from certificates import Authority
 from chart import CHART, MATRIX, objects, of_kind, pods
+from postgres import PostgresServer
 from programs import Cluster, await_that, programs, run
 
 
@@ -69,9 +71,9 @@ class Hooks(unittest.TestCase):
         self.addCleanup(self.cluster.close)
         self.make_certificates()
         config = yaml.safe_load(of_kind(self.found, "ConfigMap")[0]["data"]["coordinator.yaml"])
-        config["checkpoint_root"] = str(self.folder / "checkpoints")
         for setting, value in config.items():
             config[setting] = self.here(value, "coordinator")
+        config.update(self.own_settings())
         (self.folder / "coordinator.yaml").write_text(yaml.safe_dump(config))
         self.cluster.start_coordinator(self.folder / "coordinator", f"--config={self.folder / 'coordinator.yaml'}")
         self.environment = {**os.environ, "WEFT_ADDRESS": self.cluster.address, "POD_NAME": self.POD,
@@ -82,6 +84,9 @@ class Hooks(unittest.TestCase):
 
     def make_certificates(self):
         pass
+
+    def own_settings(self):
+        return {"checkpoint_root": str(self.folder / "checkpoints")}
 
     def here(self, value, party):
         """A path in the folder of a pod's Secret, as a path of this test."""
@@ -137,34 +142,32 @@ class HooksWithTls(Hooks):
 
     VALUES = {**Hooks.VALUES, **MATRIX["own authority"]}
 
-    def openssl(self, *arguments):
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
-
     def make_certificates(self):
-        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        self.openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority")
+        authority = Authority(self.folder)
+        uses = {"server auth": "serverAuth", "client auth": "clientAuth"}
         for certificate in of_kind(self.found, "Certificate"):
             spec = certificate["spec"]
             if spec.get("isCA"):
                 continue
-            folder = self.folder / certificate["metadata"]["name"]
-            folder.mkdir()
             names = [f"DNS:{name}" for name in spec.get("dnsNames", [])] + [f"IP:{a}" for a in spec.get("ipAddresses", [])]
-            uses = {"server auth": "serverAuth", "client auth": "clientAuth"}
-            extensions = "extendedKeyUsage=" + ",".join(uses[usage] for usage in spec["usages"])
-            if names:
-                extensions += "\nsubjectAltName=" + ",".join(names)
-            (folder / "extensions").write_text(extensions)
-            self.openssl("req", *new_key, "-keyout", folder / "tls.key", "-out", folder / "request", "-subj",
-                         f"/CN={spec['commonName']}")
-            self.openssl("x509", "-req", "-in", folder / "request", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                         "-extfile", folder / "extensions", "-out", folder / "tls.crt")
-            (folder / "ca.crt").write_text((self.folder / "ca.crt").read_text())
+            authority.issue(self.folder / certificate["metadata"]["name"], spec["commonName"], names,
+                            [uses[usage] for usage in spec["usages"]])
 
     def test_strangers_are_refused(self):
         refused = run("weft", "get", "workers", WEFT_ADDRESS=self.cluster.address)
         self.assertEqual(refused.returncode, 6)
         self.assertIn("it speaks TLS: tls_ca is needed", refused.stderr)
+
+
+class HooksWithTlsOnPostgres(HooksWithTls):
+    """The same where the jobs are in a database."""
+
+    VALUES = {**Hooks.VALUES, **MATRIX["shared, own authority"]}
+
+    def own_settings(self):
+        server = PostgresServer()
+        self.addCleanup(server.close)
+        return {**super().own_settings(), "log_root": str(self.folder / "logs"), "postgres": server.target}
 
 
 if __name__ == "__main__":
