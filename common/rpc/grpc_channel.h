@@ -22,6 +22,9 @@ struct ChannelOptions {
   // A silent peer is asked for a sign of life after this time, and given up after another.
   absl::Duration keepalive = absl::Seconds(10);
   absl::Duration max_reconnect_pause = absl::Seconds(2);
+  // How long making a connection may take before it is tried anew: some four round trips with TLS,
+  // and those of a busy host or another continent are long.
+  absl::Duration connect_limit = absl::Seconds(2);
   int max_receive_bytes = 64 << 20;
   // Null: not encrypted. Else NewChannelCredentials (tls_credentials.h).
   std::shared_ptr<grpc::ChannelCredentials> credentials;
