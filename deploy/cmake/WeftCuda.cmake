@@ -21,6 +21,11 @@ else()
       set(CMAKE_CUDA_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_DEPEND=1 "${WEFT_CCACHE}")
     endif()
     enable_language(CUDA)
+    # Debian's CMake 3.25.1 gives this target a property without asking whether it is there, and
+    # CUDA 13 has none. Nothing uses it.
+    if(NOT TARGET CUDA::nvToolsExt)
+      add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    endif()
     find_package(CUDAToolkit REQUIRED)
     # CMake 3.25 does not know how this nvcc is told of C++20, though it is.
     foreach(kind STANDARD EXTENSION)
