@@ -90,6 +90,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Connect() {
   // Of several replicas one leads, and only that one takes connections. All are asked at the same
   // time: one that hangs keeps nobody from the one that leads.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
+  channels.reserve(addresses.size());
   for (const std::string& address : addresses) channels.push_back(ChannelTo(address));
   std::vector<grpc_connectivity_state> seen(channels.size(), GRPC_CHANNEL_IDLE);
   const absl::Time deadline = absl::Now() + timeout;

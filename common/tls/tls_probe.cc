@@ -214,7 +214,7 @@ std::string ExplainOneConnection(const TlsProbe& probe) {
 
 std::string ExplainTls(const TlsProbe& probe) {
   const SigpipeHeld held;
-  const std::string why = ExplainOneConnection(probe);
+  std::string why = ExplainOneConnection(probe);
   // A server that ends breaks off handshakes, too; a moment later nobody listens there.
   if (why.empty() || ExplainOneConnection(probe) != why) return "";
   return why;

@@ -31,7 +31,6 @@ using weft::testing::IsOkAndHolds;
 using weft::testing::MutualTlsFlags;
 using weft::testing::PostgresServer;
 using weft::testing::ProgramResult;
-using weft::testing::StatusIs;
 using weft::testing::TestAuthority;
 using weft::testing::TestCluster;
 using weft::testing::TinySpec;
@@ -89,11 +88,11 @@ class Failover : public ::testing::Test {
     EXPECT_EQ(after->generation(), 1) << "the running gang was adopted, not restarted";
   }
   void AKilledLeaderIsFollowed() {
-    constexpr int64_t kSteps = 200;
+    const int64_t steps = 200;
     ASSERT_OK(StartWorker("w1"));
     ASSERT_OK(StartWorker("w2"));
-    const std::string undisturbed = UndisturbedHash(kSteps);
-    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, kSteps)));
+    const std::string undisturbed = UndisturbedHash(steps);
+    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, steps)));
     ASSERT_OK(cluster_.AwaitStep(job.name(), 30));
     const absl::Time killed = absl::Now();
     cluster_.Kill("c1", SIGKILL);

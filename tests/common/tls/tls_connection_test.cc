@@ -24,7 +24,6 @@
 namespace weft {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 using weft::testing::IsOk;
 using weft::testing::StatusIs;
@@ -74,11 +73,13 @@ class TlsConnection : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(options.credentials, NewServerCredentials(files));
     ASSERT_OK_AND_ASSIGN(server_, GrpcServer::Start(options, {&peer_}));
   }
-  std::string Folder(const std::string& name) const { return (directory_.path() / name).string(); }
+  [[nodiscard]] std::string Folder(const std::string& name) const {
+    return (directory_.path() / name).string();
+  }
   TlsFiles ServerFiles(const TestSubject& subject = {}) {
     return authority_.IssueTo(Folder("server"), subject);
   }
-  TlsFiles OnlyCertificate(TlsFiles files) const {
+  [[nodiscard]] TlsFiles OnlyCertificate(TlsFiles files) const {
     files.ca.clear();
     return files;
   }
