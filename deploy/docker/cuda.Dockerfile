@@ -22,7 +22,8 @@ RUN deploy/install_packages.sh run && PATH=/usr/local/cuda/bin:$PATH deploy/buil
 FROM ${WORKER} AS worker-cuda
 USER 0:0
 COPY --from=toolkit /usr/local/cuda/runtime/ /usr/local/cuda/lib/
-COPY --from=compiled /programs/ /usr/bin/
+COPY --from=compiled /programs/weft /programs/weft-worker /programs/weft-rank /programs/weft-relay /programs/weft-rsh \
+  /programs/weft-data /usr/bin/
 RUN echo /usr/local/cuda/lib >/etc/ld.so.conf.d/cuda.conf && ldconfig && rm -f /var/cache/ldconfig/aux-cache
 USER 10001:10001
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -1,7 +1,8 @@
 """The images, built for real by buildah on a base made by debootstrap, and run: submit, train, succeed inside them.
 
 There is no container engine here: buildah builds and runs with chroot isolation. The programs are those of the build
-under test, so that nothing is compiled. The base is kept in ~/.cache/weft."""
+under test; where that has CUDA they go into the image of CUDA workers, and the others get programs of the preset
+cpu-only. The base is kept in ~/.cache/weft."""
 
 import hashlib
 import json
@@ -10,12 +11,17 @@ import re
 import signal
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
+from certificates import Authority
+from postgres import PostgresServer
+from programs import await_that
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weft"
+# With the authority of a proxy, if this machine is behind one.
+CUDA_OPTIONS = ["--build-arg=WORKER=localhost/worker-cpu", "--secret=id=authorities,src=/etc/ssl/certs/ca-certificates.crt"]
 MEGABYTE = 1 << 20
 JOB = """
 name: image
@@ -26,6 +32,7 @@ resources: {min_workers: 2, max_workers: 2}
 checkpoint: {every_steps: 10}
 evaluation: {every_steps: 0, sequences: 4}
 """
+WORKERS = ["w1", "w2"]
 
 
 def run(*command, **options):
@@ -35,12 +42,18 @@ def run(*command, **options):
     return result.stdout.strip()
 
 
-def await_that(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return result
+def has_cuda(build):
+    return "libcublasLt" in run("readelf", "-d", build / "bin/weft-rank")
+
+
+def programs_without_cuda(build):
+    """The folder of a build without CUDA: `build`, or another one beside it."""
+    if not has_cuda(build):
+        return build
+    other = build.with_name(f"{build.name}-images")
+    run("cmake", "--preset", "cpu-only", "-B", other, "-DWEFT_BUILD_TESTS=OFF", "-DWEFT_BUILD_BENCHMARKS=OFF", cwd=ROOT)
+    run("cmake", "--build", other, "--target", *(path.name for path in (build / "bin").glob("weft*")))
+    return other
 
 
 def debian_base():
@@ -61,7 +74,8 @@ class Images(unittest.TestCase):
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         cls.folder.chmod(0o755)
         cls.buildah = ["buildah", f"--root={cls.folder}/store", f"--runroot={cls.folder}/run", "--storage-driver=vfs"]
-        run(ROOT / "deploy/docker/collect_programs.sh", os.environ["WEFT_BUILD_DIR"], cls.folder / "compiled/programs")
+        cls.under_test = Path(os.environ["WEFT_BUILD_DIR"])
+        run(ROOT / "deploy/docker/collect_programs.sh", programs_without_cuda(cls.under_test), cls.folder / "compiled/programs")
         container = run(*cls.buildah, "from", "scratch")
         run(*cls.buildah, "add", "--quiet", container, debian_base(), "/")
         run(*cls.buildah, "commit", "--quiet", "--rm", container, "localhost/base")
@@ -69,10 +83,16 @@ class Images(unittest.TestCase):
         cls.build("worker-cpu")
 
     @classmethod
-    def build(cls, target, tag=None):
+    def build(cls, target, tag=None, file="Dockerfile", compiled="compiled", options=()):
         run(*cls.buildah, "bud", "--isolation=chroot", "--format=docker", "--timestamp=0", "--pull-never", "--layers=false",
-            f"--file={ROOT}/deploy/docker/Dockerfile", "--build-arg=BASE=localhost/base",
-            f"--build-context=compiled={cls.folder}/compiled", f"--target={target}", f"--tag=localhost/{tag or target}", ROOT)
+            f"--file={ROOT}/deploy/docker/{file}", "--build-arg=BASE=localhost/base",
+            f"--build-context=compiled={cls.folder}/{compiled}", *options,
+            f"--target={target}", f"--tag=localhost/{tag or target}", ROOT)
+
+    @classmethod
+    def build_cuda(cls):
+        run(ROOT / "deploy/docker/collect_programs.sh", cls.under_test, cls.folder / "cuda/programs")
+        cls.build("worker-cuda", file="cuda.Dockerfile", compiled="cuda", options=CUDA_OPTIONS)
 
     def config(self, image):
         return json.loads(run(*self.buildah, "inspect", "--type=image", f"localhost/{image}"))["Docker"]["config"]
@@ -96,62 +116,139 @@ class Images(unittest.TestCase):
         run(*self.buildah, "rm", container)
         return tree
 
+    def over_the_base(self, image):
+        return (self.bytes_of(image) - self.bytes_of("base")) / MEGABYTE
+
+    def check_user_and_health(self, image, program):
+        config = self.config(image)
+        self.assertEqual(config["User"], "10001:10001")
+        self.assertEqual(config["Healthcheck"]["Test"], ["CMD", "weft-healthcheck", "9733"])
+        self.assertEqual(config["Cmd"], [program])
+        self.assertEqual(config["Volumes"], {"/var/lib/weft": {}})
+        print(f"{image}: {self.over_the_base(image):.0f} MiB over the base")
+        return config
+
+    def check_libraries(self, image):
+        """Every program in an image finds every library; where each comes from."""
+        container = run(*self.buildah, "from", "--pull-never", f"localhost/{image}")
+        scripts_too = "for program in /usr/bin/weft*; do ldd $program || true; done"
+        told = run(*self.buildah, "run", "--isolation=chroot", container, "--", "sh", "-c", scripts_too)
+        run(*self.buildah, "rm", container)
+        self.assertIn("libgrpc++", told)
+        self.assertNotIn("not found", told)
+        return dict(re.findall(r"(\S+) => (\S+)", told))
+
     def test_users_health_and_size(self):
-        for image, program in [("coordinator", "weft-coordinator"), ("worker-cpu", "weft-worker")]:
-            config = self.config(image)
-            self.assertEqual(config["User"], "10001:10001")
-            self.assertEqual(config["Healthcheck"]["Test"], ["CMD", "weft-healthcheck", "9733"])
-            self.assertEqual(config["Cmd"], [program])
-            self.assertEqual(config["Volumes"], {"/var/lib/weft": {}})
-        grown = (self.bytes_of("coordinator") - self.bytes_of("base")) / MEGABYTE
-        print(f"coordinator: {grown:.0f} MiB over the base; "
-              f"worker-cpu: {(self.bytes_of('worker-cpu') - self.bytes_of('base')) / MEGABYTE:.0f} MiB")
-        self.assertLess(grown, 60)
+        self.check_user_and_health("coordinator", "weft-coordinator")
+        self.check_user_and_health("worker-cpu", "weft-worker")
+        self.assertLess(self.over_the_base("coordinator"), 60)
+        self.assertIn("libpq.so.5", self.check_libraries("coordinator"))
+        self.check_libraries("worker-cpu")
 
     def test_a_second_build_gives_the_same_files(self):
         self.build("coordinator", "again")
         self.assertEqual(self.tree_of("coordinator"), self.tree_of("again"))
 
     def test_a_job_trains_on_two_workers(self):
-        shared = self.folder / "shared"
-        for name in ["coordinator", "w1", "w2", "checkpoints"]:
-            (shared / name).mkdir(parents=True)
-            os.chown(shared / name, 10001, 10001)
-        (shared / "job.yaml").write_text(JOB)
-        self.children = []
-        self.addCleanup(self.stop)
+        self.train(["worker-cpu", "worker-cpu"])
+
+    def test_a_job_trains_with_tls_and_postgres_and_on_a_tpu_vms_host(self):
+        self.build("worker-tpu")
+        self.assertEqual(self.check_user_and_health("worker-tpu", "weft-worker")["Labels"]["weft.device"], "tpu-vm-host")
+        server = PostgresServer()
+        self.addCleanup(server.close)
+        self.train(["worker-cpu", "worker-tpu"], server, tls=True)
+
+    def test_a_job_trains_on_the_cores_of_a_cuda_worker(self):
+        if not has_cuda(self.under_test):
+            self.skipTest("this build has no CUDA")
+        self.build_cuda()
+        self.check_user_and_health("worker-cuda", "weft-worker")
+        environment = dict(variable.split("=", 1) for variable in self.config("worker-cuda")["Env"])
+        self.assertEqual(environment["NVIDIA_DRIVER_CAPABILITIES"], "compute,utility")
+        found = self.check_libraries("worker-cuda")
+        for library in ["libcublasLt.so.13", "libnccl.so.2"]:
+            self.assertEqual(found[library], f"/usr/local/cuda/lib/{library}")
+        self.train(["worker-cuda", "worker-cpu"])
+        # Without a driver it says so in one sentence.
+        with self.assertRaisesRegex(AssertionError, "weft-worker: --device gpu: no NVIDIA driver"):
+            run(*self.container("worker-cuda", self.shared / "w1"), "weft-worker", "--device=gpu", "--coordinator=127.0.0.1:1",
+                "--name=w", "--state-dir=/tmp/w", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0")
+
+    def test_the_toolkit_from_pypi_compiles(self):
+        """Nothing of CUDA is on the base, and nothing of this machine: what the stage that compiles begins with."""
+        self.build("toolkit", file="cuda.Dockerfile", options=CUDA_OPTIONS)
+        container = run(*self.buildah, "from", "--pull-never", "localhost/toolkit")
+        told = run(*self.buildah, "run", "--isolation=chroot", f"--volume={ROOT}:/tree:ro", container, "--", "sh", "-ec", """
+            /tree/deploy/install_packages.sh run
+            export PATH=/usr/local/cuda/bin:$PATH
+            cmake -S /tree --preset cuda -B /build -DWEFT_BUILD_TESTS=OFF -DWEFT_BUILD_BENCHMARKS=OFF
+            cmake --build /build --target kernels/ops/CMakeFiles/weft_ops.dir/bias/bias_cuda.cu.o
+            ls -l /build/kernels/ops/CMakeFiles/weft_ops.dir/bias/bias_cuda.cu.o""")
+        run(*self.buildah, "rm", container)
+        self.assertIn("bias_cuda.cu.o", told.splitlines()[-1])
+        self.assertIn("/usr/local/cuda/lib/libnccl.so", told)
+
+    def train(self, worker_images, postgres=None, tls=False):
+        """submit -> train -> SUCCEEDED, each program in a container of its image."""
+        self.make_shared_folder(postgres, tls)
+        flags = lambda party, *files: [f"--tls-{flag}=/shared/tls-{party}/{file}" for flag, file in files] if tls else []
+        own = [("cert", "tls.crt"), ("key", "tls.key")]
         self.start("coordinator", "coordinator", "weft-coordinator", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
-                   "--checkpoint-root=/checkpoints", "--state-dir=/state", state=shared / "coordinator", shared=shared)
-        announced = shared / "coordinator/coordinator.json"
+                   "--checkpoint-root=/checkpoints", "--state-dir=/state", *flags("coordinator", *own, ("client-ca", "ca.crt")),
+                   *([f"--postgres={postgres.target}", "--log-root=/checkpoints/logs"] if postgres else []))
+        announced = self.shared / "coordinator/coordinator.json"
         await_that(announced.exists)
         serves = json.loads(announced.read_text())
-        for name in ["w1", "w2"]:
-            self.start("worker-cpu", name, "tini", "--", "weft-worker", f"--coordinator={serves['address']}", f"--name={name}",
-                       "--threads=1", "--state-dir=/state", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", state=shared / name, shared=shared)
-        client = self.container("coordinator", shared / "coordinator", shared)
-        inside = lambda *command: run(*client, "env", f"WEFT_ADDRESS={serves['address']}", *command)
-        port = serves["metrics_address"].split(":")[1]
-        inside("weft-healthcheck", port)
+        for name, image in zip(WORKERS, worker_images):
+            self.start(image, name, "tini", "--", "weft-worker", f"--coordinator={serves['address']}", f"--name={name}",
+                       "--device=cpu", "--threads=1", "--state-dir=/state", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
+                       *flags(name, *own, ("ca", "ca.crt")))
+        client = self.container("coordinator", self.shared / "coordinator")
+        inside = lambda *command: run(*client, *command)
+        weft = lambda *command: inside("env", f"WEFT_ADDRESS={serves['address']}", "weft", *command,
+                                       *flags("client", *own, ("ca", "ca.crt")))
+        inside("weft-healthcheck", serves["metrics_address"].split(":")[1])
         with self.assertRaises(AssertionError):
             inside("weft-healthcheck", "1")  # nobody listens there
-        await_that(lambda: inside("weft", "get", "workers").count("READY") == 2)
-        job = inside("weft", "submit", "/shared/job.yaml", "-o", "name")
-        self.assertIn("SUCCEEDED", inside("weft", "watch", job))
-        weights = next((shared / "checkpoints").rglob("weights.safetensors"))
+        if tls:
+            with self.assertRaisesRegex(AssertionError, "it speaks TLS"):
+                inside("env", f"WEFT_ADDRESS={serves['address']}", "weft", "get", "workers")
+        await_that(lambda: weft("get", "workers").count("READY") == 2)
+        job = weft("submit", "/shared/job.yaml", "-o", "name")
+        self.assertIn("SUCCEEDED", weft("watch", job))
+        weights = next((self.shared / "checkpoints").rglob("weights.safetensors"))
         self.assertEqual(weights.stat().st_uid, 10001)
         for child in reversed(self.children):
             child.send_signal(signal.SIGTERM)
 
-    def container(self, image, state, shared):
+    def make_shared_folder(self, postgres, tls):
+        self.shared = Path(tempfile.mkdtemp(dir=self.folder))
+        self.shared.chmod(0o755)
+        self.postgres = postgres
+        for name in ["coordinator", *WORKERS, "checkpoints"]:
+            (self.shared / name).mkdir()
+            os.chown(self.shared / name, 10001, 10001)
+        (self.shared / "job.yaml").write_text(JOB)
+        if tls:
+            authority = Authority(self.shared)
+            for party in ["coordinator", *WORKERS, "client"]:
+                authority.issue(self.shared / f"tls-{party}", party, ["IP:127.0.0.1"], ["serverAuth", "clientAuth"])
+                os.chown(self.shared / f"tls-{party}/tls.key", 10001, 10001)
+        self.children = []
+        self.addCleanup(self.stop)
+
+    def container(self, image, state):
         """The words before a command that runs it in a fresh container. (Chroot isolation lets no volume be mounted over
         a VOLUME of the image.)"""
         container = run(*self.buildah, "from", "--pull-never", f"localhost/{image}")
-        return [*self.buildah, "run", "--isolation=chroot", f"--volume={state}:/state",
-                f"--volume={shared}/checkpoints:/checkpoints", f"--volume={shared}:/shared", container, "--"]
+        database = [f"--volume={self.postgres.folder}:{self.postgres.folder}"] if self.postgres else []
+        return [*self.buildah, "run", "--isolation=chroot", f"--volume={state}:/state", *database,
+                f"--volume={self.shared}/checkpoints:/checkpoints", f"--volume={self.shared}:/shared", container, "--"]
 
-    def start(self, image, name, *command, state, shared):
+    def start(self, image, name, *command):
         with open(self.folder / f"{name}.log", "w") as log:
-            self.children.append(subprocess.Popen([*self.container(image, state, shared), *command], stdout=log,
+            self.children.append(subprocess.Popen([*self.container(image, self.shared / name), *command], stdout=log,
                                                   stderr=log, start_new_session=True))
 
     def stop(self):
