@@ -160,14 +160,22 @@ class HooksWithTls(Hooks):
 
 
 class HooksWithTlsOnPostgres(HooksWithTls):
-    """The same where the jobs are in a database."""
+    """The same where the jobs are in a database, which asks for a certificate as the values have it."""
 
     VALUES = {**Hooks.VALUES, **MATRIX["shared, own authority"]}
 
     def own_settings(self):
-        server = PostgresServer()
+        folder = self.folder / "database"
+        folder.mkdir()
+        authority = Authority(folder)
+        authority.issue(folder / "server", "server", ["DNS:localhost"], ["serverAuth"])
+        authority.issue(folder / "client", "weft", [], ["clientAuth"])
+        server = PostgresServer(tls=folder / "server")
         self.addCleanup(server.close)
-        return {**super().own_settings(), "log_root": str(self.folder / "logs"), "postgres": server.target}
+        told = yaml.safe_load(of_kind(self.found, "ConfigMap")[0]["data"]["coordinator.yaml"])["postgres"]
+        how = told.split("user=weft ")[1].replace("/etc/weft-db", str(folder / "client"))
+        self.assertIn("sslmode=verify-full", how)
+        return {**super().own_settings(), "log_root": str(self.folder / "logs"), "postgres": f"{server.target} {how}"}
 
 
 if __name__ == "__main__":
