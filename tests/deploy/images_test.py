@@ -146,8 +146,9 @@ class Images(unittest.TestCase):
         self.check_libraries("worker-cpu")
 
     def test_a_second_build_gives_the_same_files(self):
-        self.build("coordinator", "again")
-        self.assertEqual(self.tree_of("coordinator"), self.tree_of("again"))
+        for image in ["coordinator", "worker-cpu"]:
+            self.build(image, "again")
+            self.assertEqual(self.tree_of(image), self.tree_of("again"), image)
 
     def test_a_job_trains_on_two_workers(self):
         self.train(["worker-cpu", "worker-cpu"])
@@ -215,6 +216,9 @@ class Images(unittest.TestCase):
             with self.assertRaisesRegex(AssertionError, "it speaks TLS"):
                 inside("env", f"WEFT_ADDRESS={serves['address']}", "weft", "get", "workers")
         await_that(lambda: weft("get", "workers").count("READY") == 2)
+        for name, image in zip(WORKERS, worker_images):
+            port = re.search(r"metrics=127.0.0.1:(\d+)", (self.folder / f"{name}.log").read_text()).group(1)
+            run(*self.container(image, self.shared / name), "weft-healthcheck", port)
         job = weft("submit", "/shared/job.yaml", "-o", "name")
         self.assertIn("SUCCEEDED", weft("watch", job))
         weights = next((self.shared / "checkpoints").rglob("weights.safetensors"))
