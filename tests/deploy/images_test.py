@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import unittest
@@ -223,8 +222,6 @@ class Images(unittest.TestCase):
         self.assertIn("SUCCEEDED", weft("watch", job))
         weights = next((self.shared / "checkpoints").rglob("weights.safetensors"))
         self.assertEqual(weights.stat().st_uid, 10001)
-        for child in reversed(self.children):
-            child.send_signal(signal.SIGTERM)
 
     def make_shared_folder(self, postgres, tls):
         self.shared = Path(tempfile.mkdtemp(dir=self.folder))
@@ -256,12 +253,18 @@ class Images(unittest.TestCase):
                                                   stderr=log, start_new_session=True))
 
     def stop(self):
-        for child in reversed(self.children):
+        """Ends the programs themselves: tini and buildah, when they end, leave theirs behind. A session has them all."""
+        ended = lambda child: subprocess.run(["pgrep", "--session", str(child.pid)], stdout=subprocess.DEVNULL).returncode == 1
+        for name in ["TERM", "KILL"]:
+            for child in reversed(self.children):
+                subprocess.run(["pkill", f"-{name}", "--session", str(child.pid)])
             try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+                await_that(lambda: all(child.poll() is not None and ended(child) for child in self.children), seconds=10)
+                break
+            except AssertionError:
+                continue
+        else:
+            self.fail("a program goes on after SIGKILL")
         if self._outcome.result.failures or self._outcome.result.errors:
             for log in self.folder.glob("*.log"):
                 print(f"---- {log.name}\n{log.read_text()[-4000:]}")
