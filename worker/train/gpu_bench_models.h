@@ -44,17 +44,17 @@ class Noise final : public TokenStream {
 
 inline TrainConfig Gpt2() {
   TrainConfig config;
-  config.model = {
-      .vocabulary = 50304,  // 50257, padded as llm.c pads it
-      .width = 768,
-      .hidden = 3072,
-      .layers = std::vector<MixerConfig>(12, SoftmaxMixerConfig{.heads = 12, .rotary_base = 0.0}),
-      .biases = {.projections = true, .output = true, .mlp = true},
-      .norm = NormKind::kLayer,
-      .mlp = MlpKind::kGelu,
-      .positions = PositionKind::kLearned,
-      .max_positions = 1024,
-      .tied = true};
+  config.model = {.vocabulary = 50304,  // 50257, padded as llm.c pads it
+                  .width = 768,
+                  .hidden = 3072,
+                  .layers = std::vector<MixerConfig>(
+                      12, SoftmaxMixerConfig{.heads = 12, .kv_heads = 12, .rotary_base = 0.0}),
+                  .biases = {.projections = true, .output = true, .mlp = true},
+                  .norm = NormKind::kLayer,
+                  .mlp = MlpKind::kGelu,
+                  .positions = PositionKind::kLearned,
+                  .max_positions = 1024,
+                  .tied = true};
   config.batch = {.sequences = 512, .sequence_length = 1024, .shards = 1, .micro_batch = 64};
   return config;
 }

@@ -10,8 +10,10 @@
 #include "kernels/ops/register.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/in_process_exchange.h"
+#include "worker/model/model.h"
 #include "worker/train/exchange_patience.h"
 #include "worker/train/exchange_thread.h"
+#include "worker/train/gpu_bench_models.h"
 #include "worker/train/shard_plan.h"
 #include "worker/train/shared_values.h"
 #include "worker/train/time_ledger.h"
@@ -37,6 +39,15 @@ TEST(ShardPlanTest, EveryShardBelongsToOneRankAndNoRankIsIdle) {
       }
       EXPECT_EQ(next, shards);
     }
+  }
+}
+
+// What published speeds are compared with is measured on the published models.
+TEST(GpuBenchModelsTest, HaveTheParametersOfThePublishedModels) {
+  for (const auto& [config, want] :
+       {std::pair{Gpt2(), 124475904}, std::pair{DeltaNet(4096, 8, 4), 1365677056}}) {
+    ASSERT_OK_AND_ASSIGN(const auto model, NewModel(config.model));
+    EXPECT_EQ(model->layout().parameter_count(), want);
   }
 }
 
