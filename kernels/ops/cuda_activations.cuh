@@ -12,12 +12,15 @@ namespace weft::kernels {
 template <typename T>
 inline constexpr bool kIsQuick = sizeof(T) < sizeof(float);
 
+inline constexpr float kLog2E = 1.44269504F;
+
 // The GPU's own functions: without the instructions that care for results below 2^-126.
-__device__ inline float QuickExp(float x) {
+__device__ inline float QuickExp2(float x) {
   float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.44269504F * x));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
+__device__ inline float QuickExp(float x) { return QuickExp2(kLog2E * x); }
 __device__ inline float QuickInverse(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

@@ -41,7 +41,8 @@ struct Head {
   }
 };
 
-// logits = h w^T of `count` rows from `first` on; then their losses, and their slopes in place.
+// logits = h w^T + bias of `count` rows from `first` on; then their losses, and their slopes in
+// place.
 absl::Status LossesOfBlock(const Head& head, int64_t first, int64_t count, bool slopes,
                            double gradient_scale, void* logits) {
   WEFT_RETURN_IF_ERROR(Run(head.cuda, {.m = count,
@@ -54,11 +55,11 @@ absl::Status LossesOfBlock(const Head& head, int64_t first, int64_t count, bool 
                                        .b_transposed = true,
                                        .d = logits,
                                        .d_stride = head.stride(),
-                                       .d_type = head.w.dtype()}));
+                                       .d_type = head.w.dtype(),
+                                       .bias = head.bias.address()}));
   const SoftmaxRows shape = {.rows = count,
                              .classes = head.classes(),
                              .stride = head.stride(),
-                             .bias = head.bias.address(),
                              .targets = head.targets.data<int32_t>() + first,
                              .first_row = first,
                              .bad_index = head.cuda.bad_index()};

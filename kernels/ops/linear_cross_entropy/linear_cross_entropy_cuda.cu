@@ -1,3 +1,7 @@
+#include <cuda_pipeline_primitives.h>
+
+#include "kernels/device/cuda/launch_shared.cuh"
+#include "kernels/device/cuda/reduce.cuh"
 #include "kernels/ops/cuda_activations.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_cuda.h"
@@ -7,148 +11,122 @@ namespace {
 
 constexpr int kThreads = 512;
 
-// The largest value and the sum of exponentials below it, of some of a row's logits; the class of
-// the largest, of equal ones the lowest.
-struct State {
-  float largest;
-  float sum;
-  int best;
-};
-
-__device__ State Joined(State a, State b) {
-  const float largest = fmaxf(a.largest, b.largest);
-  const bool first = a.largest > b.largest || (a.largest == b.largest && a.best <= b.best);
-  // Two empty states have the largest -infinity: their difference is no number.
-  const float x = a.largest == largest ? 1.0F : expf(a.largest - largest);
-  const float y = b.largest == largest ? 1.0F : expf(b.largest - largest);
-  return {largest, a.sum * x + b.sum * y, first ? a.best : b.best};
-}
-
-template <int kWarpThreads>
-__device__ State WarpJoin(State state) {
-#pragma unroll
-  for (int distance = kWarpThreads / 2; distance > 0; distance /= 2) {
-    const State other = {__shfl_xor_sync(0xFFFFFFFF, state.largest, distance),
-                         __shfl_xor_sync(0xFFFFFFFF, state.sum, distance),
-                         __shfl_xor_sync(0xFFFFFFFF, state.best, distance)};
-    // Both lanes join in the same order, so both get the same bits.
-    state = (threadIdx.x & distance) == 0 ? Joined(state, other) : Joined(other, state);
+// e^(x - largest). For bf16 one multiplication with one addition, which rounds by 2^-24 of
+// `largest`.
+template <typename T>
+__device__ float ExpBelow(float x, float largest) {
+  if constexpr (kIsQuick<T>) {
+    return QuickExp2(fmaf(x, kLog2E, -kLog2E * largest));
+  } else {
+    return expf(x - largest);
   }
-  return state;
 }
 
-// One block for each row. V logits at a time; a row whose length is no multiple of V ends in parts.
-// With kKept, a thread keeps the logits that it has read in shared memory, for the slopes.
+// A row without a target: its slopes are zeros.
+template <bool kSlopes, typename T>
+__device__ void LeaveOut(const SoftmaxRows& shape, int64_t row, T* z, float* losses, float* right) {
+  const int classes = static_cast<int>(shape.classes);
+  if (kSlopes) {
+    for (int v = threadIdx.x; v < classes; v += kThreads) z[v] = FromFloat<T>(0.0F);
+  }
+  if (threadIdx.x != 0) return;
+  losses[row] = 0;
+  right[row] = 0;
+  if (shape.targets[row] >= classes) {
+    *shape.bad_index = static_cast<int32_t>(shape.first_row + row) + 1;
+  }
+}
+
+// One block for each row, which it goes through three times: for its largest logit, for the sum of
+// exponentials and for the slopes. A thread has V neighbouring logits at a time, the same ones each
+// time; with kKept it copies them to shared memory first.
 template <int V, bool kSlopes, bool kKept, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     SoftmaxKernel(SoftmaxRows shape, float gradient_scale, T* logits, float* losses, float* right) {
   extern __shared__ __align__(16) uint8_t kept[];
-  __shared__ State of_warp[kThreads / 32];
-  __shared__ float target_logit;
+  __shared__ float shared[32];
   const int64_t row = blockIdx.x;
-  T* z = logits + row * shape.stride;
-  const T* bias = static_cast<const T*>(shape.bias);
-  const int32_t target = shape.targets[row];
+  T* const z = logits + row * shape.stride;
+  const int target = shape.targets[row];
   const int classes = static_cast<int>(shape.classes);
-  const bool out_of_range = target >= classes;
-  if (target < 0 || out_of_range) {
-    if (kSlopes) {
-      for (int v = threadIdx.x; v < classes; v += kThreads) z[v] = FromFloat<T>(0.0F);
+  if (target < 0 || target >= classes) return LeaveOut<kSlopes>(shape, row, z, losses, right);
+  const float target_logit = ToFloat(z[target]);
+  T* const source = kKept ? reinterpret_cast<T*>(kept) : z;
+  if constexpr (kKept) {
+    for (int v = threadIdx.x * V; v < classes; v += kThreads * V) {
+      __pipeline_memcpy_async(source + v, z + v, V * sizeof(T));
     }
-    if (threadIdx.x == 0) {
-      losses[row] = 0;
-      right[row] = 0;
-      if (out_of_range) *shape.bad_index = static_cast<int32_t>(shape.first_row + row) + 1;
-    }
-    return;
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
   }
-  const auto read = [&](int v, const T* from, float(&value)[V]) {
-    if (v + V <= classes) {
-      Load<V>(from + v, value);
-    } else {
-#pragma unroll
-      for (int j = 0; j < V; ++j) value[j] = v + j < classes ? ToFloat(from[v + j]) : -INFINITY;
-    }
-    if (bias != nullptr) {
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        if (v + j < classes) value[j] += ToFloat(bias[v + j]);
-      }
-    }
-  };
-  State state = {-INFINITY, 0, INT32_MAX};
-  for (int v = threadIdx.x * V; v < classes; v += kThreads * V) {
-    float value[V];
-    if constexpr (kKept) {
-      // Rows begin on 16 bytes and are padded to a multiple of V.
-      *reinterpret_cast<uint4*>(kept + v * sizeof(T)) = *reinterpret_cast<const uint4*>(z + v);
-      read(v, reinterpret_cast<const T*>(kept), value);
-    } else {
-      read(v, z, value);
-    }
-    float largest = value[0];
-    int best = v;
-#pragma unroll
-    for (int j = 1; j < V; ++j) {
-      if (value[j] > largest) {
-        largest = value[j];
-        best = v + j;
-      }
-    }
-    float sum = 0;
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      sum += ExpOf<T>(value[j] - largest);
-      if (v + j == target) target_logit = value[j];
-    }
-    state = Joined(state, {largest, sum, best});
+  // Behind the last logit, to a multiple of V, nothing lies that counts.
+  if (threadIdx.x == (classes - 1) / V % kThreads) {
+    for (int v = classes; v % V != 0; ++v) source[v] = FromFloat<T>(-INFINITY);
   }
-  state = WarpJoin<32>(state);
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = state;
-  __syncthreads();
-  state = of_warp[0];
-  for (int warp = 1; warp < kThreads / 32; ++warp) state = Joined(state, of_warp[warp]);
-  const float log_sum = logf(state.sum);
-  if (threadIdx.x == 0) {
-    losses[row] = (state.largest - target_logit) + log_sum;
-    right[row] = state.best == target ? 1.0F : 0.0F;
-  }
-  if constexpr (kSlopes) {
-    const float inverse = gradient_scale / state.sum;
+  const auto for_logits = [&](const auto& f) {
     for (int v = threadIdx.x * V; v < classes; v += kThreads * V) {
       float value[V];
-      read(v, kKept ? reinterpret_cast<const T*>(kept) : z, value);
+      Load<V>(source + v, value);
+      f(v, value);
+    }
+  };
+
+  float largest = -INFINITY;
+  for_logits([&](int /*v*/, const float(&value)[V]) {
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        value[j] = ExpOf<T>(value[j] - state.largest) * inverse -
-                   (v + j == target ? gradient_scale : 0.0F);
-      }
-      if (v + V <= classes) {
-        Store<V>(z + v, value);
-      } else {
-        for (int j = 0; j < V && v + j < classes; ++j) z[v + j] = FromFloat<T>(value[j]);
-      }
+    for (int j = 0; j < V; ++j) largest = fmaxf(largest, value[j]);
+  });
+  largest = BlockReduce<kThreads>(largest, MaxOf(), shared);
+  bool is_right = target_logit == largest;
+  if (is_right) {
+    bool comes_later = false;  // than another class with the same logit
+    for_logits([&](int v, const float(&value)[V]) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) comes_later |= value[j] == largest && v + j < target;
+    });
+    is_right = __syncthreads_or(static_cast<int>(comes_later)) == 0;
+  }
+
+  float sum = 0;
+  for_logits([&](int /*v*/, const float(&value)[V]) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) sum += ExpBelow<T>(value[j], largest);
+  });
+  sum = BlockReduce<kThreads>(sum, AddOf(), shared);
+  if (threadIdx.x == 0) {
+    losses[row] = (largest - target_logit) + logf(sum);
+    right[row] = is_right ? 1.0F : 0.0F;
+  }
+  if constexpr (kSlopes) {
+    const float factor = gradient_scale / sum;
+    for_logits([&](int v, float(&value)[V]) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) value[j] = ExpBelow<T>(value[j], largest) * factor;
+      Store<V>(z + v, value);
+    });
+    // By the thread that has just written there.
+    if (threadIdx.x == target / V % kThreads) {
+      const float slope = ExpBelow<T>(target_logit, largest) * factor - gradient_scale;
+      z[target] = FromFloat<T>(slope);
     }
   }
 }
 
-// Of a row that is kept: what a block of any GPU since sm_80 can have.
-constexpr int64_t kMostKeptBytes = 99 * 1024;
+// Of a row that is kept: what a block of any GPU since sm_80 can have, beside what it reduces in.
+constexpr int64_t kMostKeptBytes = 99 * 1024 - 128;
 
-template <bool kSlopes, bool kKept, typename T>
+template <bool kSlopes, typename T>
 cudaError_t LaunchRows(const CudaLaunch& on, const SoftmaxRows& shape, float gradient_scale,
                        T* logits, float* losses, float* right) {
   constexpr int V = kVector<T>;
-  const int64_t bytes = kKept ? CeilDiv(shape.classes, V) * V * int64_t{sizeof(T)} : 0;
-  const auto kernel = SoftmaxKernel<V, kSlopes, kKept, T>;
-  if (kKept) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-    if (error != cudaSuccess) return error;
-  }
-  kernel<<<static_cast<unsigned>(shape.rows), kThreads, static_cast<size_t>(bytes), on.stream>>>(
-      shape, gradient_scale, logits, losses, right);
-  return cudaGetLastError();
+  const int64_t bytes = CeilDiv(shape.classes, V) * V * int64_t{sizeof(T)};
+  const auto launch = [&](auto* kernel, int64_t kept_bytes) {
+    return LaunchShared(kernel, dim3(static_cast<unsigned>(shape.rows)), kThreads,
+                        static_cast<int>(kept_bytes), on.stream, shape, gradient_scale, logits,
+                        losses, right);
+  };
+  return bytes <= kMostKeptBytes ? launch(SoftmaxKernel<V, kSlopes, true, T>, bytes)
+                                 : launch(SoftmaxKernel<V, kSlopes, false, T>, 0);
 }
 
 constexpr int64_t kSumRows = 64;  // of a partial sum
@@ -173,10 +151,8 @@ cudaError_t LaunchSoftmaxRows(const CudaLaunch& on, const SoftmaxRows& shape, bo
   if (shape.rows == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     auto* z = static_cast<T*>(logits);
-    if (!slopes) return LaunchRows<false, false>(on, shape, gradient_scale, z, losses, right);
-    return shape.classes * int64_t{sizeof(T)} <= kMostKeptBytes
-               ? LaunchRows<true, true>(on, shape, gradient_scale, z, losses, right)
-               : LaunchRows<true, false>(on, shape, gradient_scale, z, losses, right);
+    return slopes ? LaunchRows<true>(on, shape, gradient_scale, z, losses, right)
+                  : LaunchRows<false>(on, shape, gradient_scale, z, losses, right);
   });
 }
 

@@ -9,14 +9,13 @@ namespace weft::kernels::internal {
 struct SoftmaxRows {
   int64_t rows = 0;
   int64_t classes = 0;
-  int64_t stride = 0;          // elements from row to row of the logits
-  const void* bias = nullptr;  // may be null
+  int64_t stride = 0;  // elements from row to row of the logits, a multiple of 16 bytes
   const int32_t* targets = nullptr;
   int64_t first_row = 0;  // of these rows in the call, for bad_index
   int32_t* bad_index = nullptr;
 };
 // Losses and predictions of some rows of logits. With `slopes`, the logits become gradient_scale *
-// (softmax - one at the target).
+// (softmax - one at the target). What lies between the rows is lost.
 cudaError_t LaunchSoftmaxRows(const CudaLaunch& on, const SoftmaxRows& shape, bool slopes,
                               float gradient_scale, void* logits, float* losses, float* right);
 

@@ -11,6 +11,7 @@
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/fixed_point/fixed_point.h"
+#include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/ops/register.h"
 #include "tests/kernels/ops/op_case.h"
 #include "tests/testing/gpu.h"
@@ -118,6 +119,22 @@ TEST(CudaStreamTest, ReportsAnIndexOutOfRangeOnceAtTheNextSynchronize) {
   EXPECT_THAT(stream->Synchronize(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("place 2")));
   EXPECT_OK(stream->Synchronize());
+}
+
+TEST(CudaCrossEntropyTest, OfEqualLogitsTheLowestClassIsPredicted) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  constexpr int64_t kClasses = 4099;                          // more than a block has threads
+  Tensor h = NewTensor(*cuda, DType::kBf16, {4, 8}).value();  // zeros: all logits are equal
+  Tensor w = NewTensor(*cuda, DType::kBf16, {kClasses, 8}).value();
+  Tensor targets = NewTensor(*cuda, DType::kI32, {4}).value();
+  Tensor losses = NewTensor(*cuda, DType::kF32, {4}).value();
+  Tensor right = NewTensor(*cuda, DType::kF32, {4}).value();
+  ASSERT_OK(WriteValues(targets, {0, 1, kClasses - 1, -1}, *stream));
+  ASSERT_OK(LinearCrossEntropyForward(*stream, h, w, Tensor(), targets, losses, right));
+  ASSERT_OK_AND_ASSIGN(const std::vector<double> got, ReadValues(right, *stream));
+  EXPECT_EQ(got, (std::vector<double>{1, 0, 0, 0}));
 }
 
 TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
