@@ -6,6 +6,7 @@
 // side by side in a warp hold the channels of a head; without, kHead is 1. W: taps, at least.
 #pragma once
 
+#include "kernels/device/cuda/packed.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/ops/cuda_activations.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
@@ -17,30 +18,6 @@ namespace conv_internal {
 
 constexpr int kThreads = 128;
 constexpr int kPiece = 32;  // tokens of a piece of the forward pass
-
-// V elements as they lie in memory, until they are needed.
-template <int V, typename T>
-struct Packed {
-  static constexpr bool kWide = V > 1;
-  using Word = std::conditional_t<kWide, AccessOf<V, T>, T>;
-  static constexpr int kWords = V * static_cast<int>(sizeof(T)) / static_cast<int>(sizeof(Word));
-  Word words[kWords];
-
-  __device__ void Read(const T* at) {
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) words[i] = reinterpret_cast<const Word*>(at)[i];
-  }
-  __device__ void Clear() {
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) words[i] = Word{};
-  }
-  __device__ void Unpack(float (&out)[V]) const {
-    T elements[V];
-    memcpy(elements, words, sizeof(elements));
-#pragma unroll
-    for (int j = 0; j < V; ++j) out[j] = ToFloat(elements[j]);
-  }
-};
 
 // As Store of vector.cuh, word by word: of four single elements the compiler would make two stores.
 template <int V, typename T>

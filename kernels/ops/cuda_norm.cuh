@@ -6,6 +6,7 @@
 // order.
 #pragma once
 
+#include "kernels/device/cuda/packed.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
 
@@ -19,12 +20,15 @@ struct NormShape {
 };
 
 // Calls f.template operator()<V, kThreads, kParts>() for a row of `channels`; cudaErrorInvalidValue
-// when it is too wide.
-template <typename T, typename F>
+// when it is too wide. With kWarps a warp takes a whole row where it can, and waits for no other.
+template <typename T, bool kWarps, typename F>
 cudaError_t ForRowShape(int channels, bool aligned, const F& f) {
   constexpr int V = kVector<T>;
   if (aligned && channels % V == 0) {
     if (channels <= 16 * V) return f.template operator()<V, 16, 1>();
+    if constexpr (kWarps) {
+      if (channels <= 4 * 32 * V) return f.template operator()<V, 32, 4>();
+    }
     if (channels <= kNormBlock * V) return f.template operator()<V, kNormBlock, 1>();
     if (channels <= 2 * kNormBlock * V) return f.template operator()<V, kNormBlock, 2>();
     if (channels <= 8 * kNormBlock * V) return f.template operator()<V, kNormBlock, 8>();
@@ -120,63 +124,135 @@ __global__ void __launch_bounds__(kNormBlock)
   }
 }
 
+// The part of a row that this thread has, as it lies in memory; zeros outside the row.
+template <int V, int kThreads, int kParts, typename T>
+struct PackedPart {
+  Packed<V, T> part[kParts];
+
+  __device__ void Read(const T* row, int channels) {
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) {
+      const int channel = RowPart<V, kThreads, kParts>::Channel(p);
+      if (channel < channels) {
+        part[p].Read(row + channel);
+      } else {
+        part[p].Clear();
+      }
+    }
+  }
+  __device__ void Clear() {
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) part[p].Clear();
+  }
+};
+
+// The sums of a and of b over the threads that share a row; all of them get both. `turn` alternates
+// from call to call: so one barrier is enough.
+template <int kThreads>
+__device__ inline void RowSums(int turn, float2 (&shared)[2][kNormBlock / 32], float& a, float& b) {
+  a = GroupReduce<(kThreads < 32 ? kThreads : 32)>(a, AddOf());
+  b = GroupReduce<(kThreads < 32 ? kThreads : 32)>(b, AddOf());
+  if constexpr (kThreads > 32) {
+    if (threadIdx.x % 32 == 0) shared[turn][threadIdx.x / 32] = {a, b};
+    __syncthreads();
+    a = shared[turn][0].x;
+    b = shared[turn][0].y;
+#pragma unroll
+    for (int warp = 1; warp < kThreads / 32; ++warp) {
+      a += shared[turn][warp].x;
+      b += shared[turn][warp].y;
+    }
+  }
+}
+
+// Blocks of the backward kernel that a multiprocessor has at a time: as many as registers allow.
+template <int kParts>
+inline constexpr int kNormBlocksAtATime = kParts == 1   ? 6
+                                          : kParts == 2 ? 4
+                                                        : 1;
+
 // With g = w * dy and n = (x - mean) * rstd: dx (+)= rstd * (g - mean(g) - n * mean(g * n)), where
 // mean(g) counts with kCentred only. partial[blocks][C] becomes the sums of dy * n over each
-// block's rows and, with kCentred, partial[blocks + block] those of dy.
+// block's rows and, with kCentred, partial[blocks + block] those of dy. While a row is worked on,
+// the next one is on its way, unless it would take too many registers.
 template <bool kCentred, int V, int kThreads, int kParts, typename T>
-__global__ void __launch_bounds__(kNormBlock)
+__global__ void __launch_bounds__(kNormBlock, kNormBlocksAtATime<kParts>)
     NormBackwardKernel(NormShape shape, int64_t rows_of_block, bool accumulate, const T* x,
                        const T* w, const float* mean, const float* rstd, const T* dy, T* dx,
                        float* partial) {
-  __shared__ float shared[32];
+  __shared__ float2 shared[2][kNormBlock / 32];
   constexpr int kGroups = kNormBlock / kThreads;
+  constexpr bool kAhead = kParts <= 2;
   const int channels = shape.channels;
   const int group = threadIdx.x / kThreads;
   const int64_t first = int64_t{blockIdx.x} * rows_of_block;
+  const int64_t last = min(first + rows_of_block, shape.rows);
   const float scale = 1.0F / static_cast<float>(channels);
   using Part = RowPart<V, kThreads, kParts>;
+  struct Operands {
+    PackedPart<V, kThreads, kParts, T> x, dy, before;
+    float inverse, centre;
+  };
+  // A group without a row goes along for the barriers, with zeros.
+  const auto read = [&](int64_t row, Operands& to) {
+    const bool exists = row < last;
+    to.inverse = exists ? rstd[row] : 0.0F;
+    to.centre = kCentred && exists ? mean[row] : 0.0F;
+    if (exists) {
+      to.x.Read(x + row * channels, channels);
+      to.dy.Read(dy + row * channels, channels);
+      if (kAhead && accumulate) to.before.Read(dx + row * channels, channels);
+    } else {
+      to.x.Clear();
+      to.dy.Clear();
+    }
+  };
   float dw[kParts][V] = {}, db[kParts][V] = {};
-  for (int64_t i = 0; i < rows_of_block; i += kGroups) {
-    const int64_t row = first + i + group;
-    const bool exists = i + group < rows_of_block && row < shape.rows;
-    const int64_t at = (exists ? row : 0) * channels;
-    const float inverse = exists ? rstd[row] : 0.0F;
-    const float centre = kCentred && exists ? mean[row] : 0.0F;
-    Part n, g, before;
-    n.Read(x + at, channels);
-    g.Read(dy + at, channels);
-    // Beside the others, unless so many registers would be too much.
-    if (accumulate && kParts <= 2) before.Read(dx + at, channels);
+  Operands next;
+  next.before.Clear();
+  if (kAhead) read(first + group, next);
+  int turn = 0;
+  for (int64_t begin = first; begin < last; begin += kGroups, turn ^= 1) {
+    const int64_t row = begin + group;
+    if (!kAhead) read(row, next);
+    Operands now = next;
+    if (kAhead) read(row + kGroups, next);
+    Part n, g;
     float sum_g = 0, sum_gn = 0;
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
       if (!n.Has(p, channels)) continue;
       float weights[V];
       Load<V>(w + Part::Channel(p), weights);
+      now.x.part[p].Unpack(n.x[p]);
+      now.dy.part[p].Unpack(g.x[p]);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        n.x[p][j] = (n.x[p][j] - centre) * inverse;
-        const float slope = exists ? g.x[p][j] : 0.0F;
-        dw[p][j] += slope * n.x[p][j];
-        if constexpr (kCentred) db[p][j] += slope;
-        g.x[p][j] = weights[j] * slope;
+        n.x[p][j] = (n.x[p][j] - now.centre) * now.inverse;
+        dw[p][j] += g.x[p][j] * n.x[p][j];
+        if constexpr (kCentred) db[p][j] += g.x[p][j];
+        g.x[p][j] *= weights[j];
         sum_g += g.x[p][j];
         sum_gn += g.x[p][j] * n.x[p][j];
       }
     }
-    const float mean_g = kCentred ? RowSum<kThreads>(sum_g, shared) * scale : 0.0F;
-    const float mean_gn = RowSum<kThreads>(sum_gn, shared) * scale;
-    if (!exists) continue;
-    if (accumulate && kParts > 2) before.Read(dx + at, channels);
+    RowSums<kThreads>(turn, shared, sum_g, sum_gn);
+    if (row >= last) continue;
+    const float mean_g = kCentred ? sum_g * scale : 0.0F;
+    const float mean_gn = sum_gn * scale;
+    if (!kAhead && accumulate) now.before.Read(dx + row * channels, channels);
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
+      if (!n.Has(p, channels)) continue;
+      float before[V];
+      now.before.part[p].Unpack(before);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        const float value = inverse * (g.x[p][j] - mean_g - n.x[p][j] * mean_gn);
-        g.x[p][j] = accumulate ? before.x[p][j] + value : value;
+        const float value = now.inverse * (g.x[p][j] - mean_g - n.x[p][j] * mean_gn);
+        g.x[p][j] = before[j] + value;
       }
+      Store<V>(dx + row * channels + Part::Channel(p), g.x[p]);
     }
-    g.Write(dx + at, channels);
   }
   // The groups of a block in their order.
   __shared__ float of_group[kGroups > 1 ? kGroups : 1][kGroups > 1 ? kThreads * V * kParts : 1];
@@ -212,7 +288,7 @@ cudaError_t NormForward(const CudaLaunch& on, NormShape shape, float eps, const 
                         const T* b, T* y, float* mean, float* rstd) {
   if (shape.rows == 0) return cudaSuccess;
   const bool aligned = IsAligned(x) && IsAligned(w) && IsAligned(b) && IsAligned(y);
-  return ForRowShape<T>(shape.channels, aligned, [&]<int V, int kThreads, int kParts>() {
+  return ForRowShape<T, true>(shape.channels, aligned, [&]<int V, int kThreads, int kParts>() {
     const auto blocks = static_cast<unsigned>(CeilDiv(shape.rows, kNormBlock / kThreads));
     NormForwardKernel<kCentred, V, kThreads, kParts>
         <<<blocks, kNormBlock, 0, on.stream>>>(shape, eps, x, w, b, y, mean, rstd);
@@ -220,10 +296,11 @@ cudaError_t NormForward(const CudaLaunch& on, NormShape shape, float eps, const 
   });
 }
 
-// Blocks of the backward kernel, of 132 multiprocessors: as many as run at a time with wide rows,
-// which take many registers, and eight for each with others.
+// Blocks of the backward kernel: as many as 132 multiprocessors have at a time, by the channels of
+// bf16 rows.
 constexpr int64_t NormBlocks(NormShape shape) {
-  const int64_t blocks = shape.channels > 1024 ? 5 * kRowParts / 2 : 4 * kRowParts;
+  const int of_each = shape.channels > 1024 ? kNormBlocksAtATime<2> : kNormBlocksAtATime<1>;
+  const int64_t blocks = of_each * kRowParts / 2;
   return shape.rows < blocks ? shape.rows : blocks;
 }
 // Floats of its working space.
@@ -241,7 +318,7 @@ cudaError_t NormBackward(const CudaLaunch& on, NormShape shape, bool accumulate,
   const int64_t rows_of_block = CeilDiv(shape.rows, NormBlocks(shape));
   const int64_t blocks = CeilDiv(shape.rows, rows_of_block);
   const cudaError_t error =
-      ForRowShape<T>(shape.channels, aligned, [&]<int V, int kThreads, int kParts>() {
+      ForRowShape<T, false>(shape.channels, aligned, [&]<int V, int kThreads, int kParts>() {
         NormBackwardKernel<kCentred, V, kThreads, kParts>
             <<<static_cast<unsigned>(blocks), kNormBlock, 0, on.stream>>>(
                 shape, rows_of_block, accumulate, x, w, mean, rstd, dy, dx, partial);

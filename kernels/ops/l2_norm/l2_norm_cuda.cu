@@ -66,7 +66,7 @@ cudaError_t LaunchL2NormForward(const CudaLaunch& on, int64_t rows, int width, f
   if (rows == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     const bool aligned = IsAligned(x) && IsAligned(y);
-    return ForRowShape<T>(width, aligned, [&]<int V, int kThreads, int kParts>() {
+    return ForRowShape<T, false>(width, aligned, [&]<int V, int kThreads, int kParts>() {
       const auto blocks = static_cast<unsigned>(CeilDiv(rows, kNormBlock / kThreads));
       ForwardKernel<V, kThreads, kParts><<<blocks, kNormBlock, 0, on.stream>>>(
           NormShape{rows, width}, eps, scale, static_cast<const T*>(x), static_cast<T*>(y),
@@ -82,7 +82,7 @@ cudaError_t LaunchL2NormBackward(const CudaLaunch& on, int64_t rows, int width, 
   if (rows == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     const bool aligned = IsAligned(y) && IsAligned(dy) && IsAligned(dx);
-    return ForRowShape<T>(width, aligned, [&]<int V, int kThreads, int kParts>() {
+    return ForRowShape<T, false>(width, aligned, [&]<int V, int kThreads, int kParts>() {
       const auto blocks = static_cast<unsigned>(CeilDiv(rows, kNormBlock / kThreads));
       BackwardKernel<V, kThreads, kParts><<<blocks, kNormBlock, 0, on.stream>>>(
           NormShape{rows, width}, scale, static_cast<const T*>(y), inverse_norm,

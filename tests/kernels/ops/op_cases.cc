@@ -524,7 +524,8 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
 std::vector<OpCase> AllOpCases() {
   std::vector<OpCase> cases;
   AddLinear(cases);
-  for (const auto& [r, c] : {std::pair{3, 2}, {239, 1}, {5, 17}, {70, 257}, {1100, 64}}) {
+  for (const auto& [r, c] :
+       {std::pair{3, 2}, {239, 1}, {5, 17}, {70, 257}, {1100, 64}, {1600, 264}, {600, 1032}}) {
     AddRmsNorm(cases, r, c);
     AddLayerNorm(cases, r, c);
     AddL2Norm(cases, r, c);
