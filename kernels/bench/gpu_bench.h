@@ -77,7 +77,7 @@ class Gpu {
       const Tensor a = Random(DType::kBf16, shape), b = Random(DType::kBf16, shape);
       Tensor c = New(DType::kBf16, shape), none;
       return 2.0 * 8192 * 8192 * 8192 /
-             Time([&] { return LinearForward(*stream_, a, b, none, c); });
+             Time([&] { return LinearForward(*stream_, a, b, none, none, c); });
     }();
     return rate;
   }

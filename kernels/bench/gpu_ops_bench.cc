@@ -63,7 +63,7 @@ void BenchLinear(benchmark::State& state, int64_t inputs, int64_t outputs) {
     Tensor y = gpu.New(DType::kBf16, dy.shape()), dx = gpu.New(DType::kBf16, x.shape());
     Tensor dw = gpu.New(DType::kF32, w.shape());
     Report(s, gpu, Limit::kFlops, 6.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
-      Check(LinearForward(gpu.stream(), x, w, Tensor(), y));
+      Check(LinearForward(gpu.stream(), x, w, Tensor(), Tensor(), y));
       Check(LinearBackwardInput(gpu.stream(), dy, w, dx, Accumulate::kYes));
       return LinearBackwardWeight(gpu.stream(), dy, x, dw);
     });

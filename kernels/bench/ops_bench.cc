@@ -88,7 +88,7 @@ void LinearForwardBench(benchmark::State& state) {
   Bench bench(state);
   const int64_t r = state.range(1), k = state.range(2), n = state.range(3);
   Tensor x = bench.Random({r, k}), w = bench.Random({n, k}), y = bench.Random({r, n});
-  for (auto _ : state) Check(LinearForward(bench.stream(), x, w, Tensor(), y));
+  for (auto _ : state) Check(LinearForward(bench.stream(), x, w, Tensor(), Tensor(), y));
   Flops(state, ProductFlops(state));
 }
 
@@ -170,7 +170,7 @@ void ShortConvBench(benchmark::State& state) {
   Tensor y = bench.Random(shape), dx = bench.Random(shape), dw = bench.Random({kChannels, 4});
   Tensor none;
   for (auto _ : state) {
-    Check(ShortConvForward(bench.stream(), x, w, Tensor(), y));
+    Check(ShortConvForward(bench.stream(), x, w, Tensor(), Tensor(), y));
     Check(ShortConvBackward(bench.stream(), x, w, Tensor(), y, dx, none, dw));
   }
   Bytes(state, 5);

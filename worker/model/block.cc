@@ -52,7 +52,9 @@ absl::Status Block::Forward(const Pass& pass, const Tensor& x, Sublayer::Forward
   WEFT_RETURN_IF_ERROR(around_mixer_.Forward(pass, x, mix, a.around_mixer, a.middle));
   return around_mlp_.Forward(
       pass, a.middle,
-      [&](const Tensor& in, Tensor& out) { return mlp_.Forward(pass, in, a.mlp, out); },
+      [&](const Tensor& in, const Tensor& residual, Tensor& out) {
+        return mlp_.Forward(pass, in, a.mlp, residual, out);
+      },
       a.around_mlp, y);
 }
 
@@ -60,8 +62,10 @@ absl::Status Block::Forward(const Pass& pass, const Tensor& x, BlockActivations&
                             Tensor& y) const {
   return Forward(
       pass, x,
-      [&](const Tensor& in, Tensor& out) { return mixer_->Forward(pass, in, *a.mixer, out); }, a,
-      y);
+      [&](const Tensor& in, const Tensor& residual, Tensor& out) {
+        return mixer_->Forward(pass, in, *a.mixer, residual, out);
+      },
+      a, y);
 }
 
 absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
@@ -90,8 +94,8 @@ absl::Status Block::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep st
   WEFT_ASSIGN_OR_RETURN(const SlicedMixer* const mixer, sliced_mixer());
   return Forward(
       pass, x,
-      [&](const Tensor& in, Tensor& out) {
-        return mixer->ForwardSlice(pass, in, step, boundary, *a.mixer, out);
+      [&](const Tensor& in, const Tensor& residual, Tensor& out) {
+        return mixer->ForwardSlice(pass, in, step, boundary, *a.mixer, residual, out);
       },
       a, y);
 }
@@ -119,7 +123,9 @@ absl::StatusOr<BlockState> Block::NewState(Device& device, int64_t max_tokens) c
 absl::Status Block::Decode(const Pass& pass, const Tensor& x, BlockState& state, Tensor& y) const {
   return Forward(
       pass, x,
-      [&](const Tensor& in, Tensor& out) { return mixer_->Decode(pass, in, *state.mixer, out); },
+      [&](const Tensor& in, const Tensor& residual, Tensor& out) {
+        return mixer_->Decode(pass, in, *state.mixer, residual, out);
+      },
       state.step, y);
 }
 

@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<DecodingState>> LanguageModel::NewDecodingState(
 absl::Status LanguageModel::Decode(const Pass& pass, DecodingState& state, Tensor& logits) const {
   WEFT_RETURN_IF_ERROR(trunk_.Decode(pass, state.token, state.trunk));
   return kernels::LinearForward(pass.stream, state.trunk.residual, pass.weights[head_weight_],
-                                BiasIn(pass.weights), logits);
+                                BiasIn(pass.weights), /*residual=*/Tensor(), logits);
 }
 
 int64_t LanguageModel::TrainingMatmulFlopsPerToken() const {

@@ -24,10 +24,12 @@ Linear::Linear(absl::string_view prefix, int64_t in, int64_t out, bool bias,
   if (bias) bias_ = layout.AddBias(absl::StrCat(prefix, ".bias"), out, in);
 }
 
-absl::Status Linear::Forward(const Pass& pass, const Tensor& x, Tensor& y) const {
+absl::Status Linear::Forward(const Pass& pass, const Tensor& x, const Tensor& residual,
+                             Tensor& y) const {
   Tensor rows = AsRows(y, out_);
   return kernels::LinearForward(pass.stream, AsRows(x, in_), pass.weights[weight_],
-                                bias_ ? pass.weights[*bias_] : Tensor(), rows);
+                                bias_ ? pass.weights[*bias_] : Tensor(),
+                                residual.present() ? AsRows(residual, out_) : Tensor(), rows);
 }
 
 absl::Status Linear::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,

@@ -21,8 +21,12 @@ class Linear {
   // Adds "<prefix>.weight" [out, in] and, with a bias, "<prefix>.bias" [out].
   Linear(absl::string_view prefix, int64_t in, int64_t out, bool bias, ParameterLayout& layout);
 
-  // y = x W^T + b; y is overwritten.
-  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& y) const;
+  // y = x W^T + b + residual (absent: none); y is overwritten.
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, const kernels::Tensor& residual,
+                       kernels::Tensor& y) const;
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& y) const {
+    return Forward(pass, x, /*residual=*/kernels::Tensor(), y);
+  }
   // dy and the forward pass's x give dx; parameter gradients are added to `gradients`.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         const kernels::Tensor& dy, kernels::Accumulate accumulate,

@@ -70,12 +70,13 @@ absl::Status Mlp::ActivateBackward(const Pass& pass, const MlpActivations& a,
   return absl::OkStatus();
 }
 
-absl::Status Mlp::Forward(const Pass& pass, const Tensor& x, MlpActivations& a, Tensor& y) const {
+absl::Status Mlp::Forward(const Pass& pass, const Tensor& x, MlpActivations& a,
+                          const Tensor& residual, Tensor& y) const {
   if (gate_) WEFT_RETURN_IF_ERROR(gate_->Forward(pass, x, a.gate));
   WEFT_RETURN_IF_ERROR(up_.Forward(pass, x, a.up));
   WEFT_RETURN_IF_ERROR(Activate(pass, a));
   WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, a.product));
-  return down_.Forward(pass, a.product, y);
+  return down_.Forward(pass, a.product, residual, y);
 }
 
 absl::Status Mlp::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,

@@ -49,7 +49,7 @@ class Mlp {
                                                               PassShape shape) const;
   // x [B, T, C] -> y [B, T, C]; x must stay unchanged until Backward.
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MlpActivations& activations,
-                       kernels::Tensor& y) const;
+                       const kernels::Tensor& residual, kernels::Tensor& y) const;
   // dy -> dx (overwritten); parameter gradients are added.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         const MlpActivations& activations, const kernels::Tensor& dy,

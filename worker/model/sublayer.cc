@@ -27,13 +27,18 @@ absl::StatusOr<SublayerActivations> Sublayer::NewActivations(kernels::Device& de
 absl::Status Sublayer::Forward(const Pass& pass, const Tensor& x, Forwards f,
                                SublayerActivations& a, Tensor& y) const {
   Scratch::Frame frame(pass.scratch);
-  WEFT_ASSIGN_OR_RETURN(Tensor change, pass.scratch.Take(x.shape()));
   if (placement_ == NormPlacement::kInput) {
     WEFT_RETURN_IF_ERROR(norm_.Forward(pass, x, a.statistics, a.edge));
-    WEFT_RETURN_IF_ERROR(f(a.edge, change));
+    // The last product of f adds x before it rounds its result.
+    if (!dropout_.IsOn(pass)) return f(a.edge, x, y);
+  }
+  WEFT_ASSIGN_OR_RETURN(Tensor change, pass.scratch.Take(x.shape()));
+  const Tensor none;
+  if (placement_ == NormPlacement::kInput) {
+    WEFT_RETURN_IF_ERROR(f(a.edge, none, change));
     WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, change));
   } else {
-    WEFT_RETURN_IF_ERROR(f(x, a.edge));
+    WEFT_RETURN_IF_ERROR(f(x, none, a.edge));
     WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, a.edge));
     WEFT_RETURN_IF_ERROR(norm_.Forward(pass, a.edge, a.statistics, change));
   }

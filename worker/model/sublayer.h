@@ -29,8 +29,9 @@ struct SublayerActivations {
 // Immutable; any number of passes may use it at a time.
 class Sublayer {
  public:
-  // f, out of `in` into `out`, both [B, T, C].
-  using Forwards = absl::FunctionRef<absl::Status(const kernels::Tensor& in, kernels::Tensor& out)>;
+  // out = f(in) + residual (absent: none), all [B, T, C].
+  using Forwards = absl::FunctionRef<absl::Status(
+      const kernels::Tensor& in, const kernels::Tensor& residual, kernels::Tensor& out)>;
   // f's backward pass: from `in` and d_out to d_in, which is overwritten.
   using Backwards = absl::FunctionRef<absl::Status(
       const kernels::Tensor& in, const kernels::Tensor& d_out, kernels::Tensor& d_in)>;

@@ -62,6 +62,8 @@ void DescribeGelu(const CudaGemm& gemm, cublasLtMatmulDescOpaque_t& product, Cal
   set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, gemm.d_stride);
 }
 
+const void* Addend(const CudaGemm& gemm) { return gemm.c != nullptr ? gemm.c : gemm.d; }
+
 // The library's matrices lie by columns, so it computes transpose(d) = transpose(b) transpose(a),
 // where a row-major matrix is its transpose by columns already: its first operand is our b.
 cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
@@ -102,6 +104,7 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
   const int64_t steps = gemm.batch > 1 ? 1 : 0;
   const uint32_t a_alignment = AlignmentOf(gemm.b, steps * gemm.b_step * SizeOf(type));
   const uint32_t b_alignment = AlignmentOf(gemm.a, steps * gemm.a_step * SizeOf(type));
+  const uint32_t c_alignment = AlignmentOf(Addend(gemm), steps * gemm.d_step * SizeOf(gemm.d_type));
   const uint32_t d_alignment = AlignmentOf(gemm.d, steps * gemm.d_step * SizeOf(gemm.d_type));
   calls(cublasLtMatmulPreferenceInit(&out.preference));
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, const auto& value) {
@@ -110,7 +113,7 @@ cublasStatus_t Describe(const CudaGemm& gemm, DType type, Descriptors& out) {
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, a_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, b_alignment);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, d_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, d_alignment);
   return calls.status();
 }
@@ -137,9 +140,9 @@ absl::Status Run(CudaStream& stream, const CudaGemm& gemm) {
   const float alpha = 1;
   return CublasStatus(
       cublasLtMatmul(stream.blas(), &descriptors.product, &alpha, gemm.b, &descriptors.a, gemm.a,
-                     &descriptors.b, &gemm.beta, gemm.d, &descriptors.d, gemm.d, &descriptors.d,
-                     &choice.algo, workspace.data<void>(), static_cast<size_t>(kWorkspaceBytes),
-                     stream.launch().stream),
+                     &descriptors.b, &gemm.beta, Addend(gemm), &descriptors.d, gemm.d,
+                     &descriptors.d, &choice.algo, workspace.data<void>(),
+                     static_cast<size_t>(kWorkspaceBytes), stream.launch().stream),
       what);
 }
 

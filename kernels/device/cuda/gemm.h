@@ -9,16 +9,15 @@
 
 namespace weft::kernels {
 
-// Row-major d[M,N] = a[M,K] b[K,N] + beta d + bias, where bias[N] is added to every row. A
-// transposed operand lies as [K,M] or [N,K]. `a` and `b` have the device's compute type, or are
-// fp32 where `operands_f32` says so. The order
-// of the sums depends on the shapes, the addresses' alignment, the GPU's architecture and the
-// library's version alone.
 // What becomes of a product before it is stored, with the GELU in its tanh form. kKeepGelu stores
 // the product in `aux`, kGeluSlope multiplies it with the derivative at `aux`; aux[M,N] lies as d
 // does, on a 16-byte boundary and with rows of a multiple of 8.
 enum class CudaEpilogue { kNone, kGelu, kKeepGelu, kGeluSlope };
 
+// Row-major d[M,N] = a[M,K] b[K,N] + beta c + bias, where bias[N] is added to every row. A
+// transposed operand lies as [K,M] or [N,K]. `a` and `b` have the device's compute type, or are
+// fp32 where `operands_f32` says so. The order of the sums depends on the shapes, the addresses'
+// alignment, the GPU's architecture and the library's version alone.
 struct CudaGemm {
   int64_t m = 0, n = 0, k = 0;
   const void* a = nullptr;
@@ -31,6 +30,7 @@ struct CudaGemm {
   int64_t d_stride = 0;
   DType d_type = DType::kF32;
   float beta = 0;
+  const void* c = nullptr;                      // lies as d does; null: d itself
   const void* bias = nullptr;                   // of d's type; null: none
   CudaEpilogue epilogue = CudaEpilogue::kNone;  // without a bias
   const void* aux = nullptr;

@@ -24,12 +24,13 @@ OperandCheck CheckLinear(const char* op, const Stream& stream, const char* x_nam
 }  // namespace
 
 absl::Status LinearForward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
-                           Tensor& y) {
+                           const Tensor& residual, Tensor& y) {
   const DType type = stream.device().compute_dtype();
   OperandCheck check = CheckLinear("LinearForward", stream, "x", x, "w", w, type, "y", y);
   if (check.ok() && bias.present()) check.Shaped("bias", bias, {w.dim(0)});
+  if (check.ok() && residual.present()) check.Shaped("residual", residual, y.shape());
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::linear_forward.Call(stream, x, w, bias, y);
+  return internal::linear_forward.Call(stream, x, w, bias, residual, y);
 }
 
 absl::Status LinearBackwardInput(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,

@@ -1,6 +1,8 @@
+#include "common/base/status_macros.h"
 #include "kernels/device/cpu/gemm_tiles.h"
 #include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cpu_blocks.h"
+#include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/operand_check.h"
 
@@ -8,12 +10,13 @@ namespace weft::kernels::internal {
 namespace {
 
 absl::Status ForwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
-                        Tensor& y) {
+                        const Tensor& residual, Tensor& y) {
   const int64_t outputs = w.dim(0);
   const int64_t inputs = w.dim(1);
   ParallelGemm(AsCpuStream(stream), {Transpose::kNo, Transpose::kYes, RowsOf(x), outputs, inputs},
                x.data<float>(), w.data<float>(), 0, y.data<float>());
-  return bias.present() ? BiasForward(stream, y, bias, y) : absl::OkStatus();
+  if (bias.present()) WEFT_RETURN_IF_ERROR(BiasForward(stream, y, bias, y));
+  return residual.present() ? Add(stream, residual, y, y) : absl::OkStatus();
 }
 
 absl::Status BackwardInputCpu(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,

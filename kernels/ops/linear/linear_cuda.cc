@@ -7,7 +7,7 @@ namespace weft::kernels::internal {
 namespace {
 
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
-                         Tensor& y) {
+                         const Tensor& residual, Tensor& y) {
   return Run(AsCudaStream(stream), {.m = RowsOf(x),
                                     .n = w.dim(0),
                                     .k = w.dim(1),
@@ -19,6 +19,8 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
                                     .d = y.address(),
                                     .d_stride = w.dim(0),
                                     .d_type = y.dtype(),
+                                    .beta = residual.present() ? 1.0F : 0.0F,
+                                    .c = residual.address(),
                                     .bias = bias.address()});
 }
 

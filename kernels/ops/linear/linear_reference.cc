@@ -7,7 +7,7 @@ namespace weft::kernels::internal {
 namespace {
 
 absl::Status ForwardReference(Stream& /*stream*/, const Tensor& x, const Tensor& w,
-                              const Tensor& bias, Tensor& y) {
+                              const Tensor& bias, const Tensor& residual, Tensor& y) {
   const int64_t rows = RowsOf(x);
   const int64_t outputs = w.dim(0);
   const int64_t inputs = w.dim(1);
@@ -16,6 +16,7 @@ absl::Status ForwardReference(Stream& /*stream*/, const Tensor& x, const Tensor&
     for (int64_t n = 0; n < outputs; ++n) {
       const double* weights = w.data<double>() + n * inputs;
       double sum = bias.present() ? bias.data<double>()[n] : 0;
+      if (residual.present()) sum += residual.data<double>()[r * outputs + n];
       for (int64_t k = 0; k < inputs; ++k) sum += row[k] * weights[k];
       y.data<double>()[r * outputs + n] = sum;
     }

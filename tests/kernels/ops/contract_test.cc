@@ -56,7 +56,7 @@ class ContractTest : public ::testing::Test {
 
 TEST_F(ContractTest, WrongShapeIsRefusedWithBothShapes) {
   Tensor x = F32({3, 4}), w = F32({5, 6}), y = F32({3, 5});
-  EXPECT_THAT(LinearForward(*stream_, x, w, Tensor(), y),
+  EXPECT_THAT(LinearForward(*stream_, x, w, Tensor(), Tensor(), y),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("LinearForward: w"), HasSubstr("f32[5, 6]"),
                              HasSubstr("f32[5, 4]"))));
@@ -64,7 +64,7 @@ TEST_F(ContractTest, WrongShapeIsRefusedWithBothShapes) {
 
 TEST_F(ContractTest, WrongRowsAreRefused) {
   Tensor x = F32({3, 4}), w = F32({5, 4}), y = F32({2, 5});
-  EXPECT_THAT(LinearForward(*stream_, x, w, Tensor(), y),
+  EXPECT_THAT(LinearForward(*stream_, x, w, Tensor(), Tensor(), y),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("rows differ")));
 }
 
@@ -186,7 +186,7 @@ TEST_F(ContractTest, EmptyTensorsAreNoWork) {
   EXPECT_OK(RmsNormForward(*stream_, x, w, 1e-6, y, rstd));
   EXPECT_OK(RmsNormBackward(*stream_, x, w, rstd, y, x, Accumulate::kNo, dw));
   Tensor matrix = F32({3, 4}), result = F32({0, 3});
-  EXPECT_OK(LinearForward(*stream_, x, matrix, Tensor(), result));
+  EXPECT_OK(LinearForward(*stream_, x, matrix, Tensor(), Tensor(), result));
   Tensor slopes = F32({3, 4});
   EXPECT_OK(LinearBackwardWeight(*stream_, result, x, slopes));
 }

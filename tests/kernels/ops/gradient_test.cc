@@ -92,7 +92,7 @@ TEST_F(GradientTest, Linear) {
   ASSERT_OK(LinearBackwardInput(stream(), dy, w, dx, Accumulate::kNo));
   ASSERT_OK(LinearBackwardWeight(stream(), dy, x, dw));
   const auto value = [&] {
-    EXPECT_OK(LinearForward(stream(), x, w, bias, y));
+    EXPECT_OK(LinearForward(stream(), x, w, bias, Tensor(), y));
     return Dot(y, dy);
   };
   ExpectGradient(x, dx, value);

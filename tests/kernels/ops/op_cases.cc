@@ -38,13 +38,16 @@ constexpr float kLossScale = 0.0078125;  // exact in fp32
 using Row = std::vector<float>;
 using Rows = std::vector<Row>;
 
-OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased) {
-  return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n, biased ? "Biased" : ""),
-          .operands = {Normal(1, {r, k}), Normal(2, {n, k}), Normal(3, {r, n}), Normal(4, {n})},
+OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased, bool added) {
+  return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n, biased ? "Biased" : "",
+                               added ? "Added" : ""),
+          .operands = {Normal(1, {r, k}), Normal(2, {n, k}), Normal(3, {r, n}), Normal(4, {n}),
+                       Normal(5, {r, n})},
           .results = {2},
           .call =
               [=](Stream& s, Operands t) {
-                return LinearForward(s, t[0], t[1], biased ? t[3] : Tensor(), t[2]);
+                return LinearForward(s, t[0], t[1], biased ? t[3] : Tensor(),
+                                     added ? t[4] : Tensor(), t[2]);
               },
           .plain =
               [=](Rows& a) {
@@ -52,6 +55,7 @@ OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased) {
                 for (size_t i = 0; biased && i < a[2].size(); ++i) {
                   a[2][i] += a[3][i % static_cast<size_t>(n)];
                 }
+                for (size_t i = 0; added && i < a[2].size(); ++i) a[2][i] += a[4][i];
               }};
 }
 
@@ -82,8 +86,10 @@ OpCase BackwardLinearWeight(int64_t r, int64_t k, int64_t n) {
 void AddLinear(std::vector<OpCase>& cases) {
   const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {239, 1, 33}, {130, 129, 257}, {257, 96, 65}};
   for (const auto& [r, k, n] : shapes) {
-    cases.push_back(ForwardLinear(r, k, n, false));
-    cases.push_back(ForwardLinear(r, k, n, true));
+    for (const bool added : {false, true}) {
+      cases.push_back(ForwardLinear(r, k, n, false, added));
+      cases.push_back(ForwardLinear(r, k, n, true, added));
+    }
     cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kNo));
     cases.push_back(BackwardLinearInput(r, k, n, Accumulate::kYes));
     cases.push_back(BackwardLinearWeight(r, k, n));

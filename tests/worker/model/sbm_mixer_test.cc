@@ -151,7 +151,7 @@ TEST_F(SbmChainOfAMixer, HasTheGradientsOfTheStraightThroughLoss) {
       kernels::Tensor y = Upload(dy, shape);
       kernels::Tensor dx = Upload(dy, shape);
       const auto activations = Must(mixer.NewActivations(*device_, {kBatch, kTokens}));
-      ASSERT_OK(mixer.Forward(pass, x, *activations, y));
+      ASSERT_OK(mixer.Forward(pass, x, *activations, /*residual=*/kernels::Tensor(), y));
       ASSERT_OK(mixer.Backward(pass, gradients, x, *activations, Upload(dy, shape), dx));
       const Values d_block = ToHost(gradients.block(), *stream_);
 

@@ -352,7 +352,8 @@ class MixerSlices {
     const kernels::Shape shape = ShapeOf(slice);
     activations_ = Must(mixer_->NewActivations(*device_, {1, shape.dim(1)}));
     kernels::Tensor y = New(shape);
-    Must(sliced_.ForwardSlice(PassOf(slice), Part(x_, slice), step, boundary, *activations_, y));
+    Must(sliced_.ForwardSlice(PassOf(slice), Part(x_, slice), step, boundary, *activations_,
+                              /*residual=*/kernels::Tensor(), y));
     const std::vector<double> got = ToHost(y, *stream_);
     const std::vector<double> slopes = ToHost(Part(dy_, slice), *stream_);
     double sum = 0;

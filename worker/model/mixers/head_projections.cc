@@ -122,8 +122,12 @@ absl::Status HeadProjections::ProjectBackward(const Pass& pass, const ParameterB
   return v_.Backward(pass, gradients, x, d.v, Accumulate::kYes, dx);
 }
 
-absl::Status HeadProjections::Merge(const Pass& pass, const Tensor& o, Tensor& y) const {
-  return output_ ? output_->Forward(pass, o, y) : kernels::Copy(pass.stream, o, y);
+absl::Status HeadProjections::Merge(const Pass& pass, const Tensor& o, const Tensor& residual,
+                                    Tensor& y) const {
+  if (output_) return output_->Forward(pass, o, residual, y);
+  const Tensor merged = o.Reshaped(y.shape());
+  return residual.present() ? kernels::Add(pass.stream, residual, merged, y)
+                            : kernels::Copy(pass.stream, merged, y);
 }
 
 absl::Status HeadProjections::MergeBackward(const Pass& pass, const ParameterBlock& gradients,

@@ -64,8 +64,9 @@ class HeadProjections {
                                const kernels::Tensor& x, int64_t first_position,
                                Heads& gradients_of_heads, kernels::Tensor& dx) const;
 
-  // o [B, T, H, D] -> y [B, T, C].
-  absl::Status Merge(const Pass& pass, const kernels::Tensor& o, kernels::Tensor& y) const;
+  // o [B, T, H, D] -> y [B, T, C], to which the residual [B, T, C] (absent: none) is added.
+  absl::Status Merge(const Pass& pass, const kernels::Tensor& o, const kernels::Tensor& residual,
+                     kernels::Tensor& y) const;
   // dy -> d_o (overwritten); parameter gradients are added.
   absl::Status MergeBackward(const Pass& pass, const ParameterBlock& gradients,
                              const kernels::Tensor& o, const kernels::Tensor& dy,

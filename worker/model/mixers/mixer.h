@@ -41,10 +41,11 @@ class Mixer {
                                               PassShape shape) const = 0;
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
       kernels::Device& device, PassShape shape) const = 0;
-  // x [B, T, C] -> y [B, T, C]. Keeps in `activations` what Backward needs; x itself must stay
-  // unchanged until then.
+  // x [B, T, C] -> y [B, T, C], to which the residual [B, T, C] (absent: none) is added. Keeps in
+  // `activations` what Backward needs; x itself must stay unchanged until then.
   virtual absl::Status Forward(const Pass& pass, const kernels::Tensor& x,
-                               MixerActivations& activations, kernels::Tensor& y) const = 0;
+                               MixerActivations& activations, const kernels::Tensor& residual,
+                               kernels::Tensor& y) const = 0;
   // dy -> dx (overwritten), parameter gradients are added to `gradients`. x and the activations are
   // those of the Forward before.
   virtual absl::Status Backward(const Pass& pass, const ParameterBlock& gradients,
@@ -54,10 +55,10 @@ class Mixer {
   // The state before the first token of one text of at most `max_tokens` tokens.
   [[nodiscard]] virtual absl::StatusOr<std::unique_ptr<MixerState>> NewState(
       kernels::Device& device, int64_t max_tokens) const = 0;
-  // The next token's x [1, 1, C] -> y [1, 1, C], equal to what Forward gives at that position.
-  // kOutOfRange when the state is full.
+  // The next token's x [1, 1, C] -> y [1, 1, C] and the residual, equal to what Forward gives at
+  // that position. kOutOfRange when the state is full.
   virtual absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
-                              kernels::Tensor& y) const = 0;
+                              const kernels::Tensor& residual, kernels::Tensor& y) const = 0;
 
   // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;

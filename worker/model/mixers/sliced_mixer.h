@@ -41,7 +41,7 @@ class SlicedMixer : public Mixer {
   // x [1, T, C] -> y, the tokens of a slice that begins at pass.first_position; else as Forward.
   virtual absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
                                     Boundary& boundary, MixerActivations& activations,
-                                    kernels::Tensor& y) const = 0;
+                                    const kernels::Tensor& residual, kernels::Tensor& y) const = 0;
   // As Backward, after kReplay or kUndo. `before` is the boundary before the slice; `gradient` that
   // of the boundary after the slice, then of the one before it.
   virtual absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,

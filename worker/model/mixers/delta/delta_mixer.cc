@@ -266,7 +266,7 @@ absl::Status DeltaMixer::BeforeRecurrence(const Pass& pass, const Tensor& x,
 }
 
 absl::Status DeltaMixer::AfterRecurrence(const Pass& pass, const Tensor& x, Activations& saved,
-                                         Tensor& y) const {
+                                         const Tensor& residual, Tensor& y) const {
   WEFT_RETURN_IF_ERROR(kernels::RmsNormForward(pass.stream, saved.o, pass.weights[norm_weight_],
                                                norm_epsilon_, saved.normalised, saved.o_rstd));
   Tensor merged = saved.normalised.Reshaped(x.shape());
@@ -275,18 +275,20 @@ absl::Status DeltaMixer::AfterRecurrence(const Pass& pass, const Tensor& x, Acti
     WEFT_RETURN_IF_ERROR(kernels::SwigluForward(pass.stream, saved.gate_in, merged, saved.gated));
     merged = saved.gated;
   }
-  return output_ ? output_->Forward(pass, merged, y) : kernels::Copy(pass.stream, merged, y);
+  if (output_) return output_->Forward(pass, merged, residual, y);
+  return residual.present() ? kernels::Add(pass.stream, residual, merged, y)
+                            : kernels::Copy(pass.stream, merged, y);
 }
 
 absl::Status DeltaMixer::Forward(const Pass& pass, const Tensor& x, MixerActivations& activations,
-                                 Tensor& y) const {
+                                 const Tensor& residual, Tensor& y) const {
   auto& saved = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(BeforeRecurrence(pass, x, Histories{}, saved));
   Tensor no_final_state;
   WEFT_RETURN_IF_ERROR(kernels::DeltaForward(pass.stream, saved.problem, saved.q, saved.k, saved.v,
                                              saved.beta, Tensor(), saved.o, no_final_state,
                                              saved.recurrence));
-  return AfterRecurrence(pass, x, saved, y);
+  return AfterRecurrence(pass, x, saved, residual, y);
 }
 
 absl::Status DeltaMixer::AfterRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,
@@ -379,7 +381,7 @@ DeltaMixer::Histories DeltaMixer::HistoriesOf(const Boundary& boundary) const {
 
 absl::Status DeltaMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
                                       Boundary& boundary, MixerActivations& activations,
-                                      Tensor& y) const {
+                                      const Tensor& residual, Tensor& y) const {
   if (step == SliceStep::kUndo) return absl::UnimplementedError("delta cannot undo a slice");
   auto& saved = static_cast<Activations&>(activations);
   Histories histories = HistoriesOf(boundary);
@@ -395,7 +397,7 @@ absl::Status DeltaMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceSt
     WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, saved.k_projected, histories.k));
     WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, saved.v_projected, histories.v));
   }
-  return AfterRecurrence(pass, x, saved, y);
+  return AfterRecurrence(pass, x, saved, residual, y);
 }
 
 absl::Status DeltaMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
@@ -423,7 +425,7 @@ absl::StatusOr<std::unique_ptr<MixerState>> DeltaMixer::NewState(Device& device,
 }
 
 absl::Status DeltaMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mixer_state,
-                                Tensor& y) const {
+                                const Tensor& residual, Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
   Activations& step = state.step;
   WEFT_RETURN_IF_ERROR(BeforeRecurrence(pass, x, state.histories, step));
@@ -436,7 +438,7 @@ absl::Status DeltaMixer::Decode(const Pass& pass, const Tensor& x, MixerState& m
     if (!history->present()) continue;
     WEFT_RETURN_IF_ERROR(AdvanceHistory(pass.stream, *inputs, *history));
   }
-  return AfterRecurrence(pass, x, step, y);
+  return AfterRecurrence(pass, x, step, residual, y);
 }
 
 }  // namespace weft::worker

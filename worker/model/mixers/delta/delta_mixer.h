@@ -23,14 +23,14 @@ class DeltaMixer final : public SlicedMixer {
   [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
       kernels::Device& device, PassShape shape) const override;
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MixerActivations& activations,
-                       kernels::Tensor& y) const override;
+                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         MixerActivations& activations, const kernels::Tensor& dy,
                         kernels::Tensor& dx) const override;
   [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerState>> NewState(
       kernels::Device& device, int64_t max_tokens) const override;
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
-                      kernels::Tensor& y) const override;
+                      const kernels::Tensor& residual, kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
   // A boundary is S and, with a convolution, the last inputs of those of q, k and v.
@@ -40,7 +40,7 @@ class DeltaMixer final : public SlicedMixer {
   [[nodiscard]] std::vector<BoundaryPart> BoundaryParts() const override;
   absl::Status ForwardSlice(const Pass& pass, const kernels::Tensor& x, SliceStep step,
                             Boundary& boundary, MixerActivations& activations,
-                            kernels::Tensor& y) const override;
+                            const kernels::Tensor& residual, kernels::Tensor& y) const override;
   absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
                              const kernels::Tensor& x, const Boundary& before,
                              MixerActivations& activations, const kernels::Tensor& dy,
@@ -113,9 +113,10 @@ class DeltaMixer final : public SlicedMixer {
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         Activations& saved, const Boundary& before, const Boundary& gradient,
                         const kernels::Tensor& dy, kernels::Tensor& dx) const;
-  // Norm per head, gate and output projection: everything after the recurrence.
+  // Norm per head, gate and output projection: everything after the recurrence. The residual
+  // (absent: none) is added.
   absl::Status AfterRecurrence(const Pass& pass, const kernels::Tensor& x, Activations& saved,
-                               kernels::Tensor& y) const;
+                               const kernels::Tensor& residual, kernels::Tensor& y) const;
   // d_o of the recurrence from dy. With a gate, dx becomes the gate's part of the input gradient;
   // without, it is left alone.
   absl::Status AfterRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,

@@ -81,13 +81,14 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> LinearAttentionMixer::NewActiv
 }
 
 absl::Status LinearAttentionMixer::Forward(const Pass& pass, const Tensor& x,
-                                           MixerActivations& activations, Tensor& y) const {
+                                           MixerActivations& activations, const Tensor& residual,
+                                           Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, a.heads));
   Tensor no_final_state;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(
       pass.stream, a.problem, Inputs(pass, a.heads), Tensor(), a.o, no_final_state, a.saved));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status LinearAttentionMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
@@ -125,7 +126,7 @@ std::vector<BoundaryPart> LinearAttentionMixer::BoundaryParts() const {
 
 absl::Status LinearAttentionMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
                                                 Boundary& boundary, MixerActivations& activations,
-                                                Tensor& y) const {
+                                                const Tensor& residual, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   Tensor& state = boundary.front();
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, a.heads));
@@ -138,7 +139,7 @@ absl::Status LinearAttentionMixer::ForwardSlice(const Pass& pass, const Tensor& 
   kernels::LinearAttentionSaved nothing;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(pass.stream, a.problem, inputs, state, a.o,
                                                        final_state, advances ? nothing : a.saved));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status LinearAttentionMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
@@ -164,14 +165,15 @@ absl::StatusOr<std::unique_ptr<MixerState>> LinearAttentionMixer::NewState(
 }
 
 absl::Status LinearAttentionMixer::Decode(const Pass& pass, const Tensor& x,
-                                          MixerState& mixer_state, Tensor& y) const {
+                                          MixerState& mixer_state, const Tensor& residual,
+                                          Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, pass.first_position, state.heads));
   kernels::LinearAttentionSaved nothing;
   WEFT_RETURN_IF_ERROR(kernels::LinearAttentionForward(
       pass.stream, Problem({.batch = 1, .tokens = 1}), Inputs(pass, state.heads), state.memory,
       state.o, state.memory, nothing));
-  return projections_.Merge(pass, state.o, y);
+  return projections_.Merge(pass, state.o, residual, y);
 }
 
 }  // namespace weft::worker

@@ -163,7 +163,8 @@ absl::Status PolysketchMixer::Prepare(const Pass& pass, const Tensor& x, Activat
 }
 
 absl::Status PolysketchMixer::Forward(const Pass& pass, const Tensor& x,
-                                      MixerActivations& activations, Tensor& y) const {
+                                      MixerActivations& activations, const Tensor& residual,
+                                      Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(Prepare(pass, x, a));
   PolysketchInputs inputs = Inputs(a.q, a.k, a.v);
@@ -171,7 +172,7 @@ absl::Status PolysketchMixer::Forward(const Pass& pass, const Tensor& x,
   PolysketchState unwanted;
   WEFT_RETURN_IF_ERROR(kernels::PolysketchForward(pass.stream, a.problem, inputs, /*initial=*/{},
                                                   a.o, unwanted, a.saved));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status PolysketchMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
@@ -235,7 +236,7 @@ std::vector<BoundaryPart> PolysketchMixer::BoundaryParts() const {
 
 absl::Status PolysketchMixer::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
                                            Boundary& boundary, MixerActivations& activations,
-                                           Tensor& y) const {
+                                           const Tensor& residual, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   PolysketchState state{.values = boundary[0], .mass = boundary[1]};
   WEFT_RETURN_IF_ERROR(Prepare(pass, x, a));
@@ -249,7 +250,7 @@ absl::Status PolysketchMixer::ForwardSlice(const Pass& pass, const Tensor& x, Sl
   PolysketchSaved nothing;
   WEFT_RETURN_IF_ERROR(kernels::PolysketchForward(pass.stream, a.problem, inputs, state, a.o, after,
                                                   advances ? nothing : a.saved));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status PolysketchMixer::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
@@ -289,7 +290,7 @@ absl::StatusOr<std::unique_ptr<MixerState>> PolysketchMixer::NewState(Device& de
 }
 
 absl::Status PolysketchMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mixer_state,
-                                     Tensor& y) const {
+                                     const Tensor& residual, Tensor& y) const {
   auto& s = static_cast<State&>(mixer_state);
   if (s.tokens == s.max_tokens) {
     return absl::OutOfRangeError(absl::StrCat("the text is longer than the ", s.tokens,
@@ -325,7 +326,7 @@ absl::Status PolysketchMixer::Decode(const Pass& pass, const Tensor& x, MixerSta
   const bool folded = problem.weights == PolysketchWeights::kSketched ||
                       (problem.weights == PolysketchWeights::kMixed && s.pending == config_.block);
   if (folded) s.pending = 0;
-  return projections_.Merge(pass, s.o, y);
+  return projections_.Merge(pass, s.o, residual, y);
 }
 
 }  // namespace weft::worker

@@ -123,7 +123,7 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> SbmMixer::NewActivations(Devic
 }
 
 absl::Status SbmMixer::Forward(const Pass& pass, const Tensor& x, MixerActivations& activations,
-                               Tensor& y) const {
+                               const Tensor& residual, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   kernels::SbmSaved& s = a.saved;
   a.problem.dropout = DropoutIn(pass, dropout_, layer_);
@@ -145,7 +145,7 @@ absl::Status SbmMixer::Forward(const Pass& pass, const Tensor& x, MixerActivatio
   }
   WEFT_RETURN_IF_ERROR(
       kernels::SbmForward(pass.stream, a.problem, s.q, s.k, s.v, s.graph, s.o, s.lse));
-  return projections_.Merge(pass, s.o, y);
+  return projections_.Merge(pass, s.o, residual, y);
 }
 
 absl::Status SbmMixer::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
@@ -203,7 +203,7 @@ absl::StatusOr<std::unique_ptr<MixerState>> SbmMixer::NewState(Device& device,
 }
 
 absl::Status SbmMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mixer_state,
-                              Tensor& y) const {
+                              const Tensor& residual, Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
   WEFT_RETURN_IF_ERROR(state.cache.Append(pass, projections_, x, state.q));
   const int64_t tokens = state.cache.tokens();
@@ -226,7 +226,7 @@ absl::Status SbmMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mix
                                                /*valid=*/{}, graph));
   WEFT_RETURN_IF_ERROR(kernels::SbmForward(pass.stream, problem, state.q, keys,
                                            state.cache.values(), graph, state.o, state.lse));
-  return projections_.Merge(pass, state.o, y);
+  return projections_.Merge(pass, state.o, residual, y);
 }
 
 }  // namespace weft::worker

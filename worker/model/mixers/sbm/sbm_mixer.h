@@ -28,7 +28,7 @@ class SbmMixer final : public Mixer {
   [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
       kernels::Device& device, PassShape shape) const override;
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MixerActivations& activations,
-                       kernels::Tensor& y) const override;
+                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         MixerActivations& activations, const kernels::Tensor& dy,
                         kernels::Tensor& dx) const override;
@@ -37,7 +37,7 @@ class SbmMixer final : public Mixer {
   // Draws the edges that a pass over the whole text would draw. Its work grows with the tokens
   // before: their memberships are computed again.
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
-                      kernels::Tensor& y) const override;
+                      const kernels::Tensor& residual, kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
   [[nodiscard]] std::vector<absl::string_view> metrics() const override { return {kGraphDensity}; }
 

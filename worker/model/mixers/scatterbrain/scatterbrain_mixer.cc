@@ -139,14 +139,15 @@ kernels::ScatterbrainOperands ScatterbrainMixer::Operands(const Pass& pass,
 }
 
 absl::Status ScatterbrainMixer::Forward(const Pass& pass, const Tensor& x,
-                                        MixerActivations& activations, Tensor& y) const {
+                                        MixerActivations& activations, const Tensor& residual,
+                                        Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   a.problem.dropout = DropoutIn(pass, dropout_, layer_);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
   WEFT_RETURN_IF_ERROR(Hash(pass, a));
   WEFT_RETURN_IF_ERROR(
       kernels::ScatterbrainForward(pass.stream, a.problem, Operands(pass, a), a.o, a.saved));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status ScatterbrainMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
@@ -175,13 +176,13 @@ absl::StatusOr<std::unique_ptr<MixerState>> ScatterbrainMixer::NewState(Device& 
 }
 
 absl::Status ScatterbrainMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mixer_state,
-                                       Tensor& y) const {
+                                       const Tensor& residual, Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, state.memory.tokens, state.heads));
   WEFT_RETURN_IF_ERROR(kernels::ScatterbrainDecode(pass.stream, state.problem, state.heads.q,
                                                    state.heads.k, state.heads.v,
                                                    pass.weights[features_], state.memory, state.o));
-  return projections_.Merge(pass, state.o, y);
+  return projections_.Merge(pass, state.o, residual, y);
 }
 
 }  // namespace weft::worker

@@ -66,13 +66,13 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> SoftmaxMixer::NewActivations(
 }
 
 absl::Status SoftmaxMixer::Forward(const Pass& pass, const Tensor& x, MixerActivations& activations,
-                                   Tensor& y) const {
+                                   const Tensor& residual, Tensor& y) const {
   auto& a = static_cast<Activations&>(activations);
   WEFT_RETURN_IF_ERROR(projections_.Project(pass, x, /*first_position=*/0, a.heads));
   a.problem.dropout = DropoutIn(pass, dropout_, layer_);
   WEFT_RETURN_IF_ERROR(kernels::SoftmaxForward(pass.stream, a.problem, a.heads.q, a.heads.k,
                                                a.heads.v, pass.valid, a.o, a.lse));
-  return projections_.Merge(pass, a.o, y);
+  return projections_.Merge(pass, a.o, residual, y);
 }
 
 absl::Status SoftmaxMixer::Backward(const Pass& pass, const ParameterBlock& gradients,
@@ -104,13 +104,13 @@ absl::StatusOr<std::unique_ptr<MixerState>> SoftmaxMixer::NewState(Device& devic
 }
 
 absl::Status SoftmaxMixer::Decode(const Pass& pass, const Tensor& x, MixerState& mixer_state,
-                                  Tensor& y) const {
+                                  const Tensor& residual, Tensor& y) const {
   auto& state = static_cast<State&>(mixer_state);
   WEFT_RETURN_IF_ERROR(state.cache.Append(pass, projections_, x, state.q));
   WEFT_RETURN_IF_ERROR(kernels::SoftmaxForward(
       pass.stream, Problem(/*batch=*/1, /*queries=*/1, state.cache.tokens()), state.q,
       state.cache.keys(), state.cache.values(), /*valid=*/Tensor(), state.o, state.lse));
-  return projections_.Merge(pass, state.o, y);
+  return projections_.Merge(pass, state.o, residual, y);
 }
 
 }  // namespace weft::worker

@@ -21,14 +21,14 @@ class SoftmaxMixer final : public Mixer {
   [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerActivations>> NewActivations(
       kernels::Device& device, PassShape shape) const override;
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MixerActivations& activations,
-                       kernels::Tensor& y) const override;
+                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         MixerActivations& activations, const kernels::Tensor& dy,
                         kernels::Tensor& dx) const override;
   [[nodiscard]] absl::StatusOr<std::unique_ptr<MixerState>> NewState(
       kernels::Device& device, int64_t max_tokens) const override;
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
-                      kernels::Tensor& y) const override;
+                      const kernels::Tensor& residual, kernels::Tensor& y) const override;
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
  private:
