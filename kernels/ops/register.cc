@@ -15,6 +15,7 @@
 #include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_table.h"
+#include "kernels/ops/linear_gelu/linear_gelu_table.h"
 #include "kernels/ops/mean_pool/mean_pool_table.h"
 #include "kernels/ops/pair_features/pair_features_table.h"
 #include "kernels/ops/relu/relu_table.h"
@@ -44,6 +45,7 @@ void RegisterCpuKernels() {
   internal::RegisterCpuLayerNorm();
   internal::RegisterCpuLinear();
   internal::RegisterCpuLinearCrossEntropy();
+  internal::RegisterCpuLinearGelu();
   internal::RegisterCpuMeanPool();
   internal::RegisterCpuPairFeatures();
   internal::RegisterCpuRelu();
@@ -72,6 +74,7 @@ void RegisterReferenceKernels() {
   internal::RegisterReferenceLayerNorm();
   internal::RegisterReferenceLinear();
   internal::RegisterReferenceLinearCrossEntropy();
+  internal::RegisterReferenceLinearGelu();
   internal::RegisterReferenceMeanPool();
   internal::RegisterReferencePairFeatures();
   internal::RegisterReferenceRelu();

@@ -13,6 +13,7 @@
 #include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy_table.h"
+#include "kernels/ops/linear_gelu/linear_gelu_table.h"
 #include "kernels/ops/mean_pool/mean_pool_table.h"
 #include "kernels/ops/pair_features/pair_features_table.h"
 #include "kernels/ops/register.h"
@@ -43,6 +44,7 @@ void RegisterCudaKernels() {
   internal::RegisterCudaLayerNorm();
   internal::RegisterCudaLinear();
   internal::RegisterCudaLinearCrossEntropy();
+  internal::RegisterCudaLinearGelu();
   internal::RegisterCudaMeanPool();
   internal::RegisterCudaPairFeatures();
   internal::RegisterCudaRelu();

@@ -49,10 +49,13 @@ void DescribeBatch(int32_t batch, int64_t step, cublasLtMatrixLayoutOpaque_t& la
 }
 
 void DescribeGelu(const CudaGemm& gemm, cublasLtMatmulDescOpaque_t& product, Calls& calls) {
-  const cublasLtEpilogue_t epilogue = gemm.epilogue == CudaEpilogue::kGelu ? CUBLASLT_EPILOGUE_GELU
-                                      : gemm.epilogue == CudaEpilogue::kKeepGelu
-                                          ? CUBLASLT_EPILOGUE_GELU_AUX
-                                          : CUBLASLT_EPILOGUE_DGELU;
+  const bool biased = gemm.bias != nullptr;
+  const cublasLtEpilogue_t epilogue =
+      gemm.epilogue == CudaEpilogue::kGelu
+          ? (biased ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU)
+      : gemm.epilogue == CudaEpilogue::kKeepGelu
+          ? (biased ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
+          : CUBLASLT_EPILOGUE_DGELU;
   const auto set = [&](cublasLtMatmulDescAttributes_t name, const auto& value) {
     calls(cublasLtMatmulDescSetAttribute(&product, name, &value, sizeof(value)));
   };

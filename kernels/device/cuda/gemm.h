@@ -10,8 +10,8 @@
 namespace weft::kernels {
 
 // What becomes of a product before it is stored, with the GELU in its tanh form. kKeepGelu stores
-// the product in `aux`, kGeluSlope multiplies it with the derivative at `aux`; aux[M,N] lies as d
-// does, on a 16-byte boundary and with rows of a multiple of 8.
+// the product, bias and all, in `aux`, kGeluSlope multiplies it with the derivative at `aux`;
+// aux[M,N] lies as d does, on a 16-byte boundary and with rows of a multiple of 8.
 enum class CudaEpilogue { kNone, kGelu, kKeepGelu, kGeluSlope };
 
 // Row-major d[M,N] = a[M,K] b[K,N] + beta c + bias, where bias[N] is added to every row. A
@@ -32,7 +32,7 @@ struct CudaGemm {
   float beta = 0;
   const void* c = nullptr;                      // lies as d does; null: d itself
   const void* bias = nullptr;                   // of d's type; null: none
-  CudaEpilogue epilogue = CudaEpilogue::kNone;  // without a bias
+  CudaEpilogue epilogue = CudaEpilogue::kNone;  // kGeluSlope has no bias
   const void* aux = nullptr;
   // So many products of one shape, whose matrices lie so many elements apart.
   int batch = 1;

@@ -14,6 +14,7 @@
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/linear_gelu/linear_gelu.h"
 #include "kernels/ops/mean_pool/mean_pool.h"
 #include "kernels/ops/pair_features/pair_features.h"
 #include "kernels/ops/relu/relu.h"
@@ -282,6 +283,26 @@ TEST_F(GradientTest, Embedding) {
     EXPECT_OK(EmbeddingForward(stream(), tokens, table, y));
     return Dot(y, dy);
   });
+}
+
+TEST_F(GradientTest, LinearGelu) {
+  Tensor x = Random({3, 4}), up = Random({5, 4}), bias = Random({5}), down = Random({2, 5});
+  Tensor before = Zero({3, 5}), product = Zero({3, 5}), d_before = Zero({3, 5});
+  Tensor y = Zero({3, 2}), dy = Random({3, 2});
+  const auto forward = [&] {
+    EXPECT_OK(LinearGeluForward(stream(), x, up, bias, before, product));
+    EXPECT_OK(LinearForward(stream(), product, down, Tensor(), Tensor(), y));
+    return Dot(y, dy);
+  };
+  forward();
+  ASSERT_OK(LinearBackwardGelu(stream(), dy, down, before, d_before));
+  Tensor dx = Zero({3, 4}), d_up = Zero({5, 4}), d_bias = Zero({5});
+  ASSERT_OK(LinearBackwardInput(stream(), d_before, up, dx, Accumulate::kNo));
+  ASSERT_OK(LinearBackwardWeight(stream(), d_before, x, d_up));
+  ASSERT_OK(BiasBackward(stream(), d_before, d_bias));
+  ExpectGradient(x, dx, forward);
+  ExpectGradient(up, d_up, forward);
+  ExpectGradient(bias, d_bias, forward);
 }
 
 TEST_F(GradientTest, LinearCrossEntropy) {

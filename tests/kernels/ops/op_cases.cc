@@ -17,6 +17,7 @@
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/linear_gelu/linear_gelu.h"
 #include "kernels/ops/relu/relu.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/rotary/rotary.h"
@@ -390,6 +391,35 @@ void AddGelu(std::vector<OpCase>& cases, int64_t n) {
   }
 }
 
+void AddLinearGelu(std::vector<OpCase>& cases, int64_t r, int64_t k, int64_t n) {
+  const std::string shape = absl::StrCat(r, "x", k, "x", n);
+  for (const bool biased : {false, true}) {
+    cases.push_back(
+        {absl::StrCat("LinearGeluForward", shape, biased ? "Biased" : ""),
+         {Normal(1, {r, k}), Normal(2, {n, k}, 0.25), Normal(3, {n}), Zeros({r, n}), Zeros({r, n})},
+         {3, 4},
+         [=](Stream& s, Operands t) {
+           return LinearGeluForward(s, t[0], t[1], biased ? t[2] : Tensor(), t[3], t[4]);
+         },
+         [=](Rows& a) {
+           plain::MatMul({a[0], k, 1}, {a[1], 1, k}, r, n, k, 0, a[3]);
+           for (size_t i = 0; i < a[3].size(); ++i) {
+             if (biased) a[3][i] += a[2][i % static_cast<size_t>(n)];
+             a[4][i] = plain::Gelu(/*exact=*/false, a[3][i]);
+           }
+         }});
+  }
+  cases.push_back(
+      {absl::StrCat("LinearBackwardGelu", shape),
+       {Normal(1, {r, n}), Normal(2, {n, k}), Normal(3, {r, k}, 2), Zeros({r, k})},
+       {3},
+       [=](Stream& s, Operands t) { return LinearBackwardGelu(s, t[0], t[1], t[2], t[3]); },
+       [=](Rows& a) {
+         plain::MatMul({a[0], n, 1}, {a[1], k, 1}, r, k, n, 0, a[3]);
+         for (size_t i = 0; i < a[3].size(); ++i) a[3][i] *= plain::GeluSlope(false, a[2][i]);
+       }});
+}
+
 void AddRelu(std::vector<OpCase>& cases, int64_t n) {
   const Array x = Normal(1, {n});
   const Array dy = Normal(2, {n});
@@ -555,6 +585,8 @@ std::vector<OpCase> AllOpCases() {
     AddRelu(cases, n);
     AddOptimizer(cases, n);
   }
+  AddLinearGelu(cases, 3, 5, 7);
+  AddLinearGelu(cases, 130, 72, 264);
   AddRotary(cases, {1, 1, 1, 2}, 0);
   AddRotary(cases, {2, 37, 3, 34}, 0);
   AddRotary(cases, {1, 5, 2, 64}, 1000);

@@ -1,0 +1,30 @@
+#include "common/base/status_macros.h"
+#include "kernels/ops/gelu/gelu.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_gelu/linear_gelu_table.h"
+
+namespace weft::kernels::internal {
+
+absl::Status ComposedLinearGeluForward(Stream& stream, const Tensor& x, const Tensor& w,
+                                       const Tensor& bias, Tensor& before, Tensor& y) {
+  WEFT_RETURN_IF_ERROR(LinearForward(stream, x, w, bias, /*residual=*/Tensor(), before));
+  return GeluForward(stream, GeluForm::kTanh, before, y);
+}
+
+absl::Status ComposedLinearBackwardGelu(Stream& stream, const Tensor& dy, const Tensor& w,
+                                        const Tensor& before, Tensor& dx) {
+  WEFT_RETURN_IF_ERROR(LinearBackwardInput(stream, dy, w, dx, Accumulate::kNo));
+  return GeluBackward(stream, GeluForm::kTanh, before, dx, dx);
+}
+
+void RegisterCpuLinearGelu() {
+  linear_gelu_forward.Set(DeviceKind::kCpu, ComposedLinearGeluForward);
+  linear_backward_gelu.Set(DeviceKind::kCpu, ComposedLinearBackwardGelu);
+}
+
+void RegisterReferenceLinearGelu() {
+  linear_gelu_forward.Set(DeviceKind::kReference, ComposedLinearGeluForward);
+  linear_backward_gelu.Set(DeviceKind::kReference, ComposedLinearBackwardGelu);
+}
+
+}  // namespace weft::kernels::internal

@@ -1,0 +1,59 @@
+#include "kernels/device/cuda/cuda_stream.h"
+#include "kernels/device/cuda/gemm.h"
+#include "kernels/ops/linear_gelu/linear_gelu_table.h"
+#include "kernels/ops/operand_check.h"
+
+namespace weft::kernels::internal {
+namespace {
+
+// Whether cuBLASLt can apply the GELU: it keeps or reads what lies before it in rows of a multiple
+// of 8 on a 16-byte boundary, and does so for bf16.
+bool IsFused(const Tensor& w, const Tensor& before) {
+  return before.dtype() == DType::kBf16 && w.dim(0) % 8 == 0 && w.dim(1) % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(before.address()) % 16 == 0;
+}
+
+absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
+                         Tensor& before, Tensor& y) {
+  if (!IsFused(w, before)) return ComposedLinearGeluForward(stream, x, w, bias, before, y);
+  return Run(AsCudaStream(stream), {.m = RowsOf(x),
+                                    .n = w.dim(0),
+                                    .k = w.dim(1),
+                                    .a = x.address(),
+                                    .a_stride = w.dim(1),
+                                    .b = w.address(),
+                                    .b_stride = w.dim(1),
+                                    .b_transposed = true,
+                                    .d = y.address(),
+                                    .d_stride = w.dim(0),
+                                    .d_type = y.dtype(),
+                                    .bias = bias.address(),
+                                    .epilogue = CudaEpilogue::kKeepGelu,
+                                    .aux = before.address()});
+}
+
+absl::Status BackwardCuda(Stream& stream, const Tensor& dy, const Tensor& w, const Tensor& before,
+                          Tensor& dx) {
+  if (!IsFused(w, before)) return ComposedLinearBackwardGelu(stream, dy, w, before, dx);
+  return Run(AsCudaStream(stream), {.m = RowsOf(dy),
+                                    .n = w.dim(1),
+                                    .k = w.dim(0),
+                                    .a = dy.address(),
+                                    .a_stride = w.dim(0),
+                                    .b = w.address(),
+                                    .b_stride = w.dim(1),
+                                    .d = dx.address(),
+                                    .d_stride = w.dim(1),
+                                    .d_type = dx.dtype(),
+                                    .epilogue = CudaEpilogue::kGeluSlope,
+                                    .aux = before.address()});
+}
+
+}  // namespace
+
+void RegisterCudaLinearGelu() {
+  linear_gelu_forward.Set(DeviceKind::kCuda, ForwardCuda);
+  linear_backward_gelu.Set(DeviceKind::kCuda, BackwardCuda);
+}
+
+}  // namespace weft::kernels::internal
