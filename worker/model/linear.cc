@@ -4,6 +4,7 @@
 #include "common/base/status_macros.h"
 #include "kernels/ops/bias/bias.h"
 #include "kernels/ops/linear/linear.h"
+#include "kernels/ops/linear_gelu/linear_gelu.h"
 
 namespace weft::worker {
 
@@ -32,19 +33,40 @@ absl::Status Linear::Forward(const Pass& pass, const Tensor& x, const Tensor& re
                                 residual.present() ? AsRows(residual, out_) : Tensor(), rows);
 }
 
+absl::Status Linear::ForwardGelu(const Pass& pass, const Tensor& x, Tensor& before,
+                                 Tensor& y) const {
+  Tensor before_rows = AsRows(before, out_);
+  Tensor rows = AsRows(y, out_);
+  return kernels::LinearGeluForward(pass.stream, AsRows(x, in_), pass.weights[weight_],
+                                    bias_ ? pass.weights[*bias_] : Tensor(), before_rows, rows);
+}
+
+absl::Status Linear::ParametersBackward(const Pass& pass, const ParameterBlock& gradients,
+                                        const Tensor& x_rows, const Tensor& dy_rows) const {
+  Tensor d_weight = gradients[weight_];
+  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(pass.stream, dy_rows, x_rows, d_weight));
+  if (!bias_) return absl::OkStatus();
+  Tensor d_bias = gradients[*bias_];
+  return kernels::BiasBackward(pass.stream, dy_rows, d_bias);
+}
+
 absl::Status Linear::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
                               const Tensor& dy, Accumulate accumulate, Tensor& dx) const {
   const Tensor dy_rows = AsRows(dy, out_);
-  Tensor d_weight = gradients[weight_];
-  WEFT_RETURN_IF_ERROR(
-      kernels::LinearBackwardWeight(pass.stream, dy_rows, AsRows(x, in_), d_weight));
-  if (bias_) {
-    Tensor d_bias = gradients[*bias_];
-    WEFT_RETURN_IF_ERROR(kernels::BiasBackward(pass.stream, dy_rows, d_bias));
-  }
+  WEFT_RETURN_IF_ERROR(ParametersBackward(pass, gradients, AsRows(x, in_), dy_rows));
   Tensor dx_rows = AsRows(dx, in_);
   return kernels::LinearBackwardInput(pass.stream, dy_rows, pass.weights[weight_], dx_rows,
                                       accumulate);
+}
+
+absl::Status Linear::BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
+                                  const Tensor& x, const Tensor& dy, const Tensor& before,
+                                  Tensor& d_before) const {
+  const Tensor dy_rows = AsRows(dy, out_);
+  WEFT_RETURN_IF_ERROR(ParametersBackward(pass, gradients, AsRows(x, in_), dy_rows));
+  Tensor d_rows = AsRows(d_before, in_);
+  return kernels::LinearBackwardGelu(pass.stream, dy_rows, pass.weights[weight_],
+                                     AsRows(before, in_), d_rows);
 }
 
 }  // namespace weft::worker

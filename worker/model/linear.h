@@ -27,10 +27,18 @@ class Linear {
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& y) const {
     return Forward(pass, x, /*residual=*/kernels::Tensor(), y);
   }
+  // before = x W^T + b; y = GELU(before) in its tanh form.
+  absl::Status ForwardGelu(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& before,
+                           kernels::Tensor& y) const;
   // dy and the forward pass's x give dx; parameter gradients are added to `gradients`.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         const kernels::Tensor& dy, kernels::Accumulate accumulate,
                         kernels::Tensor& dx) const;
+
+  // The same where x is GELU(before): gives the gradient of `before`.
+  absl::Status BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
+                            const kernels::Tensor& x, const kernels::Tensor& dy,
+                            const kernels::Tensor& before, kernels::Tensor& d_before) const;
 
   [[nodiscard]] int64_t in() const { return in_; }
   [[nodiscard]] int64_t out() const { return out_; }
@@ -38,6 +46,10 @@ class Linear {
   [[nodiscard]] int64_t FlopsPerRow() const { return 2 * in_ * out_; }
 
  private:
+  absl::Status ParametersBackward(const Pass& pass, const ParameterBlock& gradients,
+                                  const kernels::Tensor& x_rows,
+                                  const kernels::Tensor& dy_rows) const;
+
   int64_t in_, out_;
   ParameterIndex weight_;
   std::optional<ParameterIndex> bias_;

@@ -16,7 +16,7 @@ namespace {
 
 std::optional<Linear> Gate(const MlpOptions& options, absl::string_view prefix,
                            ParameterLayout& layout) {
-  if (options.kind == MlpKind::kGelu) return std::nullopt;
+  if (options.kind == MlpKind::kGelu || options.kind == MlpKind::kGeluTanh) return std::nullopt;
   return Linear(absl::StrCat(prefix, ".gate"), options.width, options.hidden, options.bias, layout);
 }
 
@@ -52,6 +52,8 @@ absl::Status Mlp::Activate(const Pass& pass, MlpActivations& a) const {
       return kernels::GegluForward(pass.stream, GeluForm::kTanh, a.gate, a.up, a.product);
     case MlpKind::kGelu:
       return kernels::GeluForward(pass.stream, GeluForm::kExact, a.up, a.product);
+    case MlpKind::kGeluTanh:
+      break;  // within the products
   }
   return absl::OkStatus();
 }
@@ -66,15 +68,21 @@ absl::Status Mlp::ActivateBackward(const Pass& pass, const MlpActivations& a,
                                     d_up);
     case MlpKind::kGelu:
       return kernels::GeluBackward(pass.stream, GeluForm::kExact, a.up, d_product, d_up);
+    case MlpKind::kGeluTanh:
+      break;
   }
   return absl::OkStatus();
 }
 
 absl::Status Mlp::Forward(const Pass& pass, const Tensor& x, MlpActivations& a,
                           const Tensor& residual, Tensor& y) const {
-  if (gate_) WEFT_RETURN_IF_ERROR(gate_->Forward(pass, x, a.gate));
-  WEFT_RETURN_IF_ERROR(up_.Forward(pass, x, a.up));
-  WEFT_RETURN_IF_ERROR(Activate(pass, a));
+  if (kind_ == MlpKind::kGeluTanh) {
+    WEFT_RETURN_IF_ERROR(up_.ForwardGelu(pass, x, a.up, a.product));
+  } else {
+    if (gate_) WEFT_RETURN_IF_ERROR(gate_->Forward(pass, x, a.gate));
+    WEFT_RETURN_IF_ERROR(up_.Forward(pass, x, a.up));
+    WEFT_RETURN_IF_ERROR(Activate(pass, a));
+  }
   WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, a.product));
   return down_.Forward(pass, a.product, residual, y);
 }
@@ -82,8 +90,14 @@ absl::Status Mlp::Forward(const Pass& pass, const Tensor& x, MlpActivations& a,
 absl::Status Mlp::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
                            const MlpActivations& a, const Tensor& dy, Tensor& dx) const {
   Scratch::Frame frame(pass.scratch);
-  WEFT_ASSIGN_OR_RETURN(Tensor d_product, pass.scratch.Take(a.product.shape()));
   WEFT_ASSIGN_OR_RETURN(Tensor d_up, pass.scratch.Take(a.up.shape()));
+  if (kind_ == MlpKind::kGeluTanh) {
+    WEFT_RETURN_IF_ERROR(down_.BackwardGelu(pass, gradients, a.product, dy, a.up, d_up));
+    // What dropout multiplies with and the slope of the GELU are factors of each element.
+    WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_up));
+    return up_.Backward(pass, gradients, x, d_up, Accumulate::kNo, dx);
+  }
+  WEFT_ASSIGN_OR_RETURN(Tensor d_product, pass.scratch.Take(a.product.shape()));
   WEFT_RETURN_IF_ERROR(down_.Backward(pass, gradients, a.product, dy, Accumulate::kNo, d_product));
   WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_product));
   if (!gate_) {

@@ -3,6 +3,7 @@
 //   kSwiglu  y = (SiLU(x G^T) * x U^T) D^T
 //   kGeglu   y = (GELU(x G^T) * x U^T) D^T    GELU in its tanh form
 //   kGelu    y = GELU(x U^T) D^T              the exact GELU
+//   kGeluTanh   the same, GELU in its tanh form, which GPUs apply within the products
 //
 // with biases everywhere or nowhere, and in training dropout before D.
 #pragma once
@@ -21,7 +22,7 @@
 
 namespace weft::worker {
 
-enum class MlpKind : uint8_t { kSwiglu, kGeglu, kGelu };
+enum class MlpKind : uint8_t { kSwiglu, kGeglu, kGelu, kGeluTanh };
 
 // What an MLP's forward pass leaves for its backward pass. F hidden width.
 struct MlpActivations {

@@ -36,6 +36,8 @@ MlpKind MlpFromSpec(v1::ModelSpec::Mlp mlp) {
       return MlpKind::kGeglu;
     case v1::ModelSpec::MLP_GELU:
       return MlpKind::kGelu;
+    case v1::ModelSpec::MLP_GELU_TANH:
+      return MlpKind::kGeluTanh;
     default:
       return MlpKind::kSwiglu;
   }

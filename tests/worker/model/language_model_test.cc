@@ -63,6 +63,18 @@ ModelConfig SlimStyle(std::vector<MixerConfig> layers) {
   return config;
 }
 
+ModelConfig Gpt2Style(std::vector<MixerConfig> layers) {
+  ModelConfig config = Tiny(std::move(layers));
+  config.norm = NormKind::kLayer;
+  config.mlp = MlpKind::kGeluTanh;
+  config.positions = PositionKind::kLearned;
+  config.max_positions = 9;
+  // A bias of keys adds the same to all scores of a query: without rotations it has no gradient.
+  config.biases = {.output = true, .mlp = true};
+  config.tied = true;
+  return config;
+}
+
 ModelConfig LearnedPositions(std::vector<MixerConfig> layers) {
   ModelConfig config = Tiny(std::move(layers));
   config.positions = PositionKind::kLearned;
@@ -212,6 +224,8 @@ std::vector<NamedModel> Models() {
       {"PolySketchStyle", PolySketchStyle({global, global})},
       {"SlimStyle", SlimStyle({global, window})},
       {"LearnedPositions", LearnedPositions({unordered})},
+      {"Gpt2Style", Gpt2Style({unordered})},
+      {"Gpt2StyleDropout", Dropping(Gpt2Style({unordered}))},
       {"TiedWithoutFinalNorm", TiedWithoutFinalNorm({delta})},
       {"Dropout", Dropping(Tiny({delta, global}))},
       {"SlimStyleDropout", Dropping(SlimStyle({global}))},

@@ -145,6 +145,7 @@ TEST(ConfigFromSpecTest, KnowsEveryMlpPositionAndInitialisation) {
     return ConfigFromSpec(Parse(text), "")->model;
   };
   EXPECT_EQ(with("mlp: gelu").mlp, MlpKind::kGelu);
+  EXPECT_EQ(with("mlp: gelu_tanh").mlp, MlpKind::kGeluTanh);
   EXPECT_EQ(with("mlp: swiglu").mlp, MlpKind::kSwiglu);
   EXPECT_EQ(with("positions: sinusoidal").positions, PositionKind::kSinusoidal);
   EXPECT_EQ(with("positions: sinusoidal_concatenated").positions,

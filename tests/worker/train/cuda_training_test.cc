@@ -59,6 +59,8 @@ struct Mixers {
   std::vector<MixerConfig> layers;
   double allowed = 0.03;  // of the first loss
   int64_t slice_length = 0;
+  MlpKind mlp = MlpKind::kSwiglu;
+  bool biases = false;
 };
 void PrintTo(const Mixers& mixers, std::ostream* out) { *out << mixers.name; }
 
@@ -72,6 +74,10 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   kernels::RegisterCudaAttention();
   TrainConfig config = SmallModel(GetParam().layers);
   config.slice_length = GetParam().slice_length;
+  config.model.mlp = GetParam().mlp;
+  config.model.biases.projections = GetParam().biases;
+  config.model.biases.output = GetParam().biases;
+  config.model.biases.mlp = GetParam().biases;
   ASSERT_OK_AND_ASSIGN(const auto cpu, kernels::NewCpuDevice({.threads = 4}));
   ASSERT_OK_AND_ASSIGN(const Course there, Train(config, *cpu));
   ASSERT_OK_AND_ASSIGN(const Course here, Train(config, *cuda));
@@ -101,6 +107,11 @@ INSTANTIATE_TEST_SUITE_P(
         Mixers{.name = "slim_slices",
                .layers = {SlimMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}},
                .slice_length = 48},
+        Mixers{.name = "gpt2_style",
+               .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2},
+                          SoftmaxMixerConfig{.heads = 2, .kv_heads = 1}},
+               .mlp = MlpKind::kGeluTanh,
+               .biases = true},
         Mixers{.name = "slim",
                .layers = {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},
         Mixers{.name = "performer",
