@@ -51,7 +51,7 @@ inline TrainConfig Gpt2() {
                       12, SoftmaxMixerConfig{.heads = 12, .kv_heads = 12, .rotary_base = 0.0}),
                   .biases = {.projections = true, .output = true, .mlp = true},
                   .norm = NormKind::kLayer,
-                  .mlp = MlpKind::kGelu,
+                  .mlp = MlpKind::kGeluTanh,
                   .positions = PositionKind::kLearned,
                   .max_positions = 1024,
                   .tied = true};
