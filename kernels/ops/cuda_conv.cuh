@@ -87,6 +87,38 @@ struct Ahead {
   }
 };
 
+__device__ inline void PrefetchLine(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(at)));
+}
+
+// Of the cache lines that a warp reads for a group of tokens, this lane's: brought from memory to
+// the L2 cache a group before it is loaded. Loads of one group alone are too few bytes on their
+// way, and loads of more groups would take more registers.
+template <int V, int kGroup, typename T>
+struct LineAhead {
+  static constexpr int kElements = 128 / static_cast<int>(sizeof(T));
+  static constexpr int kOfToken = (32 * V + kElements - 1) / kElements;
+  const T* at;
+  int token;
+
+  // Of x and, unless it is null, of dy; from the second group of the piece on.
+  __device__ LineAhead(const ConvShape& shape, const Place& place, int end, const T* x,
+                       const T* dy) {
+    constexpr int kLines = kOfToken * kGroup;
+    static_assert(2 * kLines <= 32);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int64_t c = place.c - lane * V + lane % kOfToken * kElements;
+    const bool exists = lane < (dy == nullptr ? kLines : 2 * kLines) && c < shape.channels;
+    token = exists ? place.first + kGroup + lane / kOfToken % kGroup : end;
+    at = (lane < kLines ? x : dy) + (place.b * shape.tokens + token) * shape.channels + c;
+  }
+  __device__ void Fetch(const ConvShape& shape, int end) {
+    if (token < end) PrefetchLine(at);
+    at += kGroup * shape.channels;
+    token += kGroup;
+  }
+};
+
 // A group's rows behind the W - 1 rows before it: row i is token i - (W - 1) of the group.
 template <int V, int W, int kGroup>
 struct Window {
@@ -131,12 +163,15 @@ __global__ void __launch_bounds__(kThreads)
   const T* next = x + first;
   T* out = y + first;
   Ahead<V, kGroup, T> ahead;
+  LineAhead<V, kGroup, T> line(shape, at, at.last, x, nullptr);
   ahead.Read(next, shape.channels, at.last - at.first);
+  line.Fetch(shape, at.last);
   for (int t = at.first; t < at.last; t += kGroup) {
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) ahead.token[g].Unpack(window.row[W - 1 + g]);
     next += kGroup * shape.channels;
     ahead.Read(next, shape.channels, at.last - t - kGroup);
+    line.Fetch(shape, at.last);
     float a[kGroup][V], factor[kGroup] = {};
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
@@ -201,6 +236,13 @@ __global__ void __launch_bounds__(kThreads)
       norm.inverse + (at.b * shape.tokens + at.first) * heads + at.c / (kHead * V);
   int64_t out_at = first - (W - 1) * shape.channels;  // of the token that is complete first
   Ahead<V, kGroup, T> x_ahead, dy_ahead;
+  LineAhead<V, kGroup, T> line(shape, at, limit, x, dy);
+  if constexpr (kHead > 1) {
+    constexpr int kFloats = 32;  // of a line
+    const float* norms = norm.inverse + (at.b * shape.tokens + at.first) * heads;
+    const int count = (limit - at.first) * static_cast<int>(heads);
+    for (int i = threadIdx.x * kFloats; i < count; i += kThreads * kFloats) PrefetchLine(norms + i);
+  }
   float inverse_ahead[kGroup];
   const auto read_ahead = [&](int count) {
     x_ahead.Read(x_next, shape.channels, count);
@@ -213,6 +255,7 @@ __global__ void __launch_bounds__(kThreads)
         inverse_ahead[g] = g < count ? inverse_next[g * heads] : 0.0F;
       inverse_next += kGroup * heads;
     }
+    line.Fetch(shape, limit);
   };
   read_ahead(limit - at.first);
   for (int t = at.first; t < end; t += kGroup) {
