@@ -57,9 +57,9 @@ __global__ void __launch_bounds__(32 * kWarps)
 }
 
 constexpr int64_t RowsOfBlock(int64_t rows, int64_t channels) {
-  // As many parts as keep the GPU busy beside the blocks that the columns make.
-  const int64_t parts =
-      std::clamp<int64_t>(kRowParts * 256 / std::max<int64_t>(channels, 1), 1, kRowParts);
+  // Beside the blocks that the columns make, as many parts as are four blocks of a multiprocessor.
+  constexpr int64_t kMost = 2 * kRowParts;
+  const int64_t parts = std::clamp<int64_t>(kMost * 256 / std::max<int64_t>(channels, 1), 1, kMost);
   return std::max<int64_t>(CeilDiv(rows, parts), 1);
 }
 
