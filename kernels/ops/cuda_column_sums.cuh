@@ -13,14 +13,20 @@ namespace weft::kernels {
 // each of 132 multiprocessors.
 inline constexpr int64_t kRowParts = 264;
 
-// sums[C] += partial[0][C] + partial[1][C] + ... in this order.
+// sums[C] += partial[0][C] + partial[1][C] + ... in this order; with a second row of blocks, the
+// `parts` parts behind these are added to `others` likewise.
 static __global__ void __launch_bounds__(1024)
-    AddPartsKernel(int64_t parts, int64_t columns, const float* partial, float* sums) {
+    AddPartsKernel(int64_t parts, int64_t columns, const float* partial, float* sums,
+                   float* others) {
   // 32 warps take turns over the parts of 32 neighbouring columns and are added in their order.
   __shared__ float of_warp[32][32];
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
   const int64_t column = int64_t{blockIdx.x} * 32 + lane;
+  if (blockIdx.y > 0) {
+    partial += parts * columns;
+    sums = others;
+  }
   float sum = 0;
   if (column < columns) {
 #pragma unroll 8
@@ -33,11 +39,12 @@ static __global__ void __launch_bounds__(1024)
   sums[column] += sum;
 }
 
+// `others` may be null: then there are no parts for it.
 inline cudaError_t AddParts(const CudaLaunch& on, int64_t parts, int64_t columns,
-                            const float* partial, float* sums) {
+                            const float* partial, float* sums, float* others = nullptr) {
   if (columns == 0) return cudaSuccess;
-  AddPartsKernel<<<static_cast<unsigned>(CeilDiv(columns, 32)), 1024, 0, on.stream>>>(
-      parts, columns, partial, sums);
+  const dim3 grid(static_cast<unsigned>(CeilDiv(columns, 32)), others == nullptr ? 1 : 2);
+  AddPartsKernel<<<grid, 1024, 0, on.stream>>>(parts, columns, partial, sums, others);
   return cudaGetLastError();
 }
 

@@ -325,9 +325,7 @@ cudaError_t NormBackward(const CudaLaunch& on, NormShape shape, bool accumulate,
         return cudaGetLastError();
       });
   if (error != cudaSuccess) return error;
-  const cudaError_t weights = AddParts(on, blocks, shape.channels, partial, dw);
-  if (weights != cudaSuccess || !kCentred) return weights;
-  return AddParts(on, blocks, shape.channels, partial + blocks * shape.channels, db);
+  return AddParts(on, blocks, shape.channels, partial, dw, db);
 }
 
 }  // namespace weft::kernels
