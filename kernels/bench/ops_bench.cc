@@ -170,7 +170,7 @@ void ShortConvBench(benchmark::State& state) {
   Tensor y = bench.Random(shape), dx = bench.Random(shape), dw = bench.Random({kChannels, 4});
   Tensor none;
   for (auto _ : state) {
-    Check(ShortConvForward(bench.stream(), x, w, Tensor(), Tensor(), y));
+    Check(ShortConvForward(bench.stream(), x, w, Tensor(), y));
     Check(ShortConvBackward(bench.stream(), x, w, Tensor(), y, dx, none, dw));
   }
   Bytes(state, 5);
