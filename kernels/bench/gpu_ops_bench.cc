@@ -14,6 +14,7 @@
 #include "kernels/bench/gpu_bench.h"
 #include "kernels/ops/adamw/adamw.h"
 #include "kernels/ops/bias/bias.h"
+#include "kernels/ops/conv_norm/conv_norm.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/fixed_point/fixed_point.h"
@@ -21,6 +22,7 @@
 #include "kernels/ops/l2_norm/l2_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/linear_gelu/linear_gelu.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
 #include "kernels/ops/rotary/rotary.h"
 #include "kernels/ops/short_conv/short_conv.h"
@@ -70,6 +72,38 @@ void BenchLinear(benchmark::State& state, int64_t inputs, int64_t outputs) {
   });
 }
 
+// What a forward product does besides: nothing, add a residual, or apply GELU.
+enum class Ends : uint8_t { kPlain, kResidual, kGelu };
+
+void BenchForwardEnds(benchmark::State& state, Ends ends, int64_t inputs, int64_t outputs) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor x = gpu.Random(DType::kBf16, {kTokens, inputs}),
+                 w = gpu.Random(DType::kBf16, {outputs, inputs}),
+                 bias = gpu.Random(DType::kBf16, {outputs}),
+                 residual = gpu.Random(DType::kBf16, {kTokens, outputs});
+    Tensor y = gpu.New(DType::kBf16, residual.shape());
+    Tensor before = gpu.New(DType::kBf16, residual.shape());
+    Report(s, gpu, Limit::kFlops, 2.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
+      if (ends == Ends::kGelu) return LinearGeluForward(gpu.stream(), x, w, bias, before, y);
+      return LinearForward(gpu.stream(), x, w, bias, ends == Ends::kPlain ? Tensor() : residual, y);
+    });
+  });
+}
+
+void BenchBackwardEnds(benchmark::State& state, Ends ends, int64_t inputs, int64_t outputs) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const Tensor dy = gpu.Random(DType::kBf16, {kTokens, outputs}),
+                 w = gpu.Random(DType::kBf16, {outputs, inputs}),
+                 before = gpu.Random(DType::kBf16, {kTokens, inputs});
+    Tensor dx = gpu.New(DType::kBf16, before.shape());
+    Report(s, gpu, Limit::kFlops, 2.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
+      if (ends == Ends::kGelu) return LinearBackwardGelu(gpu.stream(), dy, w, before, dx);
+      return LinearBackwardInput(gpu.stream(), dy, w, dx,
+                                 ends == Ends::kPlain ? Accumulate::kNo : Accumulate::kYes);
+    });
+  });
+}
+
 void BenchCrossEntropy(benchmark::State& state, int64_t width, int64_t vocabulary) {
   With(state, [=](benchmark::State& s, Gpu& gpu) {
     const Tensor h = gpu.Random(DType::kBf16, {kTokens, width}),
@@ -106,6 +140,23 @@ void BenchConv(benchmark::State& state, bool backward) {
     Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 3 : 2), [&] {
       if (!backward) return ShortConvForward(gpu.stream(), x, w, Tensor(), y);
       return ShortConvBackward(gpu.stream(), x, w, Tensor(), dy, y, none, dw);
+    });
+  });
+}
+
+void BenchConvNorm(benchmark::State& state, bool backward) {
+  With(state, [=](benchmark::State& s, Gpu& gpu) {
+    const int64_t heads = kWidth / kHeadWidth;
+    const Tensor x = gpu.Random(DType::kBf16, {8, kTokens / 8, kWidth}),
+                 w = gpu.Random(DType::kBf16, {kWidth, 4}),
+                 dy = gpu.Random(DType::kBf16, {8, kTokens / 8, heads, kHeadWidth});
+    Tensor y = gpu.Random(DType::kBf16, dy.shape()), dx = gpu.New(DType::kBf16, x.shape()),
+           space = gpu.New(DType::kBf16, x.shape()), dw = gpu.New(DType::kF32, w.shape()),
+           inverse = gpu.Random(DType::kF32, {kTokens * heads}), none;
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 3 : 2), [&] {
+      if (!backward) return ConvNormForward(gpu.stream(), x, w, Tensor(), 1e-6, 0.1, y, inverse);
+      return ConvNormBackward(gpu.stream(), x, w, Tensor(), 0.1, y, inverse, dy, space, dx, none,
+                              dw);
     });
   });
 }
@@ -217,14 +268,26 @@ WEFT_GPU_BENCH(BenchLinear, 2048x5632, 2048, 5632);
 WEFT_GPU_BENCH(BenchLinear, 768x768, 768, 768);
 WEFT_GPU_BENCH(BenchLinear, 768x3072, 768, 3072);
 WEFT_GPU_BENCH(BenchLinear, 2048x16, 2048, 16);
+WEFT_GPU_BENCH(BenchForwardEnds, plain_768x3072, Ends::kPlain, 768, 3072);
+WEFT_GPU_BENCH(BenchForwardEnds, gelu_768x3072, Ends::kGelu, 768, 3072);
+WEFT_GPU_BENCH(BenchForwardEnds, plain_3072x768, Ends::kPlain, 3072, 768);
+WEFT_GPU_BENCH(BenchForwardEnds, residual_3072x768, Ends::kResidual, 3072, 768);
+WEFT_GPU_BENCH(BenchBackwardEnds, plain_3072x768, Ends::kPlain, 3072, 768);
+WEFT_GPU_BENCH(BenchBackwardEnds, gelu_3072x768, Ends::kGelu, 3072, 768);
+WEFT_GPU_BENCH(BenchBackwardEnds, plain_768x768, Ends::kPlain, 768, 768);
+WEFT_GPU_BENCH(BenchBackwardEnds, added_768x768, Ends::kResidual, 768, 768);
 WEFT_GPU_BENCH(BenchCrossEntropy, 2048x32000, 2048, 32000);
 WEFT_GPU_BENCH(BenchCrossEntropy, 768x50304, 768, 50304);
 WEFT_GPU_BENCH(BenchNorms, forward, kTokens, kWidth, false);
 WEFT_GPU_BENCH(BenchNorms, backward, kTokens, kWidth, true);
+WEFT_GPU_BENCH(BenchNorms, forward_768, 2 * kTokens, 768, false);
+WEFT_GPU_BENCH(BenchNorms, backward_768, 2 * kTokens, 768, true);
 WEFT_GPU_BENCH(BenchNorms, forward_heads, kTokens * 16, kHeadWidth, false);
 WEFT_GPU_BENCH(BenchNorms, backward_heads, kTokens * 16, kHeadWidth, true);
 WEFT_GPU_BENCH(BenchConv, forward, false);
 WEFT_GPU_BENCH(BenchConv, backward, true);
+WEFT_GPU_BENCH(BenchConvNorm, forward, false);
+WEFT_GPU_BENCH(BenchConvNorm, backward, true);
 WEFT_GPU_BENCH(BenchL2, forward, false);
 WEFT_GPU_BENCH(BenchL2, backward, true);
 WEFT_GPU_BENCH(BenchSwiglu, forward, false);
