@@ -8,25 +8,28 @@ namespace weft::kernels::sm90 {
 
 static_assert(kTileBytes == kSquareBytes);
 
-// Chunks that the serial passes bring into the L2 cache before their turn, when so few blocks run
-// that the latency of memory, not its rate, is what they would wait for.
-__host__ inline int ChunksAhead(int blocks) { return blocks <= 64 ? 6 : 0; }
+// With so few blocks in a serial pass, it waits for the latency of memory, not for its rate, and
+// brings chunks into the L2 cache before their turn.
+inline constexpr int kFewBlocks = 64;
+inline constexpr int kChunksAhead = 6;
 
-// d += sign * A B^T: A [64, kWidth] in registers, B [64, kWidth] in tiles.
-template <int kSteps, int kSign = 1>
+// d += sign * A B^T: A [64, 16 kSteps] in registers, B [64, 16 kSteps] in tiles; of K the steps
+// kFirst ... kEnd - 1.
+template <int kSteps, int kSign = 1, int kFirst = 0, int kEnd = kSteps>
 __device__ inline void MultiplyRows(float (&d)[32], const uint32_t (&a)[kSteps][4],
                                     const uint8_t* tiles, bool keep = true) {
 #pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
+  for (int s = kFirst; s < kEnd; ++s) {
     hopper::Multiply<Rows::kAreMN, kSign>(d, a[s], RowsTiles(tiles, s), keep || s > 0);
   }
 }
-// d += sign * A B: A [64, 64] in registers, B [64, N] in tiles side by side.
-template <int kSign = 1, int kCount>
+// d += sign * A B: A [64, 64] in registers, B [64, N] in tiles side by side; of K the steps kFirst
+// ... kEnd - 1.
+template <int kSign = 1, int kFirst = 0, int kEnd = 4, int kCount>
 __device__ inline void MultiplyColumns(float (&d)[kCount], const uint32_t (&a)[4][4],
                                        const uint8_t* tiles, bool keep = true) {
 #pragma unroll
-  for (int s = 0; s < 4; ++s) {
+  for (int s = kFirst; s < kEnd; ++s) {
     hopper::Multiply<Rows::kAreK, kSign>(d, a[s], hopper::ColumnsTile(tiles, s), keep || s > 0);
   }
 }
@@ -59,6 +62,12 @@ __device__ inline void ScaledOperand(uint32_t (&to)[4][4], const uint32_t (&from
     const uint32_t pair = from[i / 4][i % 4];
     to[i / 4][i % 4] = hopper::PackPair(hopper::LowOf(pair) * f.x, hopper::HighOf(pair) * f.y);
   }
+}
+
+// A^T of a tile, as an operand.
+__device__ inline void LoadOperand(uint32_t (&a)[4][4], const uint8_t* tile) {
+#pragma unroll
+  for (int s = 0; s < 4; ++s) hopper::LoadTransposed(a[s], tile, 16 * s);
 }
 
 // The transposed state of one warpgroup: 64 values x kKey, of S [Dk, Dv] in memory.

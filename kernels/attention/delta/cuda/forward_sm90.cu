@@ -104,24 +104,42 @@ __device__ void LoadValues(float (&x)[32], const uint8_t* tile) {
   }
 }
 
-// One chunk: stores E into `stored` when wanted, leaves O^T in o.
-template <int kKey, int kSlices, int kDepth>
-__device__ void ForwardChunk(float (&s)[kKey / 2], float (&o)[32], const uint8_t* stage,
-                             const uint8_t* values, uint8_t* stored, bool keep_errors,
-                             const Place& at) {
-  using Layout = ForwardLayout<kKey, kSlices, kDepth>;
+// What a warpgroup keeps from chunk to chunk.
+template <int kKey>
+struct Carried {
+  float s[kKey / 2];
+  uint32_t state[kKey / 16][4];  // s as an operand
+  float x[32];                   // V^T of the chunk, at its start
+  uint32_t o[4][4];              // O^T of the chunk, at its end, rounded
+};
+
+// Where it leaves E and O for the copy engine.
+struct Stored {
+  uint8_t* errors;
+  uint8_t* o;
+};
+
+// One chunk. Three products wait for each other, K S, R (Bd X) and K^T N; those of O fill the time
+// in which their results are read, scaled and rounded. `store_last` sends out the chunk before
+// while K S is made; `load_next` brings the next V into x while P N is made.
+template <typename Layout, int kKey, typename StoreLast, typename LoadNext>
+__device__ void ForwardChunk(Carried<kKey>& carried, const uint8_t* stage, const Stored& stored,
+                             bool keep_errors, const Place& at, const StoreLast& store_last,
+                             const LoadNext& load_next) {
+  constexpr int kSteps = kKey / 16;
+  const uint8_t* const q_tiles = stage + Layout::kQ;
   const uint8_t* const r_tile = stage + Layout::kRecord;
   const uint8_t* const p_tile = r_tile + kSquareBytes;
   const auto* const beta = reinterpret_cast<const float*>(p_tile + kSquareBytes);
-  uint32_t state[kKey / 16][4];
-  hopper::ToOperand(state, s);
-  float x[32];
-  LoadValues(x, values);
+  auto& [s, state, x, rounded_o] = carried;
+  float o[32];
   hopper::Settle(x);
   hopper::StartProducts();
-  MultiplyRows<kKey / 16, -1>(x, state, stage);
+  MultiplyRows<kSteps, -1>(x, state, stage);
   hopper::CommitProducts();
-  MultiplyRows<kKey / 16>(o, state, stage + Layout::kQ, false);
+  store_last();
+  hopper::StartProducts();
+  MultiplyRows<kSteps, 1, 0, kSteps / 2>(o, state, q_tiles, false);
   hopper::CommitProducts();
   hopper::AwaitProducts<1>();
   hopper::Settle(x);
@@ -134,31 +152,37 @@ __device__ void ForwardChunk(float (&s)[kKey / 2], float (&o)[32], const uint8_t
     ScaleColumns(scaled, beta, at);
     hopper::ToOperand(pairs, scaled);
   }
-  hopper::Settle(x);
   hopper::StartProducts();
   MultiplyRows<4, -1>(x, pairs, r_tile);
   hopper::CommitProducts();
-  hopper::AwaitProducts<0>();
+  MultiplyRows<kSteps, 1, kSteps / 2, kSteps>(o, state, q_tiles);
+  hopper::CommitProducts();
+  hopper::AwaitProducts<1>();
   hopper::Settle(x);
-  hopper::Settle(o);
 
   uint32_t errors[4][4];
+  uint32_t news[4][4];
   hopper::ToOperand(errors, x);
-  ScaledOperand(pairs, errors, beta, at);
+  ScaledOperand(news, errors, beta, at);
   hopper::StartProducts();
-  MultiplyColumns(s, pairs, stage);
-  MultiplyRows<4>(o, pairs, p_tile);
+  MultiplyColumns(s, news, stage);
+  hopper::CommitProducts();
+  MultiplyRows<4>(o, news, p_tile);
   hopper::CommitProducts();
   // Meanwhile: the last chunk's stores have been read.
   if (threadIdx.x % 128 == 0) hopper::AwaitStoresRead<0>();
   hopper::MeetThreads(1 + threadIdx.x / 128, 128);
   if (keep_errors) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored, 16 * i, errors[i]);
+    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored.errors, 16 * i, errors[i]);
   }
-  hopper::AwaitProducts<0>();
+  hopper::AwaitProducts<1>();
   hopper::Settle(s);
+  hopper::ToOperand(state, s);
+  load_next();
+  hopper::AwaitProducts<0>();
   hopper::Settle(o);
+  hopper::ToOperand(rounded_o, o);
 }
 
 template <int kKey, int kSlices, int kDepth>
@@ -167,46 +191,50 @@ __device__ void ComputeChunks(const ForwardParams& params, uint8_t* shared, uint
   using Layout = ForwardLayout<kKey, kSlices, kDepth>;
   const Place at;
   const int group = threadIdx.x / 128;
-  const bool leader = threadIdx.x % 128 == 0;
   const int slice = work.first_slice + group;
   const int64_t state_place =
       (int64_t{work.batch} * params.heads + work.head) * kKey * params.value_dim + 64 * slice;
   const auto state_at = [&](auto* state) {
     return state == nullptr ? nullptr : state + state_place;
   };
-  uint8_t* const stored_errors = shared + Layout::kStored + group * 2 * kTileBytes;
-  uint8_t* const stored_o = stored_errors + kTileBytes;
-  float s[kKey / 2];
-  LoadState<kKey>(s, state_at(params.initial_state), params.value_dim, at);
-
-  hopper::RingPlace<Layout::kStages> place;
-  for (int chunk = 0; chunk < params.chunks; ++chunk) {
-    const uint8_t* const stage = shared + place.stage * Layout::kStageBytes;
-    hopper::AwaitPhase(full + place.stage, place.parity);
-    float o[32];
-    ForwardChunk<kKey, kSlices, kDepth>(s, o, stage, stage + Layout::kV + group * kTileBytes,
-                                        stored_errors, params.keep_errors, at);
-    uint32_t pairs[4][4];
-    hopper::ToOperand(pairs, o);
+  uint8_t* const places = shared + Layout::kStored + group * 2 * kTileBytes;
+  const Stored stored{places, places + kTileBytes};
+  Carried<kKey> carried;
+  const auto store = [&](int chunk) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored_o, 16 * i, pairs[i]);
+    for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stored.o, 16 * i, carried.o[i]);
     hopper::FenceForEngines();
     hopper::MeetThreads(1 + group, 128);
-    if (leader) {
-      hopper::Arrive(empty + place.stage);
-      const int token = chunk * kDeltaCudaChunk;
-      if (params.keep_errors) {
-        hopper::StoreBox(params.maps.errors, stored_errors, 64 * slice, work.head, token,
-                         work.batch);
-      }
-      hopper::StoreBox(params.maps.o, stored_o, 64 * slice, work.head, token, work.batch);
-      hopper::CommitStores();
+    if (threadIdx.x % 128 != 0 || chunk < 0) return;
+    const int token = chunk * kDeltaCudaChunk;
+    if (params.keep_errors) {
+      hopper::StoreBox(params.maps.errors, stored.errors, 64 * slice, work.head, token, work.batch);
     }
+    hopper::StoreBox(params.maps.o, stored.o, 64 * slice, work.head, token, work.batch);
+    hopper::CommitStores();
+  };
+  const auto load = [&](int stage, uint32_t parity, bool any) {
+    if (any) hopper::AwaitPhase(full + stage, parity);
+    LoadValues(carried.x, shared + stage * Layout::kStageBytes + Layout::kV + group * kTileBytes);
+  };
+
+  LoadState<kKey>(carried.s, state_at(params.initial_state), params.value_dim, at);
+  hopper::ToOperand(carried.state, carried.s);
+  load(0, 0, true);
+  hopper::RingPlace<Layout::kStages> place;
+  for (int chunk = 0; chunk < params.chunks; ++chunk) {
+    const int stage = place.stage;
     place.Advance();
+    ForwardChunk<Layout, kKey>(
+        carried, shared + stage * Layout::kStageBytes, stored, params.keep_errors, at,
+        [&] { store(chunk - 1); },
+        [&] { load(place.stage, place.parity, chunk + 1 < params.chunks); });
+    if (threadIdx.x % 32 == 0) hopper::Arrive(empty + stage);
   }
-  StoreState<kKey>(s, state_at(params.final_state), params.value_dim, at);
-  StoreState<kKey>(s, state_at(params.saved_state), params.value_dim, at);
-  if (leader) hopper::AwaitStoresRead<0>();
+  store(params.chunks - 1);
+  StoreState<kKey>(carried.s, state_at(params.final_state), params.value_dim, at);
+  StoreState<kKey>(carried.s, state_at(params.saved_state), params.value_dim, at);
+  if (threadIdx.x % 128 == 0) hopper::AwaitStoresRead<0>();
 }
 
 template <int kKey, int kSlices, int kDepth>
@@ -222,7 +250,7 @@ __global__ void __launch_bounds__(ForwardLayout<kKey, kSlices, kDepth>::kThreads
   if (threadIdx.x == 0) {
     for (int i = 0; i < Layout::kStages; ++i) {
       hopper::InitBarrier(full + i, 1);
-      hopper::InitBarrier(empty + i, kSlices);
+      hopper::InitBarrier(empty + i, 4 * kSlices);  // warps
     }
     hopper::PublishBarriers();
   }
@@ -242,7 +270,7 @@ cudaError_t Launch(const DeltaCudaShape& shape, ForwardParams params, cudaStream
   using Layout = ForwardLayout<kKey, kSlices, kDepth>;
   static_assert(Layout::kSharedBytes <= 227 * 1024);
   const int blocks = shape.batch * shape.heads * (shape.value_dim / 64 / kSlices);
-  params.ahead = ChunksAhead(blocks);
+  params.ahead = blocks <= kFewBlocks ? kChunksAhead : 0;
   return LaunchShared(Forward<kKey, kSlices, kDepth>, blocks, Layout::kThreads,
                       Layout::kSharedBytes, stream, params);
 }

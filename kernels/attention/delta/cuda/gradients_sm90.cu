@@ -4,10 +4,12 @@
 //   dP = tril(dO N^T)     dG = -stril(dX N^T)
 //   dQ = dO S^T + dP K    dK = N D^T - dX S^T + dP^T Q + (dG + dG^T) K
 //
-// A warpgroup computes 64 columns of dQ and dK; the products over values, which all columns need,
-// it makes for itself, so that warpgroups meet only to load. N is never formed: Bd scales rows or
-// columns of products with E. Two blocks share a multiprocessor, one computes while the other
-// loads.
+// A warpgroup computes 64 columns of dQ and dK. The weights, dP and dG, are products over values
+// that all columns need: with two warpgroups each makes one, and they meet in shared memory, in the
+// place of E, once every product with E is done. There an operand reads a tile as it is or
+// transposed, so dP^T and dG^T cost nothing, and registers hold accumulators only. N is never
+// formed: Bd scales rows or columns of products with E. Two blocks share a multiprocessor, one
+// computes while the other loads.
 #include "kernels/attention/delta/cuda/delta_passes_sm90.h"
 #include "kernels/attention/delta/cuda/delta_sm90.cuh"
 
@@ -26,7 +28,8 @@ struct GradientsParams {
 
 template <int kKey, int kValue>
 struct GradientsLayout {
-  static constexpr int kThreads = kKey / 64 * 128;
+  static constexpr int kGroups = kKey / 64;
+  static constexpr int kThreads = kGroups * 128;
   static constexpr int kBlocks = kKey == 64 && kValue == 64 ? 3 : 2;  // of a multiprocessor
   static constexpr int kKeyBytes = kKey / 64 * kTileBytes;
   static constexpr int kValueBytes = kValue / 64 * kTileBytes;
@@ -36,14 +39,16 @@ struct GradientsLayout {
   static constexpr int kQ = 0;
   static constexpr int kK = kKeyBytes;
   static constexpr int kErrors = 2 * kKeyBytes;
-  static constexpr int kOutput = kErrors + kValueBytes;
+  static constexpr int kWeights = kErrors;  // dP and dG, when E has been read
+  static constexpr int kOutput = kWeights + 2 * kTileBytes;
   static constexpr int kValues = kOutput + kValueBytes;  // dX
   static constexpr int kGradient = kValues + kValueBytes;
   static constexpr int kState = kOneState ? kGradient : kGradient + kStateBytes;
   static constexpr int kBeta = kState + kStateBytes;
   static constexpr int kBarriers = kBeta + kDeltaCudaChunk * 4;
-  static constexpr int kSharedBytes = kBarriers + 4 * 8 + kSharedSlack;
-  static_assert(kSharedBytes <= 113 * 1024 + 512);
+  static constexpr int kSharedBytes = kBarriers + 4 * 8;
+  // A multiprocessor has 228 KiB, and each block costs it one more.
+  static_assert(kBlocks * (kSharedBytes + 1024) <= 228 * 1024);
 };
 
 struct Barriers {
@@ -78,73 +83,42 @@ __device__ void MultiplyState(float (&d)[32], const uint8_t* a, const uint8_t* s
 __device__ inline int RowOf(int i, const Place& at) { return at.row + i % 4 / 2 * 8; }
 __device__ inline int ColumnOf(int i, const Place& at) { return i / 4 * 8 + at.column + i % 2; }
 
-// product = A B^T, A and B [64, kValue] in tiles.
+// dP = tril(dO N^T) as a tile, or dG = -stril(dX N^T): `a` is dO or dX.
 template <int kValue>
-__device__ void MultiplyValues(float (&product)[32], const uint8_t* a, const uint8_t* b) {
-  hopper::Settle(product);
+__device__ void Weights(uint32_t (&pairs)[4][4], const uint8_t* a, const uint8_t* errors,
+                        const float* beta, bool gram, const Place& at) {
+  float w[32];
+  hopper::Settle(w);
   hopper::StartProducts();
-  MultiplyTiles<kValue / 16>(product, Anew(a), Anew(b));
+  MultiplyTiles<kValue / 16>(w, a, errors);
   hopper::CommitProducts();
-}
-
-// dP = tril(dO N^T).
-template <int kValue>
-__device__ void QueryWeights(uint32_t (&pairs)[4][4], const uint8_t* output, const uint8_t* errors,
-                             const float* beta, const Place& at) {
-  float dp[32];
-  MultiplyValues<kValue>(dp, output, errors);
   hopper::AwaitProducts<0>();
-  hopper::Settle(dp);
-  ScaleColumns(dp, beta, at);
+  hopper::Settle(w);
+  ScaleColumns(w, beta, at);
+  const float sign = gram ? -1.0F : 1.0F;
+  const int last = gram ? -1 : 0;  // column of a row, from its diagonal, that is kept
 #pragma unroll
   for (int i = 0; i < 32; ++i) {
-    if (ColumnOf(i, at) > RowOf(i, at)) dp[i] = 0.0F;
+    w[i] = ColumnOf(i, at) - RowOf(i, at) <= last ? sign * w[i] : 0.0F;
   }
-  hopper::ToOperand(pairs, dp);
+  hopper::ToOperand(pairs, w);
 }
 
-// dP^T.
-template <int kValue>
-__device__ void KeyWeights(uint32_t (&pairs)[4][4], const uint8_t* output, const uint8_t* errors,
-                           const float (&row_beta)[2], const Place& at) {
-  float dp[32];
-  MultiplyValues<kValue>(dp, errors, output);
-  hopper::AwaitProducts<0>();
-  hopper::Settle(dp);
+__device__ void WriteTile(uint8_t* tile, const uint32_t (&pairs)[4][4]) {
 #pragma unroll
-  for (int i = 0; i < 32; ++i) {
-    dp[i] = ColumnOf(i, at) >= RowOf(i, at) ? row_beta[i % 4 / 2] * dp[i] : 0.0F;
-  }
-  hopper::ToOperand(pairs, dp);
+  for (int s = 0; s < 4; ++s) hopper::StorePlain(tile, 16 * s, pairs[s]);
 }
 
-// dG + dG^T: below the diagonal -beta_j dX_i . E_j, above it -beta_i E_i . dX_j.
-template <int kValue>
-__device__ void GramWeights(uint32_t (&pairs)[4][4], const uint8_t* d_values, const uint8_t* errors,
-                            const float* beta, const float (&row_beta)[2], const Place& at) {
-  {
-    float lower[32];
-    MultiplyValues<kValue>(lower, d_values, errors);
-    hopper::AwaitProducts<0>();
-    hopper::Settle(lower);
-    ScaleColumns(lower, beta, at);
+// d += A B: A a tile, or its transpose; B 64 columns of 64 tokens in a tile.
+template <Rows kA>
+__device__ void MultiplyWeights(float (&d)[32], const uint8_t* a, const uint8_t* b,
+                                bool keep = true) {
 #pragma unroll
-    for (int i = 0; i < 32; ++i) lower[i] = RowOf(i, at) > ColumnOf(i, at) ? -lower[i] : 0.0F;
-    hopper::ToOperand(pairs, lower);
+  for (int s = 0; s < 4; ++s) {
+    hopper::Multiply<kA, Rows::kAreK>(
+        d, kA == Rows::kAreMN ? hopper::RowsTile(a, s) : hopper::ColumnsTile(a, s),
+        hopper::ColumnsTile(b, s), keep || s > 0);
   }
-  float upper[32];
-  MultiplyValues<kValue>(upper, errors, d_values);
-  hopper::AwaitProducts<0>();
-  hopper::Settle(upper);
-#pragma unroll
-  for (int i = 0; i < 32; ++i) {
-    upper[i] = RowOf(i, at) < ColumnOf(i, at) ? -row_beta[i % 4 / 2] * upper[i] : 0.0F;
-  }
-  uint32_t upper_pairs[4][4];
-  hopper::ToOperand(upper_pairs, upper);
-  // Where one is not zero, the other is: their bits can be joined.
-#pragma unroll
-  for (int i = 0; i < 16; ++i) pairs[i / 4][i % 4] |= upper_pairs[i / 4][i % 4];
 }
 
 // dQ and dK of 64 columns, `group` of the chunk. When all have read D, loads S in its place.
@@ -152,49 +126,49 @@ template <int kKey, int kValue>
 __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared,
                                Barriers* barriers, const uint8_t* state, int group) {
   using Layout = GradientsLayout<kKey, kValue>;
+  constexpr int kOwn = 2 / Layout::kGroups;  // weights that a warpgroup makes
   const Place at;
   const auto* const beta = reinterpret_cast<const float*>(shared + Layout::kBeta);
   const uint8_t* const errors = shared + Layout::kErrors;
   const uint8_t* const output = shared + Layout::kOutput;
   const uint8_t* const d_values = shared + Layout::kValues;
+  uint8_t* const weights = shared + Layout::kWeights;
   const int tile = group * kTileBytes;
   hopper::AwaitPhase(&barriers->values, 0);
-  const float row_beta[2] = {beta[at.row], beta[at.row + 8]};
-  uint32_t gram[4][4];
-  uint32_t key_weights[4][4];
-  uint32_t query_weights[4][4];
-  GramWeights<kValue>(gram, d_values, errors, beta, row_beta, at);
-  KeyWeights<kValue>(key_weights, output, errors, row_beta, at);
-  QueryWeights<kValue>(query_weights, output, errors, beta, at);
-
+  uint32_t pairs[kOwn][4][4];
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    const bool gram = group * kOwn + i == 1;
+    Weights<kValue>(pairs[i], gram ? d_values : output, errors, beta, gram, at);
+  }
   hopper::AwaitPhase(&barriers->gradient, 0);
   hopper::StartProducts();
   MultiplyState<kKey, kValue, 1>(dk, errors, shared + Layout::kGradient + tile, false);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(dk);
+  __syncthreads();  // E and D have been read
   if constexpr (Layout::kOneState) {
-    __syncthreads();
     if (threadIdx.x == 0) {
       hopper::ArriveExpecting(&barriers->state, Layout::kStateBytes);
       hopper::LoadBytes(shared + Layout::kState, state, Layout::kStateBytes, &barriers->state);
     }
   }
 #pragma unroll
+  for (int i = 0; i < kOwn; ++i) WriteTile(weights + (group * kOwn + i) * kTileBytes, pairs[i]);
+  hopper::FenceForEngines();
+  const float row_beta[2] = {beta[at.row], beta[at.row + 8]};
+#pragma unroll
   for (int i = 0; i < 32; ++i) dk[i] *= row_beta[i % 4 / 2];
+  __syncthreads();
   hopper::AwaitPhase(&barriers->keys, 0);
   hopper::Settle(dk);
   hopper::StartProducts();
-  MultiplyColumns(dk, key_weights, Anew(shared + Layout::kQ + tile));
-  MultiplyColumns(dk, gram, Anew(shared + Layout::kK + tile));
+  MultiplyWeights<Rows::kAreK>(dk, weights, shared + Layout::kQ + tile);
+  MultiplyWeights<Rows::kAreMN>(dk, weights + kTileBytes, shared + Layout::kK + tile);
+  MultiplyWeights<Rows::kAreK>(dk, weights + kTileBytes, shared + Layout::kK + tile);
+  MultiplyWeights<Rows::kAreMN>(dq, weights, shared + Layout::kK + tile, false);
   hopper::CommitProducts();
-  hopper::AwaitProducts<0>();  // and the registers of their operands are free for dQ
-  hopper::Settle(dk);
-  hopper::StartProducts();
-  MultiplyColumns(dq, query_weights, Anew(shared + Layout::kK + tile), false);
-  hopper::CommitProducts();
-  hopper::AwaitProducts<0>();
-  hopper::Settle(dq);
   hopper::AwaitPhase(&barriers->state, 0);
   hopper::StartProducts();
   MultiplyState<kKey, kValue, -1>(dk, d_values, shared + Layout::kState + tile, true);
@@ -205,11 +179,12 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
   hopper::Settle(dq);
 }
 
+// The first chunks of all heads come first: `states` left them last, and L2 still has some.
 struct Work {
   __device__ explicit Work(const GradientsParams& params)
       : head(blockIdx.x % params.heads),
-        chunk(blockIdx.x / params.heads % params.chunks),
-        batch(blockIdx.x / params.heads / params.chunks),
+        chunk(blockIdx.x / (gridDim.x / params.chunks)),
+        batch(blockIdx.x / params.heads % (gridDim.x / params.chunks / params.heads)),
         token(chunk * kDeltaCudaChunk),
         place((int64_t{batch} * params.heads + head) * params.chunks + chunk) {}
   int head;
@@ -247,6 +222,9 @@ __device__ void LoadAll(const GradientsParams& params, uint8_t* shared, Barriers
     hopper::LoadBytes(shared + Layout::kState,
                       params.scratch.states + work.place * Layout::kStateBytes, Layout::kStateBytes,
                       &barriers->state);
+  } else {
+    hopper::PrefetchBytes(params.scratch.states + work.place * Layout::kStateBytes,
+                          Layout::kStateBytes);
   }
 }
 
@@ -262,21 +240,12 @@ __device__ void StoreBetaGradient(const GradientsParams& params, const Work& wor
                 work.head] = sum;
 }
 
-// A tile of 64 columns.
-__device__ void WriteTile(uint8_t* tile, const float (&d)[32]) {
-  uint32_t pairs[4][4];
-  hopper::ToOperand(pairs, d);
-#pragma unroll
-  for (int s = 0; s < 4; ++s) hopper::StorePlain(tile, 16 * s, pairs[s]);
-}
-
 template <int kKey, int kValue>
 __global__ void __launch_bounds__(GradientsLayout<kKey, kValue>::kThreads,
                                   GradientsLayout<kKey, kValue>::kBlocks)
     Gradients(const __grid_constant__ GradientsParams params) {
   using Layout = GradientsLayout<kKey, kValue>;
-  extern __shared__ uint8_t raw[];
-  uint8_t* const shared = AlignedShared(raw);
+  extern __shared__ __align__(1024) uint8_t shared[];
   auto* const barriers = reinterpret_cast<Barriers*>(shared + Layout::kBarriers);
   const Work work(params);
   if (threadIdx.x == 0) {
@@ -298,8 +267,11 @@ __global__ void __launch_bounds__(GradientsLayout<kKey, kValue>::kThreads,
   hopper::MeetThreads(1 + group, 128);
   uint8_t* const q_tile = shared + Layout::kQ + group * kTileBytes;
   uint8_t* const k_tile = shared + Layout::kK + group * kTileBytes;
-  WriteTile(q_tile, dq);
-  WriteTile(k_tile, dk);
+  uint32_t pairs[4][4];
+  hopper::ToOperand(pairs, dq);
+  WriteTile(q_tile, pairs);
+  hopper::ToOperand(pairs, dk);
+  WriteTile(k_tile, pairs);
   hopper::FenceForEngines();
   hopper::MeetThreads(1 + group, 128);
   if (threadIdx.x % 128 == 0) {

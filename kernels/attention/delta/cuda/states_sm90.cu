@@ -8,23 +8,10 @@
 // a ring of chunks loaded. N is rounded as the forward pass rounded it: the states come back as
 // they were, but for fp32 sums.
 #include "kernels/attention/delta/cuda/delta_passes_sm90.h"
-#include "kernels/attention/delta/cuda/delta_sm90.cuh"
+#include "kernels/attention/delta/cuda/states_sm90.cuh"
 
 namespace weft::kernels::sm90 {
 namespace {
-
-struct StatesParams {
-  DeltaBackwardMaps maps;
-  DeltaChunkStates scratch;
-  const uint8_t* records;
-  const float* saved_state;
-  const float* d_final_state;
-  float* d_initial_state;
-  int heads;
-  int chunks;
-  int value_dim;
-  int ahead;
-};
 
 // kSlices: of 64 values, a warpgroup each.
 template <int kKey, int kSlices>
@@ -50,19 +37,9 @@ struct StatesLayout {
   static constexpr int kSharedBytes = kBarriers + 2 * kStages * 8 + kSharedSlack;
 };
 
-struct Work {
-  __device__ Work(int heads, int groups, int slices)
-      : head(blockIdx.x / groups % heads),
-        batch(blockIdx.x / groups / heads),
-        first_slice(blockIdx.x % groups * slices) {}
-  int head;
-  int batch;
-  int first_slice;
-};
-
 template <int kKey, int kSlices>
 __device__ void LoadChunks(const StatesParams& params, uint8_t* shared, uint64_t* full,
-                           uint64_t* empty, const Work& work) {
+                           uint64_t* empty, const StatesWork& work) {
   using Layout = StatesLayout<kKey, kSlices>;
   const int64_t first = (int64_t{work.batch} * params.heads + work.head) * params.chunks;
   hopper::RingPlace<Layout::kStages> place;
@@ -83,64 +60,7 @@ __device__ void LoadChunks(const StatesParams& params, uint8_t* shared, uint64_t
                       work.head, token, work.batch);
     }
     LoadTiles<kKey>(params.maps.q, stage + Layout::kQ, barrier, work.head, token, work.batch);
-    if (params.ahead > 0 && chunk >= params.ahead) {
-      const int later = token - params.ahead * kDeltaCudaChunk;
-      PrefetchTiles<kKey>(params.maps.k, work.head, later, work.batch);
-      hopper::PrefetchBytes(params.records + (first + chunk - params.ahead) * kRecordBytes,
-                            kRecordBytes);
-      for (int i = 0; i < kSlices; ++i) {
-        const int column = 64 * (work.first_slice + i);
-        hopper::PrefetchBox(params.maps.d_o, column, work.head, later, work.batch);
-        hopper::PrefetchBox(params.maps.errors, column, work.head, later, work.batch);
-      }
-      PrefetchTiles<kKey>(params.maps.q, work.head, later, work.batch);
-    }
     place.Advance();
-  }
-}
-
-__device__ void LoadOperand(uint32_t (&a)[4][4], const uint8_t* tile) {
-#pragma unroll
-  for (int s = 0; s < 4; ++s) hopper::LoadTransposed(a[s], tile, 16 * s);
-}
-
-// Lanes that differ in bit 2 kWidth share out v[0 ... 2 kWidth): each keeps the sums of one half.
-template <int kWidth>
-__device__ void ShareSums(float (&v)[16]) {
-  const bool upper = (threadIdx.x & (2 * kWidth)) != 0;
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const float sent = upper ? v[i] : v[i + kWidth];
-    const float kept = upper ? v[i + kWidth] : v[i];
-    v[i] = kept + __shfl_xor_sync(0xffffffffU, sent, 2 * kWidth);
-  }
-}
-
-// sums[warp][token] = sum over this warp's 16 rows of y e, for 64 tokens.
-__device__ void SumOverValues(const float (&y)[32], const uint32_t (&e)[4][4], float* sums) {
-  float v[16];
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {  // tokens 8 j + column and the next
-    const uint32_t upper = e[j / 2][j % 2 * 2];
-    const uint32_t lower = e[j / 2][j % 2 * 2 + 1];
-    v[2 * j] = y[4 * j] * hopper::LowOf(upper) + y[4 * j + 2] * hopper::LowOf(lower);
-    v[2 * j + 1] = y[4 * j + 1] * hopper::HighOf(upper) + y[4 * j + 3] * hopper::HighOf(lower);
-  }
-  // The lanes of a column are those that differ in bits 2, 3 and 4: lane l is left with tokens 2l
-  // and 2l + 1.
-  ShareSums<8>(v);
-  ShareSums<4>(v);
-  ShareSums<2>(v);
-  *reinterpret_cast<float2*>(sums + (threadIdx.x / 32) % 4 * 64 + 2 * (threadIdx.x % 32)) =
-      make_float2(v[0], v[1]);
-}
-
-// The 64 x kKey state of the warpgroup as the tiles that `gradients` reads.
-template <int kSteps>
-__device__ void StoreTiles(uint8_t* tiles, const uint32_t (&a)[kSteps][4]) {
-#pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
-    hopper::StorePlain(tiles + s / 4 * kTileBytes, s % 4 * 16, a[s]);
   }
 }
 
@@ -148,7 +68,7 @@ __device__ void StoreTiles(uint8_t* tiles, const uint32_t (&a)[kSteps][4]) {
 template <int kKey, int kSlices>
 struct Stores {
   using Layout = StatesLayout<kKey, kSlices>;
-  __device__ Stores(const StatesParams& params, uint8_t* shared, const Work& work)
+  __device__ Stores(const StatesParams& params, uint8_t* shared, const StatesWork& work)
       : group(threadIdx.x / 128),
         slice(work.first_slice + group),
         leader(threadIdx.x % 128 == 0),
@@ -260,7 +180,7 @@ __device__ void StatesChunk(const StatesParams& params, const Stores<kKey, kSlic
 
 template <int kKey, int kSlices>
 __device__ void ComputeChunks(const StatesParams& params, uint8_t* shared, uint64_t* full,
-                              uint64_t* empty, const Work& work) {
+                              uint64_t* empty, const StatesWork& work) {
   using Layout = StatesLayout<kKey, kSlices>;
   const Place at;
   const Stores<kKey, kSlices> stores(params, shared, work);
@@ -311,7 +231,9 @@ __global__ void __launch_bounds__(StatesLayout<kKey, kSlices>::kThreads, 1)
   uint8_t* const shared = AlignedShared(raw);
   auto* const full = reinterpret_cast<uint64_t*>(shared + Layout::kBarriers);
   uint64_t* const empty = full + Layout::kStages;
-  const Work work(params.heads, params.value_dim / 64 / kSlices, kSlices);
+  // The heads with which `forward` ended come first: L2 still has some of their last chunks.
+  const int block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
+  const StatesWork work(block, params.heads, params.value_dim / 64 / kSlices, kSlices);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Layout::kStages; ++i) {
       hopper::InitBarrier(full + i, 1);
@@ -330,11 +252,10 @@ __global__ void __launch_bounds__(StatesLayout<kKey, kSlices>::kThreads, 1)
 }
 
 template <int kKey, int kSlices>
-cudaError_t Launch(const DeltaCudaShape& shape, StatesParams params, cudaStream_t stream) {
+cudaError_t Launch(const DeltaCudaShape& shape, const StatesParams& params, cudaStream_t stream) {
   using Layout = StatesLayout<kKey, kSlices>;
   static_assert(Layout::kSharedBytes <= 227 * 1024);
   const int blocks = shape.batch * shape.heads * (shape.value_dim / 64 / kSlices);
-  params.ahead = ChunksAhead(blocks);
   return LaunchShared(States<kKey, kSlices>, blocks, Layout::kThreads, Layout::kSharedBytes, stream,
                       params);
 }
@@ -352,8 +273,11 @@ cudaError_t LaunchStates(const DeltaBackwardArgs& args, const DeltaBackwardMaps&
                             args.d_initial_state,
                             shape.heads,
                             ChunksOf(shape),
-                            shape.value_dim,
-                            0};
+                            shape.value_dim};
+  // Twice as many blocks, all at once.
+  if (shape.batch * shape.heads * (shape.value_dim / 64) <= kFewBlocks) {
+    return LaunchSplitStates(shape, params, stream);
+  }
   const bool pairs = SlicesOfBlock(shape) == 2;
   if (shape.key_dim == 64) {
     return pairs ? Launch<64, 2>(shape, params, stream) : Launch<64, 1>(shape, params, stream);
