@@ -30,6 +30,16 @@ micro-batches of four sequences. `of peak` counts the model's matrix products on
 |---|---|---|---|---|---|---|
 """
 
+# Slices: (mechanism, tokens by their names)
+SLICES_HEAD = """
+## Long sequences in slices
+
+One sequence, slices of 16,384 tokens, a model of eight layers 1024 wide; `GiB` is the most memory in use.
+
+| mechanism | tokens of the sequence | tokens/s | GiB |
+|---|---|---|---|
+"""
+
 GANGS = """
 ## Gangs of GPUs
 
@@ -78,10 +88,9 @@ ATTENTION_HEAD = """
 ## Attention
 
 32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
-(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one. Not measured yet: `sbm` at several
-densities, `performer` in another feature than squares, and the networks of `polysketch` that make its features. What
-falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's kernels: the gradient of
-`softmax` adds in a fixed order, which the rival does not, and spends 6,700 clocks a step on 2,560 clocks of products.
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one. Not measured yet: the networks of `polysketch` that
+make its features. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
+kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
 
 | mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
 |---|---|---|---|---|---|---|---|---|
@@ -97,6 +106,17 @@ OPS = """
 """
 
 
+DENSITIES_HEAD = """
+### By density
+
+16 x 2048, head width 128, milliseconds: the time follows the pairs that are computed. `sbm` attends along a graph that is there,
+`scatterbrain` has 64 features beside its exact pairs. All pairs by cuDNN's softmax take 0.65 and 2.21 here: thin graphs pay on longer sequences.
+
+| mechanism | pairs | forward | forward + backward |
+|---|---|---|---|
+"""
+
+
 def read(folders):
     runs = {}
     for folder in folders:
@@ -104,6 +124,31 @@ def read(folders):
             for run in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
                 runs[run["name"].split("/iterations")[0]] = run
     return runs
+
+
+def slices(runs):
+    rows = ""
+    for mechanism in ("delta", "slim"):
+        for name, tokens in (("64k", 65_536), ("1m", 1_048_576)):
+            run = runs.get(f"Steps/{mechanism}_slices_{name}")
+            if run and "tokens/s" in run:
+                rows += f"| `{mechanism}` | {tokens:,} | {run['tokens/s']:,.0f} | {run['GiB']:.2f} |\n"
+    return SLICES_HEAD + rows if rows else ""
+
+
+def densities(runs):
+    """Where the time follows the pairs that are computed: at 16 x 2048, width 128, beside all pairs."""
+    place = "d128/16x2048"
+    rows = ""
+    for name, run in runs.items():
+        kind, *parts = name.split("/")
+        if kind != "Attention" or not parts[0].startswith(("sbm-", "scatterbrain-")) or not name.endswith(f"{place}/forward"):
+            continue
+        both = runs.get(name.removesuffix("forward") + "both", {}).get("real_time")
+        mechanism, _, pairs = parts[0].partition("-")
+        pairs = pairs.replace("given-", "density ").replace("window-", "window ").replace("hash-", "hash ")
+        rows += f"| `{mechanism}` | {pairs} | {run['real_time']:.2f} | {f'{both:.2f}' if both else ''} |\n"
+    return DENSITIES_HEAD + rows if rows else ""
 
 
 def gangs(runs):
@@ -174,7 +219,7 @@ def main():
         ratio = f"{run['tokens/s'] / number:.2f}" if number else ""
         text += (f"| {model} | {run['tokens/s']:,.0f} | {rival} | {number or 0:,.0f} | {ratio} "
                  f"| {run['of_peak']:.2f} | {run['GiB']:.1f} |\n")
-    text += gangs(runs) + recovery(runs) + ATTENTION_HEAD + attention_rows(runs) + OPS
+    text += slices(runs) + gangs(runs) + recovery(runs) + ATTENTION_HEAD + attention_rows(runs) + densities(runs) + OPS
     for name, run in runs.items():
         if "of_limit" in run:
             text += f"| `{name.removeprefix('Bench')}` | {run['real_time']:.0f} | {run['of_limit']:.2f} |\n"

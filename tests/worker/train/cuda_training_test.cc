@@ -84,8 +84,9 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   ASSERT_LT(there.losses.back(), 0.7 * there.losses.front());  // something was learned
   for (size_t step = 0; step < here.losses.size(); ++step) {
     // Weights and activations are rounded to 2^-9 of themselves. The loss of the first step feels
-    // that alone; those of later steps, that weights have gone slightly different ways.
-    const double allowed = step == 0 ? 0.005 : GetParam().allowed * there.losses.front();
+    // that alone, those of the next two the gradients; then weights have gone different ways.
+    const double share = step < 3 ? 0.01 : GetParam().allowed;
+    const double allowed = step == 0 ? 0.005 : share * there.losses.front();
     EXPECT_NEAR(here.losses[step], there.losses[step], allowed) << "step " << step;
   }
   ASSERT_OK_AND_ASSIGN(const Course again, Train(config, *cuda));
@@ -103,9 +104,11 @@ INSTANTIATE_TEST_SUITE_P(
                           DeltaMixerConfig{.heads = 4, .convolution_taps = 0}}},
         Mixers{.name = "delta_slices",
                .layers = {DeltaMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 4}},
+               .allowed = 0.12,  // whole sequences of these layers go as far from the CPU's
                .slice_length = 48},
         Mixers{.name = "slim_slices",
                .layers = {SlimMixerConfig{.heads = 2}, DeltaMixerConfig{.heads = 2}},
+               .allowed = 0.12,
                .slice_length = 48},
         Mixers{.name = "gpt2_style",
                .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2},
