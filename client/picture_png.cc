@@ -94,7 +94,14 @@ class Raster {
   void Fill(Source& source, const Color& color) {
     agg::rasterizer_scanline_aa<> rasterizer;
     agg::scanline_u8 scanline;
-    rasterizer.add_path(source);
+    // As rasterizer.add_path does, whose x and y the compiler takes for not initialised.
+    double x = 0;
+    double y = 0;
+    source.rewind(0);
+    for (unsigned command = source.vertex(&x, &y); !agg::is_stop(command);
+         command = source.vertex(&x, &y)) {
+      rasterizer.add_vertex(x, y, command);
+    }
     agg::render_scanlines_aa_solid(rasterizer, scanline, renderer_,
                                    agg::rgba8(color.red, color.green, color.blue));
   }

@@ -17,7 +17,7 @@ namespace weft::client {
 class SignalQueue {
  public:
   // From now on these signals wait here. What ignores a signal (nohup) goes on doing so.
-  explicit SignalQueue(std::initializer_list<int> signals);
+  SignalQueue(std::initializer_list<int> signals);
   ~SignalQueue();  // those that wait have their usual effect
   SignalQueue(const SignalQueue&) = delete;
   SignalQueue& operator=(const SignalQueue&) = delete;
