@@ -23,6 +23,7 @@
 #include "common/file/file_system.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_credentials.h"
+#include "coordinator/archive/postgres_step_history.h"
 #include "coordinator/service/announcement.h"
 #include "coordinator/service/config.h"
 #include "coordinator/service/coordinator_server.h"
@@ -123,14 +124,7 @@ std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
   return *std::move(config);
 }
 
-absl::StatusOr<CoordinatorServer::FindStore> HowToFindStore(const CoordinatorConfig& config) {
-  if (config.postgres.empty()) {
-    // At once, before anything else: a second coordinator on the folder must not take any port.
-    WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
-    return CoordinatorServer::FindStore(
-        [opened = std::unique_ptr<JobStore>(std::move(store))](
-            const CoordinatorServer::Tell&) mutable { return std::move(opened); });
-  }
+absl::StatusOr<PostgresOptions> DatabaseOf(const CoordinatorConfig& config) {
   PostgresOptions options;
   options.target = config.postgres;
   options.holder = HostName();
@@ -141,8 +135,25 @@ absl::StatusOr<CoordinatorServer::FindStore> HowToFindStore(const CoordinatorCon
         ReadFile(RealFileSystem(), config.postgres_password_file, /*max_bytes=*/1 << 16));
     options.password = std::string(absl::StripTrailingAsciiWhitespace(text));
   }
-  return CoordinatorServer::FindStore([options](const CoordinatorServer::Tell& tell) {
-    return AwaitLeadership(options, {.pause = Pause, .tell = tell});
+  return options;
+}
+
+// How jobs are found, and where the steps are kept, which is beside them.
+absl::StatusOr<CoordinatorServer::FindStore> ChooseStore(const CoordinatorConfig& config,
+                                                         CoordinatorServer::Options& options) {
+  if (config.postgres.empty()) {
+    // At once, before anything else: a second coordinator on the folder must not take any port.
+    WEFT_ASSIGN_OR_RETURN(auto store, SqliteJobStore::Open(config.state_dir));
+    return CoordinatorServer::FindStore(
+        [opened = std::unique_ptr<JobStore>(std::move(store))](
+            const CoordinatorServer::Tell&) mutable { return std::move(opened); });
+  }
+  WEFT_ASSIGN_OR_RETURN(const PostgresOptions database, DatabaseOf(config));
+  options.open_steps = [database](StepHistory::Options steps) {
+    return OpenPostgresStepHistory(database, steps);
+  };
+  return CoordinatorServer::FindStore([database](const CoordinatorServer::Tell& tell) {
+    return AwaitLeadership(database, {.pause = Pause, .tell = tell});
   });
 }
 
@@ -153,7 +164,7 @@ absl::Status Serve(const CoordinatorConfig& config) {
   options.certificate = config.tls.cert;
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.state_dir));
   WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(config.checkpoint_root));
-  WEFT_ASSIGN_OR_RETURN(auto find, HowToFindStore(config));
+  WEFT_ASSIGN_OR_RETURN(auto find, ChooseStore(config, options));
   absl::Status stepped_down;  // written before the signal below, read after it
   options.state_directory = config.state_dir;
   options.log_directory = config.log_root;

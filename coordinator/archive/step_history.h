@@ -1,21 +1,21 @@
-// The steps of all jobs, in an SQLite file of their own: they are many, and losing the last second
-// of them in a power cut harms nobody, so they do not go through the job store.
+// The steps of all jobs, for curves. They are many, and losing the last second of them in a power
+// cut harms nobody, so they are no facts and do not go through the job store. Kept where the jobs
+// are: in an SQLite file beside those of one coordinator, or in the database that several share.
 //
 // Blocking; one thread at a time.
 #pragma once
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "coordinator/core/ids.h"
-#include "coordinator/store/sqlite_connection.h"
 #include "weft/v1/job.pb.h"
 
 namespace weft::coordinator {
@@ -31,6 +31,10 @@ class StepHistory {
     int64_t furthest = 0;                            // the highest step ever reported
 
     void Add(const v1::StepReport& step);
+    // As it is stored, `furthest` apart.
+    [[nodiscard]] std::string Encode() const;
+    // False: damaged.
+    [[nodiscard]] bool Decode(absl::string_view bytes);
   };
 
   struct Options {
@@ -38,36 +42,31 @@ class StepHistory {
     int64_t max_points = 20000;
   };
 
-  // kDataLoss when the file is damaged, kFailedPrecondition when a newer version wrote it; it is
-  // left as it is.
-  static absl::StatusOr<std::unique_ptr<StepHistory>> Open(const std::string& path,
-                                                           Options options);
+  virtual ~StepHistory() = default;
 
   // Adds steps, or replaces those that were taken before (and are taken again after a restore).
-  absl::Status Append(JobId job, absl::Span<const v1::StepReport> steps);
+  virtual absl::Status Append(JobId job, absl::Span<const v1::StepReport> steps) = 0;
 
   // At most `limit` steps after `after`, oldest first. max_points > 0: of the whole history only so
   // many, evenly spread, the first and the last among them.
-  absl::StatusOr<std::vector<v1::StepReport>> Read(JobId job, int64_t after, int64_t limit,
-                                                   int64_t max_points);
+  virtual absl::StatusOr<std::vector<v1::StepReport>> Read(JobId job, int64_t after, int64_t limit,
+                                                           int64_t max_points) = 0;
 
   // Of every job that has steps.
-  [[nodiscard]] const std::map<JobId, Summary>& summaries() const { return summaries_; }
+  [[nodiscard]] virtual const std::map<JobId, Summary>& summaries() const = 0;
 
-  absl::Status Delete(JobId job);
-
- private:
-  StepHistory(std::unique_ptr<SqliteConnection> database, Options options);
-  absl::Status Prepare();
-  absl::Status ReadSummaries();
-  absl::Status Store(JobId job, absl::Span<const v1::StepReport> steps);
-  absl::Status StoreSummary(JobId job, absl::Span<const v1::StepReport> steps);
-  absl::Status ThinWhenLong(JobId job);
-  absl::StatusOr<std::vector<int64_t>> SpreadSteps(JobId job, int64_t max_points);
-
-  const std::unique_ptr<SqliteConnection> database_;
-  const Options options_;
-  std::map<JobId, Summary> summaries_;  // as stored
+  virtual absl::Status Delete(JobId job) = 0;
 };
+
+// What every kind of history does alike.
+
+// Of `steps`, ascending, so many that are evenly spread, the first and the last among them; the
+// last alone when there is room for one.
+[[nodiscard]] std::vector<int64_t> SpreadSteps(std::vector<int64_t> steps, int64_t max_points);
+
+// Steps that are no multiple of it go when a history of these steps is thinned to half of
+// `max_points`. A power of two: of the points that an earlier thinning kept, all or every other one
+// stay.
+[[nodiscard]] int64_t ThinningStride(absl::Span<const int64_t> steps, int64_t max_points);
 
 }  // namespace weft::coordinator

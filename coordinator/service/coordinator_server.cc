@@ -19,6 +19,7 @@
 #include "common/rpc/tls_credentials.h"
 #include "common/time/real_event_loop.h"
 #include "common/tls/certificate_metric.h"
+#include "coordinator/archive/sqlite_step_history.h"
 #include "coordinator/service/checkpoint_service.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/metric_names.h"
@@ -131,8 +132,13 @@ void CoordinatorServer::Parts::StandBy(const std::string& why) {
 }
 
 absl::Status CoordinatorServer::Parts::OpenArchive() {
-  WEFT_ASSIGN_OR_RETURN(steps_, StepHistory::Open(JoinPath(options_.state_directory, "history.db"),
-                                                  {.max_points = options_.steps_kept_per_job}));
+  const StepHistory::Options steps = {.max_points = options_.steps_kept_per_job};
+  if (options_.open_steps) {
+    WEFT_ASSIGN_OR_RETURN(steps_, options_.open_steps(steps));
+  } else {
+    WEFT_ASSIGN_OR_RETURN(
+        steps_, SqliteStepHistory::Open(JoinPath(options_.state_directory, "history.db"), steps));
+  }
   const std::string logs = options_.log_directory.empty()
                                ? JoinPath(options_.state_directory, "logs")
                                : options_.log_directory;

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coordinator/archive/step_history.h"
 #include "coordinator/core/policy.h"
 #include "coordinator/store/job_store.h"
 
@@ -31,6 +32,8 @@ class CoordinatorServer {
     Policy policy;
     int64_t log_bytes_per_job = int64_t{64} << 20;
     int64_t steps_kept_per_job = 20000;
+    // Opens the step history once the store is found; null: a file in the state directory.
+    std::function<absl::StatusOr<std::unique_ptr<StepHistory>>(StepHistory::Options)> open_steps;
     absl::Duration hang_timeout = absl::Minutes(1);  // a loop stuck for longer is not alive
     // Another coordinator has taken over, or the store is broken: the process should end. From the
     // loop.

@@ -12,7 +12,7 @@
 namespace weft::coordinator {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 constexpr int64_t kOldestServer = 140000;  // the first with idle_session_timeout
 // The two numbers of the advisory lock: "weft", and the first lock of ours.
 constexpr char kLock[] = "2003134068, 1";
@@ -56,6 +56,21 @@ CREATE TABLE weft.workers(
 CREATE TABLE weft.queues(
   name text PRIMARY KEY,
   max_workers bigint NOT NULL);
+)sql";
+
+// Since schema 2: see coordinator/archive/postgres_step_history.cc, which fills them.
+constexpr char kStepTables[] = R"sql(
+CREATE TABLE weft.steps(        -- for curves; long histories are thinned
+  job bigint NOT NULL,
+  step bigint NOT NULL,
+  evaluated boolean NOT NULL,   -- it has a validation loss
+  report bytea NOT NULL,        -- weft.v1.StepReport
+  PRIMARY KEY (job, step));
+CREATE TABLE weft.step_summaries(
+  job bigint PRIMARY KEY,
+  furthest bigint NOT NULL,
+  summary bytea NOT NULL);
+UPDATE weft.meta SET schema_version = 2;
 )sql";
 
 // $1 $2: the version and the term that are expected. With others `version` would become NULL, which
@@ -167,7 +182,8 @@ absl::Status PostgresJobStore::PrepareSchema() {
       const int64_t tables,
       connection_->QueryInt("SELECT count(*) FROM pg_tables WHERE schemaname = 'weft'"));
   if (tables == 0) {  // the schema may have been made for us by somebody with the right to
-    return connection_->Execute(absl::StrCat(schema.empty() ? "CREATE SCHEMA weft;" : "", kSchema));
+    return connection_->Execute(
+        absl::StrCat(schema.empty() ? "CREATE SCHEMA weft;" : "", kSchema, kStepTables));
   }
   WEFT_ASSIGN_OR_RETURN(
       const int64_t ours,
@@ -184,6 +200,7 @@ absl::Status PostgresJobStore::PrepareSchema() {
         connection_->name(), " was written by a newer weft-coordinator (its schema is ", version,
         ", this one knows ", kSchemaVersion, "); use that version or a copy from before"));
   }
+  if (version == 1) return connection_->Execute(kStepTables);
   return absl::OkStatus();
 }
 

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/rpc/grpc_channel.h"
 #include "coordinator/store/postgres_connection.h"
 #include "tests/testing/await.h"
 #include "tests/testing/postgres_server.h"
@@ -88,12 +89,18 @@ class Failover : public ::testing::Test {
     EXPECT_EQ(after->generation(), 1) << "the running gang was adopted, not restarted";
   }
   void AKilledLeaderIsFollowed() {
-    const int64_t steps = 200;
+    constexpr int64_t kSteps = 200;
     ASSERT_OK(StartWorker("w1"));
     ASSERT_OK(StartWorker("w2"));
-    const std::string undisturbed = UndisturbedHash(steps);
-    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, steps)));
+    const std::string undisturbed = UndisturbedHash(kSteps);
+    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, kSteps)));
     ASSERT_OK(cluster_.AwaitStep(job.name(), 30));
+    // Until the first steps are stored: that happens beside everything else.
+    ASSERT_TRUE(Await([&] {
+      const std::vector<int64_t> steps = StepsOf(job.name());
+      return !steps.empty() && steps.front() == 1;
+    }));
+    ASSERT_OK_AND_ASSIGN(const v1::Job before, cluster_.GetJob(job.name()));
     const absl::Time killed = absl::Now();
     cluster_.Kill("c1", SIGKILL);
     ASSERT_OK_AND_ASSIGN(const std::string next, cluster_.AwaitLeader());
@@ -105,6 +112,12 @@ class Failover : public ::testing::Test {
                          cluster_.AwaitState(job.name(), v1::Job::STATE_SUCCEEDED));
     EXPECT_EQ(done.generation(), 1) << "the running gang was adopted, not restarted";
     EXPECT_EQ(done.weights_hash(), undisturbed);
+    // What the leader before had heard is in the curves still; a batch that was on its way may lack.
+    EXPECT_EQ(done.first_loss(), before.first_loss());
+    const std::vector<int64_t> steps = StepsOf(job.name());
+    ASSERT_GT(steps.size(), kSteps / 2);
+    EXPECT_EQ(steps.front(), 1);
+    EXPECT_EQ(steps.back(), kSteps);
     EXPECT_THAT(cluster_.Cli({"get", "jobs"}).output, HasSubstr("SUCCEEDED"));
     // And back: the one that was killed stands by now.
     ASSERT_TRUE(Await([&] { return !StandbyMetrics("c1").empty(); }));
@@ -112,6 +125,19 @@ class Failover : public ::testing::Test {
     ASSERT_OK(cluster_.AwaitLeader());
     ASSERT_OK_AND_ASSIGN(const v1::Job kept, cluster_.GetJob(job.name()));
     EXPECT_EQ(kept.weights_hash(), undisturbed);
+  }
+  // The numbers of the steps in the job's history.
+  std::vector<int64_t> StepsOf(const std::string& job) {
+    grpc::ClientContext context;
+    SetTimeout(context, absl::Seconds(20));
+    v1::ListStepsRequest request;
+    request.set_name(job);
+    v1::ListStepsResponse response;
+    const auto stub = v1::JobService::NewStub(cluster_.channel());
+    EXPECT_TRUE(stub->ListSteps(&context, request, &response).ok());
+    std::vector<int64_t> numbers;
+    for (const v1::StepReport& step : response.steps()) numbers.push_back(step.step());
+    return numbers;
   }
   int64_t Query(const std::string& sql) {
     coordinator::PostgresConnection::Options options;

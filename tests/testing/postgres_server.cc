@@ -38,7 +38,7 @@ std::string FindPrograms() {
 
 }  // namespace
 
-PostgresServer::PostgresServer() : programs_(FindPrograms()) {
+PostgresServer::PostgresServer(Sync sync) : sync_(sync), programs_(FindPrograms()) {
   auto supervisor = ProcessSupervisor::Create();
   WEFT_CHECK_MSG(supervisor.ok(), supervisor.status().ToString());
   supervisor_ = *std::move(supervisor);
@@ -101,7 +101,8 @@ void PostgresServer::Start() {
   callbacks.on_exit = [](ExitStatus) {};
   auto child = supervisor_->Spawn(
       AsOwner("postgres", {"-D", data(), "-k", socket_folder, "-c", "listen_addresses=", "-c",
-                           "shared_buffers=16MB", "-c", "max_connections=40", "-c", "fsync=off"}),
+                           "shared_buffers=16MB", "-c", "max_connections=40", "-c",
+                           sync_ == Sync::kOn ? "fsync=on" : "fsync=off"}),
       std::move(callbacks));
   WEFT_CHECK_MSG(child.ok(), child.status().ToString());
   server_ = *child;

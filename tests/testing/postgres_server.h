@@ -13,15 +13,18 @@ namespace weft::testing {
 
 class PostgresServer {
  public:
-  PostgresServer();  // takes a second or two
+  // Whether what is committed outlives a crash of the machine: as PostgreSQL is shipped, and too
+  // slow for tests.
+  enum class Sync { kOff, kOn };
+
+  explicit PostgresServer(Sync sync = Sync::kOff);  // takes a second or two
   ~PostgresServer();
   PostgresServer(const PostgresServer&) = delete;
   PostgresServer& operator=(const PostgresServer&) = delete;
 
   // libpq's connection string of a new and empty database.
   std::string NewDatabase(const std::string& encoding = "UTF8");
-  // Ends the server as a crash would; Start brings it back with what was committed. (It does not
-  // sync: the machine itself does not crash.)
+  // Ends the server as a crash would; Start brings it back with what was committed.
   void Kill();
   void Start();
 
@@ -33,6 +36,7 @@ class PostgresServer {
                                      std::vector<std::string> arguments) const;
   [[nodiscard]] std::string data() const { return (directory_.path() / "data").string(); }
 
+  const Sync sync_;
   const TempDir directory_;
   std::string programs_;
   int databases_ = 0;

@@ -2,6 +2,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "common/time/real_event_loop.h"
+#include "coordinator/archive/sqlite_step_history.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -11,7 +12,7 @@ namespace {
 class ArchiveTest : public ::testing::Test {
  protected:
   ArchiveTest() {
-    auto steps = StepHistory::Open((directory_.path() / "history.db").string(), {});
+    auto steps = SqliteStepHistory::Open((directory_.path() / "history.db").string(), {});
     EXPECT_OK(steps);
     steps_ = *std::move(steps);
     archive_ = std::make_unique<Archive>(loop_, archive_loop_, *steps_, logs_);

@@ -1,0 +1,55 @@
+#include "coordinator/archive/sqlite_step_history.h"
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "tests/coordinator/archive/step_history_contract.h"
+#include "tests/testing/temp_dir.h"
+
+namespace weft::coordinator {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+class SqliteFixture {
+ public:
+  std::unique_ptr<StepHistory> Open(StepHistory::Options options) const {
+    auto opened = SqliteStepHistory::Open((directory_.path() / "history.db").string(), options);
+    EXPECT_OK(opened);
+    return *std::move(opened);
+  }
+
+ private:
+  testing::TempDir directory_;
+};
+
+INSTANTIATE_TYPED_TEST_SUITE_P(Sqlite, StepHistoryContract, SqliteFixture);
+
+class SqliteStepHistoryTest : public ::testing::Test {
+ protected:
+  testing::TempDir directory_;
+  const std::string path_ = (directory_.path() / "history.db").string();
+};
+
+TEST_F(SqliteStepHistoryTest, ADamagedFileIsNamedAndLeftAsItIs) {
+  const std::string damage(3000, '?');
+  std::ofstream(path_) << damage;
+  EXPECT_THAT(SqliteStepHistory::Open(path_, {}),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("history.db")));
+  std::ifstream file(path_);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), damage);
+}
+
+TEST_F(SqliteStepHistoryTest, AFileOfALaterVersionIsRefused) {
+  ASSERT_OK_AND_ASSIGN(const auto database, SqliteConnection::Open(path_));
+  ASSERT_OK(database->Execute("PRAGMA user_version = 9"));
+  EXPECT_THAT(SqliteStepHistory::Open(path_, {}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("newer version"), HasSubstr("history.db"))));
+}
+
+}  // namespace
+}  // namespace weft::coordinator
