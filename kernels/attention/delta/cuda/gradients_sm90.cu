@@ -179,12 +179,11 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
   hopper::Settle(dq);
 }
 
-// The first chunks of all heads come first: `states` left them last, and L2 still has some.
 struct Work {
   __device__ explicit Work(const GradientsParams& params)
       : head(blockIdx.x % params.heads),
-        chunk(blockIdx.x / (gridDim.x / params.chunks)),
-        batch(blockIdx.x / params.heads % (gridDim.x / params.chunks / params.heads)),
+        chunk(blockIdx.x / params.heads % params.chunks),
+        batch(blockIdx.x / params.heads / params.chunks),
         token(chunk * kDeltaCudaChunk),
         place((int64_t{batch} * params.heads + head) * params.chunks + chunk) {}
   int head;
@@ -222,9 +221,6 @@ __device__ void LoadAll(const GradientsParams& params, uint8_t* shared, Barriers
     hopper::LoadBytes(shared + Layout::kState,
                       params.scratch.states + work.place * Layout::kStateBytes, Layout::kStateBytes,
                       &barriers->state);
-  } else {
-    hopper::PrefetchBytes(params.scratch.states + work.place * Layout::kStateBytes,
-                          Layout::kStateBytes);
   }
 }
 

@@ -229,9 +229,8 @@ __global__ void __launch_bounds__(kThreads, 4) Prepare(const __grid_constant__ P
   auto* const loaded = reinterpret_cast<uint64_t*>(shared + kBarrierOffset);
   const int thread = threadIdx.x;
   const int head = blockIdx.x % args.heads;
-  // The first chunks of all heads come last: `forward` begins with them, and L2 still has some.
-  const int chunk = args.chunks - 1 - blockIdx.x / (gridDim.x / args.chunks);
-  const int batch = blockIdx.x / args.heads % (gridDim.x / args.chunks / args.heads);
+  const int chunk = blockIdx.x / args.heads % args.chunks;
+  const int batch = blockIdx.x / args.heads / args.chunks;
   const int token = chunk * kDeltaCudaChunk;
   uint8_t* const k_tiles = shared;
   uint8_t* const q_tiles = shared + kKey / 64 * kTileBytes;

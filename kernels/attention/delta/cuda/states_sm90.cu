@@ -231,9 +231,7 @@ __global__ void __launch_bounds__(StatesLayout<kKey, kSlices>::kThreads, 1)
   uint8_t* const shared = AlignedShared(raw);
   auto* const full = reinterpret_cast<uint64_t*>(shared + Layout::kBarriers);
   uint64_t* const empty = full + Layout::kStages;
-  // The heads with which `forward` ended come first: L2 still has some of their last chunks.
-  const int block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
-  const StatesWork work(block, params.heads, params.value_dim / 64 / kSlices, kSlices);
+  const StatesWork work(blockIdx.x, params.heads, params.value_dim / 64 / kSlices, kSlices);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Layout::kStages; ++i) {
       hopper::InitBarrier(full + i, 1);
