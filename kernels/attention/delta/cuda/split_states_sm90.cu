@@ -128,8 +128,8 @@ struct GradientStores {
   float* sums;  // [4 warps, 64 tokens]
 };
 
-// One chunk, `output` its dO^T: D of before into `stores`, then dX and y . e. The last product into d
-// is still on its way when this returns.
+// One chunk, `output` its dO^T: D of before into `stores`, then dX and y . e. The last product into
+// d is still on its way when this returns.
 template <int kKey>
 __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][4],
                               const uint8_t* stage, const GradientStores<kKey>& stores,
