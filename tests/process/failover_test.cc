@@ -112,7 +112,8 @@ class Failover : public ::testing::Test {
                          cluster_.AwaitState(job.name(), v1::Job::STATE_SUCCEEDED));
     EXPECT_EQ(done.generation(), 1) << "the running gang was adopted, not restarted";
     EXPECT_EQ(done.weights_hash(), undisturbed);
-    // What the leader before had heard is in the curves still; a batch that was on its way may lack.
+    // What the leader before had heard is in the curves still; a batch that was on its way may
+    // lack.
     EXPECT_EQ(done.first_loss(), before.first_loss());
     const std::vector<int64_t> steps = StepsOf(job.name());
     ASSERT_GT(steps.size(), kSteps / 2);
