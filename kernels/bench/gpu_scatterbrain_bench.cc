@@ -1,4 +1,5 @@
-// Scatterbrain with supports of several densities: how its time follows the exact pairs. 64 features.
+// Scatterbrain with supports of several densities: how its time follows the exact pairs. 64
+// features.
 #include <cmath>
 #include <memory>
 
@@ -49,17 +50,16 @@ ExactSupport BlocksOf(int64_t window, int64_t tokens) {
 bool Add(const std::string& name, const std::function<ExactSupport(int64_t tokens)>& support) {
   return AddGpuAttention("scatterbrain-" + name, [=](Gpu& gpu, const AttentionShape& shape) {
     auto x = std::make_shared<ScatterbrainOnGpu>(
-        gpu, ScatterbrainProblem{
-                 .batch = shape.batch,
-                 .queries = shape.tokens,
-                 .keys = shape.tokens,
-                 .heads = shape.heads,
-                 .key_dim = shape.head_dim,
-                 .value_dim = shape.head_dim,
-                 .scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim)),
-                 .causal = true,
-                 .features = 64,
-                 .support = support(shape.tokens)});
+        gpu, ScatterbrainProblem{.batch = shape.batch,
+                                 .queries = shape.tokens,
+                                 .keys = shape.tokens,
+                                 .heads = shape.heads,
+                                 .key_dim = shape.head_dim,
+                                 .value_dim = shape.head_dim,
+                                 .scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim)),
+                                 .causal = true,
+                                 .features = 64,
+                                 .support = support(shape.tokens)});
     return AttentionCalls{.forward = [x] { return x->Forward(); },
                           .backward = [x] { return x->Backward(); }};
   });

@@ -203,9 +203,9 @@ TEST_F(Tls, ExpiryIsAMetricThatFollowsARenewal) {
       return served.ok() && served->find(line) != std::string::npos;
     });
   };
-  ASSERT_OK(cluster_.StartCoordinator(MutualFlags(issue("coordinator", 3'000'000'000))));
+  ASSERT_OK(cluster_.StartCoordinator(MutualTlsFlags(issue("coordinator", 3'000'000'000))));
   cluster_.UseTls(Issue("client"));
-  ASSERT_OK(cluster_.StartWorker("w1", WorkerFlags(issue("w1", 3'100'000'000))));
+  ASSERT_OK(cluster_.StartWorker("w1", CallerTlsFlags(issue("w1", 3'100'000'000))));
   EXPECT_TRUE(tells(cluster_.coordinator_metrics(), 3'000'000'000));
   const std::string worker = cluster_.WorkerMetrics("w1");
   EXPECT_TRUE(tells(worker, 3'100'000'000));

@@ -1,5 +1,5 @@
-// Scatterbrain on a GPU: the reference's results in fp32 and in bf16 for every support, its buckets,
-// the same bits again.
+// Scatterbrain on a GPU: the reference's results in fp32 and in bf16 for every support, its
+// buckets, the same bits again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -227,8 +227,7 @@ TEST_P(CudaScatterbrainTest, RefusesWhatItDoesNotCover) {
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("80000 heads")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaScatterbrainTest,
-                         ::testing::Values(DType::kF32, DType::kBf16),
+INSTANTIATE_TEST_SUITE_P(Types, CudaScatterbrainTest, ::testing::Values(DType::kF32, DType::kBf16),
                          [](const ::testing::TestParamInfo<DType>& tested) {
                            return std::string(NameOf(tested.param));
                          });

@@ -52,8 +52,7 @@ bool CompleteBlocks(const BlockLayout& layout, const ScatterbrainProblem& p, int
 
 }  // namespace
 
-BlockGroups GroupsByQueries(const BlockLayout& layout, int64_t queries, int64_t keys,
-                            bool causal) {
+BlockGroups GroupsByQueries(const BlockLayout& layout, int64_t queries, int64_t keys, bool causal) {
   return Groups(Parts(queries, kTile), Parts(keys, kGroup), [&](int64_t tile, int64_t group) {
     if (causal && group * kGroup >= (tile + 1) * kTile) return false;
     return Meet(layout, Blocks(layout, tile * kTile, kTile, queries),

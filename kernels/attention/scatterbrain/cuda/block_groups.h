@@ -1,5 +1,5 @@
-// What a support means for the GPU's tiles, made on the host: which groups of 32 tokens a tile of 64
-// meets in a block layout, and which queries see nothing but exact pairs. Pure functions.
+// What a support means for the GPU's tiles, made on the host: which groups of 32 tokens a tile of
+// 64 meets in a block layout, and which queries see nothing but exact pairs. Pure functions.
 #pragma once
 
 #include <cstdint>

@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kThreads)
 // gamma = d_stored (stored - offset), the gradients of the exponents, folded over the two signs.
 // Returns the sums of gamma and of d_stored stored.
 template <typename T>
-__device__ inline float2 Fold(const Sizes& s, const Token& at, const T* stored, const float* d_stored,
-                              float* folded) {
+__device__ inline float2 Fold(const Sizes& s, const Token& at, const T* stored,
+                              const float* d_stored, float* folded) {
   float gammas = 0;
   float whole = 0;
   for (int l = at.lane; l < s.feature_rows; l += 32) {
@@ -172,15 +172,14 @@ __device__ inline void AddToRow(const Sizes& s, int feature, float value, float*
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    QueryGradientKernel(Sizes s, const float* products, const T* phi, const float* d_phi, float* folded,
-                        float* shares) {
+    QueryGradientKernel(Sizes s, const float* products, const T* phi, const float* d_phi,
+                        float* folded, float* shares) {
   const Token at(s, s.queries);
   if (!at.exists) return;
   const int64_t head = at.by_head / s.queries;
   const int64_t padded = head * s.query_tiles() * kTile + at.token;
   float* const to = folded + at.by_head * s.feature_rows;
-  const float2 sums =
-      Fold(s, at, phi + at.by_head * s.features, d_phi + padded * s.features, to);
+  const float2 sums = Fold(s, at, phi + at.by_head * s.features, d_phi + padded * s.features, to);
   if (s.offset > 0.0F) {
     const float* const x = products + at.by_token * s.feature_rows;
     const int top = TopFeature(s, at, x, LargestProduct(s, at, x));
@@ -192,8 +191,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    KeyGradientKernel(Sizes s, const T* psi, const float* d_psi, const float* own_scale, float* folded,
-                      float* shares, float* rests) {
+    KeyGradientKernel(Sizes s, const T* psi, const float* d_psi, const float* own_scale,
+                      float* folded, float* shares, float* rests) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   const int64_t head = at.by_head / s.keys;
@@ -204,8 +203,7 @@ __global__ void __launch_bounds__(kThreads)
     if (at.lane == 0) shares[at.by_head] = rests[at.by_head] = 0.0F;
     return;
   }
-  const float2 sums =
-      Fold(s, at, psi + at.by_head * s.features, d_psi + padded * s.features, to);
+  const float2 sums = Fold(s, at, psi + at.by_head * s.features, d_psi + padded * s.features, to);
   if (at.lane != 0) return;
   shares[at.by_head] = sums.x;
   rests[at.by_head] = sums.y - sums.x;
@@ -286,8 +284,8 @@ cudaError_t KeyFeatures(const CudaLaunch& on, const Sizes& s, const Operands& in
   return ForComputeType(on, [&]<typename T>() {
     const auto* const k = static_cast<const T*>(in.k);
     const unsigned blocks = BlocksFor(s, s.keys);
-    OwnScaleKernel<T><<<blocks, kThreads, 0, on.stream>>>(s, k, in.valid, space.key_products,
-                                                          space.own_scale);
+    OwnScaleKernel<T>
+        <<<blocks, kThreads, 0, on.stream>>>(s, k, in.valid, space.key_products, space.own_scale);
     KeyScaleKernel<<<static_cast<unsigned>(s.all_heads()), kScanThreads, 0, on.stream>>>(
         s, space.own_scale, space.key_scale);
     KeyKernel<T><<<blocks, kThreads, 0, on.stream>>>(s, k, space.key_products, space.own_scale,
@@ -338,8 +336,8 @@ cudaError_t StoreValueGradients(const CudaLaunch& on, const Sizes& s, const floa
                                 void* d_v) {
   if (s.keys == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
-    StoreValueKernel<T><<<BlocksFor(s, s.keys), kThreads, 0, on.stream>>>(s, d_value,
-                                                                          static_cast<T*>(d_v));
+    StoreValueKernel<T>
+        <<<BlocksFor(s, s.keys), kThreads, 0, on.stream>>>(s, d_value, static_cast<T*>(d_v));
     return cudaGetLastError();
   });
 }

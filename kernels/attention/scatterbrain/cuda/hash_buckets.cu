@@ -19,14 +19,12 @@ struct Side {
 
 // A warp a token: |row|^2, in [heads, n].
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    SquaresKernel(Sizes s, Side<T> side, double* squares) {
+__global__ void __launch_bounds__(kThreads) SquaresKernel(Sizes s, Side<T> side, double* squares) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t at = int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
   if (at >= int64_t{s.all_heads()} * side.count) return;
   const int64_t head = at / side.count;
-  const int64_t row =
-      ((head / s.heads) * side.count + at % side.count) * s.heads + head % s.heads;
+  const int64_t row = ((head / s.heads) * side.count + at % side.count) * s.heads + head % s.heads;
   double sum = 0;
   for (int d = lane; d < s.key_dim; d += 32) {
     const double x = ToFloat(side.rows[row * s.key_dim + d]);
@@ -37,9 +35,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A block a head: the largest square among the tokens that are no padding.
-__global__ void __launch_bounds__(kThreads)
-    LargestKernel(Sizes s, int count, const int32_t* valid, const double* squares,
-                  double* largest) {
+__global__ void __launch_bounds__(kThreads) LargestKernel(Sizes s, int count, const int32_t* valid,
+                                                          const double* squares, double* largest) {
   __shared__ double shared[32];
   const int head = static_cast<int>(blockIdx.x);
   double most = 0;
@@ -109,8 +106,8 @@ __global__ void __launch_bounds__(kThreads)
     ListKernel(int tokens, int buckets, const int32_t* ids, int32_t* lists, int32_t* starts,
                int32_t* bad_index) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int bucket = static_cast<int>(blockIdx.x) * (kThreads / 32) +
-                     static_cast<int>(threadIdx.x) / 32;
+  const int bucket =
+      static_cast<int>(blockIdx.x) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
   if (bucket > buckets) return;  // the warp behind the last counts them all
   const int64_t row = blockIdx.y;
   ids += row * tokens;
@@ -131,9 +128,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-unsigned WarpBlocks(int64_t warps) {
-  return static_cast<unsigned>(CeilDiv(warps, kThreads / 32));
-}
+unsigned WarpBlocks(int64_t warps) { return static_cast<unsigned>(CeilDiv(warps, kThreads / 32)); }
 
 }  // namespace
 
@@ -154,8 +149,8 @@ cudaError_t HashTokens(const CudaLaunch& on, const HashArgs& args) {
   return ForComputeType(on, [&]<typename T>() {
     const auto side = [&](const Side<T>& of, double* squares, double* most) {
       const int32_t* const valid = of.padded ? args.valid : nullptr;
-      SquaresKernel<T><<<WarpBlocks(int64_t{heads} * of.count), kThreads, 0, on.stream>>>(
-          s, of, squares);
+      SquaresKernel<T>
+          <<<WarpBlocks(int64_t{heads} * of.count), kThreads, 0, on.stream>>>(s, of, squares);
       LargestKernel<<<heads, kThreads, 0, on.stream>>>(s, of.count, valid, squares, most);
     };
     const auto rank = [&](const Side<T>& of, const double* squares, double* hashes, int bucket,
@@ -179,8 +174,8 @@ cudaError_t HashTokens(const CudaLaunch& on, const HashArgs& args) {
   });
 }
 
-cudaError_t ListBuckets(const CudaLaunch& on, int rows, int tokens, int buckets,
-                        const int32_t* ids, int32_t* lists, int32_t* starts, int32_t* bad_index) {
+cudaError_t ListBuckets(const CudaLaunch& on, int rows, int tokens, int buckets, const int32_t* ids,
+                        int32_t* lists, int32_t* starts, int32_t* bad_index) {
   if (rows == 0) return cudaSuccess;
   const dim3 grid(WarpBlocks(int64_t{buckets} + 1), static_cast<unsigned>(rows));
   ListKernel<<<grid, kThreads, 0, on.stream>>>(tokens, buckets, ids, lists, starts, bad_index);

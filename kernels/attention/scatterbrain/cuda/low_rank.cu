@@ -16,7 +16,8 @@ constexpr float kLeastNormaliser = 1e-30F;
 // exp(a - b), where nothing at all has the scale -infinity.
 __device__ inline float Factor(float a, float b) { return a == -INFINITY ? 0.0F : expf(a - b); }
 
-// m of the last key of a tile, of the keys that a query may see, of the first key of a query's tile.
+// m of the last key of a tile, of the keys that a query may see, of the first key of a query's
+// tile.
 __device__ inline float LastScale(const Sizes& s, const float* key_scale, int tile) {
   return key_scale[min(tile * kTile + kTile, s.keys) - 1];
 }
@@ -62,8 +63,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!row.exists) return;
   const float* const scales = key_scale + row.head * s.keys;
   const int tile = row.token / kTile;
-  const float factor =
-      row.inside ? Factor(scales[row.token], LastScale(s, scales, tile)) : 0.0F;
+  const float factor = row.inside ? Factor(scales[row.token], LastScale(s, scales, tile)) : 0.0F;
   for (int l = row.lane; l < s.features; l += 32) {
     wide_psi[row.padded * s.features + l] =
         row.inside ? factor * ToFloat(psi[row.by_head * s.features + l]) : 0.0F;
@@ -215,7 +215,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// What is left of the low-rank mass when the exact pairs are taken out is positive but for rounding.
+// What is left of the low-rank mass when the exact pairs are taken out is positive but for
+// rounding.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     FinishKernel(Sizes s, const float* sums, const float* reference, const float* exact_mass, T* o,
@@ -285,8 +286,9 @@ cudaError_t WidenProjection(const CudaLaunch& on, const Sizes& s, const Operands
                             const Space& space) {
   const int64_t count = int64_t{s.feature_rows} * s.key_dim;
   return ForComputeType(on, [&]<typename T>() {
-    WidenProjectionKernel<T><<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0,
-                               on.stream>>>(count, static_cast<const T*>(in.w), space.wide_w);
+    WidenProjectionKernel<T>
+        <<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0, on.stream>>>(
+            count, static_cast<const T*>(in.w), space.wide_w);
     return Done();
   });
 }
@@ -300,8 +302,8 @@ cudaError_t SumKeyTiles(const CudaLaunch& on, const Sizes& s, const Space& space
 
 cudaError_t SumQueryTiles(const CudaLaunch& on, const Sizes& s, const Space& space) {
   if (s.keys == 0) return cudaSuccess;
-  SumQueryTilesKernel<<<StateGrid(s), kThreads, 0, on.stream>>>(s, space.key_scale,
-                                                                space.tile_sums, space.states);
+  SumQueryTilesKernel<<<StateGrid(s), kThreads, 0, on.stream>>>(s, space.key_scale, space.tile_sums,
+                                                                space.states);
   return Done();
 }
 

@@ -123,8 +123,8 @@ __device__ inline Kind KindOf(const PairArgs& args, int head, int query, int key
   if (query < 0 || key < 0 || (s.causal && key > query)) return {false, false};
   switch (args.set) {
     case PairSet::kFilled: {
-      const bool exact = s.support == Support::kWindow && key >= query - s.before &&
-                         key <= query + s.after;
+      const bool exact =
+          s.support == Support::kWindow && key >= query - s.before && key <= query + s.after;
       return {true, exact};
     }
     case PairSet::kBuckets: {

@@ -102,7 +102,8 @@ __device__ void ForwardRows(const PairArgs& args, const Walk& walk, int first,
   const auto phi = FeatureRows<T>(args.space.phi, s.queries, s, head);
   const auto psi = FeatureRows<T>(args.space.psi, s.keys, s, head);
   __syncthreads();
-  NameRows(args, head, false, first, [&](int n) { return walk.Own(n); }, nullptr, &shared.queries);
+  NameRows(
+      args, head, false, first, [&](int n) { return walk.Own(n); }, nullptr, &shared.queries);
   __syncthreads();
   tiles::LoadRows<kPairThreads>(q, shared.queries.token, kOwn, 0, kWidth, shared.q, kStride);
   RunningRow rows[2];
@@ -116,7 +117,8 @@ __device__ void ForwardRows(const PairArgs& args, const Walk& walk, int first,
   float sums[kGroups][4] = {};
   for (int other = 0; other < walk.other_count; other += kOthers) {
     __syncthreads();
-    NameRows(args, head, true, other, [&](int n) { return walk.Other(n); }, nullptr, &shared.keys);
+    NameRows(
+        args, head, true, other, [&](int n) { return walk.Other(n); }, nullptr, &shared.keys);
     __syncthreads();
     tiles::LoadRows<kPairThreads>(k, shared.keys.token, kOthers, 0, kWidth, shared.k, kStride);
     tiles::LoadRows<kPairThreads>(v, shared.keys.token, kOthers, 0, kWidth, shared.v, kStride);
@@ -141,17 +143,17 @@ __device__ void ForwardRows(const PairArgs& args, const Walk& walk, int first,
     const int64_t at = int64_t{head} * s.queries + query;
     args.space.reference[at] = row.reference;
     args.space.exact_mass[at] = args.space.exact_mass[at] * fading[half] + exact;
-    float& mass = args.space.sums[(int64_t{head} * s.query_tiles() * kTile + query) *
-                                      s.value_columns() +
-                                  s.value_dim];
+    float& mass =
+        args.space.sums[(int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns() +
+                        s.value_dim];
     mass = mass * fading[half] + low_rank;
   }
   tiles::ForAccumulators(sums, [&](int row, int column, float value) {
     const int query = shared.queries.token[warp_row + row];
     if (query < 0 || column >= s.value_dim) return;
-    float& to = args.space.sums[(int64_t{head} * s.query_tiles() * kTile + query) *
-                                    s.value_columns() +
-                                column];
+    float& to =
+        args.space
+            .sums[(int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns() + column];
     to = to * fading[row / 8] + value;
   });
 }

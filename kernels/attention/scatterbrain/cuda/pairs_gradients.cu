@@ -1,6 +1,6 @@
-// Adds the gradients by the pairs that are written out. One pass owns the queries, one the keys, and
-// each computes the pairs again: every sum has one owner and one order. Within a pass, part 0 makes
-// the gradients of queries, or of keys and values; part n > 0 those of some features.
+// Adds the gradients by the pairs that are written out. One pass owns the queries, one the keys,
+// and each computes the pairs again: every sum has one owner and one order. Within a pass, part 0
+// makes the gradients of queries, or of keys and values; part n > 0 those of some features.
 #include <algorithm>
 
 #include "kernels/attention/scatterbrain/cuda/pair_walk.cuh"
@@ -77,7 +77,8 @@ __device__ inline void WalkPairs(const PairArgs& args, const Results& results, c
   const auto phi = FeatureRows<T>(args.space.phi, s.queries, s, head);
   const auto psi = FeatureRows<T>(args.space.psi, s.keys, s, head);
   __syncthreads();
-  NameRows(args, head, kKeysOwn, first, [&](int n) { return walk.Own(n); }, &results, &shared.own);
+  NameRows(
+      args, head, kKeysOwn, first, [&](int n) { return walk.Own(n); }, &results, &shared.own);
   __syncthreads();
   tiles::LoadRows<kPairThreads>(kKeysOwn ? k : q, shared.own.token, kOwn, 0, kWidth, shared.own1,
                                 kStride);
@@ -85,8 +86,8 @@ __device__ inline void WalkPairs(const PairArgs& args, const Results& results, c
                                 kStride);
   for (int from = 0; from < walk.other_count; from += kOthers) {
     __syncthreads();
-    NameRows(args, head, !kKeysOwn, from, [&](int n) { return walk.Other(n); }, &results,
-             &shared.other);
+    NameRows(
+        args, head, !kKeysOwn, from, [&](int n) { return walk.Other(n); }, &results, &shared.other);
     __syncthreads();
     const int* const others = shared.other.token;
     tiles::LoadRows<kPairThreads>(kKeysOwn ? q : k, others, kOthers, 0, kWidth, shared.other1,
@@ -112,10 +113,9 @@ __device__ inline void WalkPairs(const PairArgs& args, const Results& results, c
         const int key = kKeysOwn ? shared.own.token[own] : others[other];
         const float log_z = kKeysOwn ? shared.other.log_z[other] : shared.own.log_z[own];
         const float mean = kKeysOwn ? shared.other.mean[other] : shared.own.mean[own];
-        const Pair pair = Contribution(args, KindOf(args, head, query, key), head, query, key,
-                                       slopes[n][c], weights[n][c], features[n][c],
-                                       shared.own.scale[own] + shared.other.scale[other], log_z,
-                                       mean);
+        const Pair pair = Contribution(
+            args, KindOf(args, head, query, key), head, query, key, slopes[n][c], weights[n][c],
+            features[n][c], shared.own.scale[own] + shared.other.scale[other], log_z, mean);
         slopes[n][c] = pair.slope;
         weights[n][c] = pair.weight;
         features[n][c] = pair.feature;
@@ -140,8 +140,7 @@ __device__ void ChannelGradients(const PairArgs& args, const Results& results, c
         tiles::ProductOfColumns(slopes, shared.other1, kStride, sums1);
         if constexpr (kKeysOwn) tiles::ProductOfColumns(weights, shared.other2, kStride, sums2);
       });
-  const int64_t padded =
-      int64_t{walk.head} * (kKeysOwn ? s.key_tiles() : s.query_tiles()) * kTile;
+  const int64_t padded = int64_t{walk.head} * (kKeysOwn ? s.key_tiles() : s.query_tiles()) * kTile;
   AddRows(sums1, s.root, shared.own.token, warp_row,
           (kKeysOwn ? args.space.d_key : args.space.d_query) + padded * s.key_dim, s.key_dim,
           s.key_dim);
@@ -172,16 +171,14 @@ __device__ void FeatureGradients(const PairArgs& args, const Results& results, c
         }
         tiles::ProductOfColumns(features, shared.other_features, kStride, sums);
       });
-  const int64_t padded =
-      int64_t{walk.head} * (kKeysOwn ? s.key_tiles() : s.query_tiles()) * kTile;
+  const int64_t padded = int64_t{walk.head} * (kKeysOwn ? s.key_tiles() : s.query_tiles()) * kTile;
   AddRows(sums, 1.0F, shared.own.token, warp_row,
           (kKeysOwn ? args.space.d_psi : args.space.d_phi) + padded * s.features + begin,
           s.features, s.features - begin);
 }
 
 template <typename T, int kWidth, bool kKeysOwn>
-__global__ void __launch_bounds__(kPairThreads)
-    GradientKernel(PairArgs args, Results results) {
+__global__ void __launch_bounds__(kPairThreads) GradientKernel(PairArgs args, Results results) {
   extern __shared__ __align__(16) uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
   const Walk walk(args);
@@ -206,8 +203,8 @@ cudaError_t Launch(const CudaLaunch& on, const PairArgs& args, const Results& re
   return ForComputeType(on, [&]<typename T>() {
     return tiles::ForWidth<T>(std::max(s.key_dim, s.value_dim), [&]<int kWidth>() {
       constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      return LaunchShared(GradientKernel<T, kWidth, kKeysOwn>, grid, kPairThreads, kBytes, on.stream,
-                          args, results);
+      return LaunchShared(GradientKernel<T, kWidth, kKeysOwn>, grid, kPairThreads, kBytes,
+                          on.stream, args, results);
     });
   });
 }

@@ -1,9 +1,9 @@
 // Scatterbrain on a GPU: features, sums over tiles of keys, what those give the queries, then the
 // pairs that are written out, in rounds. Every result has one owner and every sum one order.
 //
-// Products of the low-rank part are of fp32 operands: exact pairs take their low-rank weights out of
-// its sums again, and what is left may be small. The backward pass computes features, sums and pairs
-// again.
+// Products of the low-rank part are of fp32 operands: exact pairs take their low-rank weights out
+// of its sums again, and what is left may be small. The backward pass computes features, sums and
+// pairs again.
 #include "kernels/attention/scatterbrain/cuda/scatterbrain_cuda.h"
 
 #include <algorithm>
@@ -41,8 +41,7 @@ Sizes SizesOf(const ScatterbrainProblem& p) {
           .causal = p.causal,
           .hyperbolic = p.hyperbolic,
           .root = static_cast<float>(std::sqrt(p.scale)),
-          .offset =
-              static_cast<float>(p.epsilon / std::sqrt(static_cast<double>(p.features)))};
+          .offset = static_cast<float>(p.epsilon / std::sqrt(static_cast<double>(p.features)))};
   if (const auto* window = std::get_if<WindowSupport>(&p.support)) {
     const auto width =
         static_cast<int>(std::min(window->width, 2 * (p.queries + p.keys)));  // limits nothing
@@ -140,11 +139,9 @@ class Call {
     WEFT_RETURN_IF_ERROR(Check(StartQueries(on(), sizes_, complete_, space_)));
     WEFT_RETURN_IF_ERROR(KeyStates());
     // sums = phi times the state of the tile
-    WEFT_RETURN_IF_ERROR(
-        TimesStates(space_.wide_phi, sizes_.features, false, sizes_.query_tiles(), space_.sums,
-                    sizes_.value_columns()));
-    WEFT_RETURN_IF_ERROR(
-        ForPairs([&](const PairArgs& args) { return PairsForward(on(), args); }));
+    WEFT_RETURN_IF_ERROR(TimesStates(space_.wide_phi, sizes_.features, false, sizes_.query_tiles(),
+                                     space_.sums, sizes_.value_columns()));
+    WEFT_RETURN_IF_ERROR(ForPairs([&](const PairArgs& args) { return PairsForward(on(), args); }));
     return Check(Finish(on(), sizes_, space_, o.address(), Data<float>(saved.log_normaliser),
                         Data<float>(saved.low_rank_share)));
   }
@@ -194,9 +191,9 @@ class Call {
     WEFT_RETURN_IF_ERROR(Check(KeyFeatures(on(), sizes_, operands_, space_)));
     if (sizes_.support != Support::kHash) return absl::OkStatus();
     const int rows = sizes_.all_heads() * rounds_;
-    WEFT_RETURN_IF_ERROR(Check(ListBuckets(on(), rows, sizes_.queries, buckets_,
-                                           Data<int32_t>(in_.buckets.queries), space_.query_lists,
-                                           space_.query_starts, cuda_.bad_index())));
+    WEFT_RETURN_IF_ERROR(
+        Check(ListBuckets(on(), rows, sizes_.queries, buckets_, Data<int32_t>(in_.buckets.queries),
+                          space_.query_lists, space_.query_starts, cuda_.bad_index())));
     return Check(ListBuckets(on(), rows, sizes_.keys, buckets_, Data<int32_t>(in_.buckets.keys),
                              space_.key_lists, space_.key_starts, cuda_.bad_index()));
   }
@@ -423,9 +420,9 @@ absl::Status ScatterbrainSupportsCuda(const ScatterbrainProblem& p) {
   constexpr int64_t kMostRows = 65535;  // blocks of a grid in its second and third dimension
   constexpr int64_t kMostTokens = int64_t{1} << 20;
   if (std::max(p.key_dim, p.value_dim) > kWidest) {
-    return absl::UnimplementedError(
-        absl::StrCat("scatterbrain on cuda: key_dim ", p.key_dim, ", value_dim ", p.value_dim,
-                     ": its tiles hold rows of at most ", kWidest));
+    return absl::UnimplementedError(absl::StrCat("scatterbrain on cuda: key_dim ", p.key_dim,
+                                                 ", value_dim ", p.value_dim,
+                                                 ": its tiles hold rows of at most ", kWidest));
   }
   const auto* hash = std::get_if<HashSupport>(&p.support);
   const int64_t rows = p.batch * p.heads * (hash == nullptr ? 1 : hash->rounds);
@@ -436,8 +433,8 @@ absl::Status ScatterbrainSupportsCuda(const ScatterbrainProblem& p) {
                                                  kMostRows));
   }
   if (std::max(p.queries, p.keys) > kMostTokens) {
-    return absl::UnimplementedError(absl::StrCat("scatterbrain on cuda: more than ", kMostTokens,
-                                                 " queries or keys"));
+    return absl::UnimplementedError(
+        absl::StrCat("scatterbrain on cuda: more than ", kMostTokens, " queries or keys"));
   }
   return absl::OkStatus();
 }
@@ -469,8 +466,7 @@ absl::Status ScatterbrainForwardCuda(Stream& stream, const ScatterbrainProblem& 
                                      const ScatterbrainOperands& in, Tensor& o,
                                      ScatterbrainSaved& saved) {
   WEFT_RETURN_IF_ERROR(ScatterbrainSupportsCuda(p));
-  return scatterbrain_cuda::Call(AsCudaStream(stream), p, in, /*backward=*/false)
-      .Forward(o, saved);
+  return scatterbrain_cuda::Call(AsCudaStream(stream), p, in, /*backward=*/false).Forward(o, saved);
 }
 
 absl::Status ScatterbrainBackwardCuda(Stream& stream, const ScatterbrainProblem& p,

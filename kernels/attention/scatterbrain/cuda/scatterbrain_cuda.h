@@ -1,13 +1,15 @@
-// Scatterbrain on a GPU: launchers on plain addresses. Private to kernels/attention/scatterbrain/cuda.
+// Scatterbrain on a GPU: launchers on plain addresses. Private to
+// kernels/attention/scatterbrain/cuda.
 //
 // B batch, T queries, S keys, H heads, D key_dim, Dv value_dim, r features as in scatterbrain.h; a
 // "head" below counts [B, H]. u is sqrt(scale) times a query or key, so that logits are products of
-// them. E is Dv + 1, rounded up to a multiple of 8: behind a value stands a one, so that one product
-// gives sums of values and the normaliser; the rest is zero.
+// them. E is Dv + 1, rounded up to a multiple of 8: behind a value stands a one, so that one
+// product gives sums of values and the normaliser; the rest is zero.
 //
 // The low-rank part of most pairs is never written out: it comes from sums over tiles of 64 keys,
-// which leave out the tiles that a tile of queries fills in pair by pair: those of a window, and the
-// causal diagonal. Tp and Sp are T and S rounded up to whole tiles; rows beyond the end are zeros.
+// which leave out the tiles that a tile of queries fills in pair by pair: those of a window, and
+// the causal diagonal. Tp and Sp are T and S rounded up to whole tiles; rows beyond the end are
+// zeros.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -42,7 +44,8 @@ struct Sizes {
   [[nodiscard]] WEFT_BOTH int query_tiles() const { return (queries + kTile - 1) / kTile; }
   [[nodiscard]] WEFT_BOTH int key_tiles() const { return (keys + kTile - 1) / kTile; }
   [[nodiscard]] WEFT_BOTH int value_columns() const { return (value_dim + 1 + 7) / 8 * 8; }
-  // Whether tiles are filled in at all, and those that query tile I fills in: both ends grow with I.
+  // Whether tiles are filled in at all, and those that query tile I fills in: both ends grow with
+  // I.
   [[nodiscard]] WEFT_BOTH bool fills() const { return causal || support == Support::kWindow; }
   [[nodiscard]] WEFT_BOTH int FilledBegin(int tile) const {
     if (!fills()) return 0;
@@ -67,31 +70,31 @@ struct Space {
   float* key_products;    // [B, S, H, rows of W]
   void* phi;              // [heads, T, r]
   void* psi;              // [heads, S, r]; zeros for padding
-  float* query_scale;     // [heads, T]: logarithm of what phi is to be multiplied by; -infinity where
-                          // there is no low-rank part
-  float* key_scale;       // [heads, S]: m
-  float* own_scale;       // [heads, S]: the key's own largest exponent; -infinity for padding
-  float* wide_phi;        // [heads, Tp, r]: phi times a factor
-  float* wide_psi;        // [heads, Sp, r]
-  float* values;          // [heads, Sp, E]
-  float* tile_sums;       // [heads, tiles, r, E]
-  float* states;          // [heads, tiles, r, E]: sums over the tiles outside of what is filled in
-  float* sums;            // [heads, Tp, E]: of values, and in column Dv of the low-rank weights, in
-                          // units of exp(reference)
-  float* reference;       // [heads, T]
-  float* exact_mass;      // [heads, T]
+  float* query_scale;  // [heads, T]: logarithm of what phi is to be multiplied by; -infinity where
+                       // there is no low-rank part
+  float* key_scale;    // [heads, S]: m
+  float* own_scale;    // [heads, S]: the key's own largest exponent; -infinity for padding
+  float* wide_phi;     // [heads, Tp, r]: phi times a factor
+  float* wide_psi;     // [heads, Sp, r]
+  float* values;       // [heads, Sp, E]
+  float* tile_sums;    // [heads, tiles, r, E]
+  float* states;       // [heads, tiles, r, E]: sums over the tiles outside of what is filled in
+  float* sums;         // [heads, Tp, E]: of values, and in column Dv of the low-rank weights, in
+                       // units of exp(reference)
+  float* reference;    // [heads, T]
+  float* exact_mass;   // [heads, T]
   // Backward alone.
-  float* gradients;       // [heads, Tp, E]: d_o and -mean, times a factor
-  float* mean;            // [heads, T]: d_o . o
-  float* d_query;         // [heads, Tp, D]: of u
-  float* d_key;           // [heads, Sp, D]
-  float* d_value;         // [heads, Sp, E]
-  float* d_phi;           // [heads, Tp, r]
-  float* d_psi;           // [heads, Sp, r]
-  float* query_shares;    // [heads, T]: what is taken of u from its gradient
-  float* key_shares;      // [heads, S]
-  float* rests;           // [heads, S]: what m gets from a key
-  float* wide_w;          // [rows of W, D]
+  float* gradients;     // [heads, Tp, E]: d_o and -mean, times a factor
+  float* mean;          // [heads, T]: d_o . o
+  float* d_query;       // [heads, Tp, D]: of u
+  float* d_key;         // [heads, Sp, D]
+  float* d_value;       // [heads, Sp, E]
+  float* d_phi;         // [heads, Tp, r]
+  float* d_psi;         // [heads, Sp, r]
+  float* query_shares;  // [heads, T]: what is taken of u from its gradient
+  float* key_shares;    // [heads, S]
+  float* rests;         // [heads, S]: what m gets from a key
+  float* wide_w;        // [rows of W, D]
   // Of hashes.
   int32_t* query_lists;   // [heads, rounds, T]: tokens by bucket, in order within each
   int32_t* key_lists;     // [heads, rounds, S]
@@ -122,10 +125,11 @@ cudaError_t StoreGradients(const CudaLaunch& on, const Sizes& sizes, bool keys, 
 cudaError_t StoreValueGradients(const CudaLaunch& on, const Sizes& sizes, const float* d_value,
                                 void* d_v);
 
-// ---- Sums over tiles (low_rank.cu): what lies between the matrix products of scatterbrain_cuda.cc.
+// ---- Sums over tiles (low_rank.cu): what lies between the matrix products of
+// scatterbrain_cuda.cc.
 
-// wide_psi and values; psi is brought to the scale of its tile's last key, and values too if they are
-// to be scaled.
+// wide_psi and values; psi is brought to the scale of its tile's last key, and values too if they
+// are to be scaled.
 cudaError_t WidenKeys(const CudaLaunch& on, const Sizes& sizes, const Operands& in,
                       bool scale_values, const Space& space);
 // reference, exact_mass and wide_phi: phi in units of exp(reference). `complete` [T]: 1 where the
@@ -167,13 +171,13 @@ struct PairArgs {
   Space space;
   PairSet set = PairSet::kFilled;
   bool keys_own = false;
-  int round = 0, rounds = 0, buckets = 0;       // of hashes
-  const int32_t* query_buckets = nullptr;       // [heads, rounds, T]
-  const int32_t* key_buckets = nullptr;         // [heads, rounds, S]
-  int block = 1, key_blocks = 0;                // of a layout
-  const uint8_t* exact = nullptr;               // [query blocks, key blocks]
-  const int32_t* groups = nullptr;              // the others' groups of 32 that own tiles meet
-  const int32_t* group_starts = nullptr;        // [own tiles + 1]
+  int round = 0, rounds = 0, buckets = 0;  // of hashes
+  const int32_t* query_buckets = nullptr;  // [heads, rounds, T]
+  const int32_t* key_buckets = nullptr;    // [heads, rounds, S]
+  int block = 1, key_blocks = 0;           // of a layout
+  const uint8_t* exact = nullptr;          // [query blocks, key blocks]
+  const int32_t* groups = nullptr;         // the others' groups of 32 that own tiles meet
+  const int32_t* group_starts = nullptr;   // [own tiles + 1]
   DropoutPlace dropout;
   bool drops_corrections = false;
 };
@@ -195,7 +199,8 @@ struct HashArgs {
 };
 int64_t HashScratchBytes(const Sizes& sizes, int rounds);
 cudaError_t HashTokens(const CudaLaunch& on, const HashArgs& args);
-// ids [heads, rounds, tokens] -> lists and starts; an id that is no bucket is reported and left out.
+// ids [heads, rounds, tokens] -> lists and starts; an id that is no bucket is reported and left
+// out.
 cudaError_t ListBuckets(const CudaLaunch& on, int rows, int tokens, int buckets, const int32_t* ids,
                         int32_t* lists, int32_t* starts, int32_t* bad_index);
 
