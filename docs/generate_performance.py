@@ -24,7 +24,7 @@ Made by `docs/generate_performance.py` from the results of `tests/gpu/run.sh --b
 ## Whole training steps
 
 Rivals' numbers are those measured for them on one H200 before, not in the same run. Ours computes DeltaNet 1.3B at 4096 in
-micro-batches of four sequences. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
+micro-batches of four sequences; lines are from runs on different machines of one kind. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
 
 | model | tokens/s | rival | its tokens/s | ratio | of peak | GiB |
 |---|---|---|---|---|---|---|
@@ -57,7 +57,8 @@ RECOVERY = """
 {gpus} GPUs of one host, a process each; one dies by SIGKILL, the others are inside an all-reduce. Milliseconds: `abort` is
 ncclCommAbort, `again` connecting anew with a process that stood by in the dead one's place, or ncclCommShrink with the
 abort in it (not measured yet); all-reduces are of 64 MiB. A gang of GPUs that loses a rank is formed anew by the service
-with new processes, which takes longer than this: 4.8 s from the kill to news of the next generation.
+with new processes, which takes longer than this: 1.6 s from the kill to a step of the next generation
+(`tests/gpu/service_check.py`).
 
 | | first init | all-reduce, first | steady | abort | again | all-reduce, first again |
 |---|---|---|---|---|---|---|
@@ -70,7 +71,9 @@ ATTENTION = [
     ("slim", "`slim` (squares)", "fla_linear", "flash-linear-attention's linear attention"),
     ("polysketch_r32", "`polysketch`, r = 32, blocks of 1,024, given the features", "cudnn_softmax", CUDNN),
     ("polysketch_r64", "`polysketch`, r = 64, blocks of 1,024, given the features", "cudnn_softmax", CUDNN),
+    ("polysketch_learned_r32", "the same, r = 32, with the network that makes the features", "cudnn_softmax", CUDNN),
     ("softmax", "`softmax`", "cudnn_softmax", CUDNN),
+    ("performer", "`performer` (256 random features)", "cudnn_softmax", CUDNN),
 ]
 
 # Milliseconds of rivals on one H200 in an earlier run, for where the same run has none: forward, both.
@@ -88,8 +91,7 @@ ATTENTION_HEAD = """
 ## Attention
 
 32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
-(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one. Not measured yet: the networks of `polysketch` that
-make its features. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
 kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
 
 | mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
