@@ -1,5 +1,6 @@
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/device/cuda/gemm.h"
+#include "kernels/ops/cuda_linear_products.h"
 #include "kernels/ops/linear/linear_table.h"
 #include "kernels/ops/operand_check.h"
 
@@ -8,35 +9,17 @@ namespace {
 
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
                          const Tensor& residual, Tensor& y) {
-  return Run(AsCudaStream(stream), {.m = RowsOf(x),
-                                    .n = w.dim(0),
-                                    .k = w.dim(1),
-                                    .a = x.address(),
-                                    .a_stride = w.dim(1),
-                                    .b = w.address(),
-                                    .b_stride = w.dim(1),
-                                    .b_transposed = true,
-                                    .d = y.address(),
-                                    .d_stride = w.dim(0),
-                                    .d_type = y.dtype(),
-                                    .beta = residual.present() ? 1.0F : 0.0F,
-                                    .c = residual.address(),
-                                    .bias = bias.address()});
+  CudaGemm product = ForwardProduct(x, w, bias, y);
+  product.beta = residual.present() ? 1.0F : 0.0F;
+  product.c = residual.address();
+  return Run(AsCudaStream(stream), product);
 }
 
 absl::Status BackwardInputCuda(Stream& stream, const Tensor& dy, const Tensor& w, Tensor& dx,
                                Accumulate accumulate) {
-  return Run(AsCudaStream(stream), {.m = RowsOf(dy),
-                                    .n = w.dim(1),
-                                    .k = w.dim(0),
-                                    .a = dy.address(),
-                                    .a_stride = w.dim(0),
-                                    .b = w.address(),
-                                    .b_stride = w.dim(1),
-                                    .d = dx.address(),
-                                    .d_stride = w.dim(1),
-                                    .d_type = dx.dtype(),
-                                    .beta = accumulate == Accumulate::kYes ? 1.0F : 0.0F});
+  CudaGemm product = InputGradientProduct(dy, w, dx);
+  product.beta = accumulate == Accumulate::kYes ? 1.0F : 0.0F;
+  return Run(AsCudaStream(stream), product);
 }
 
 absl::Status BackwardWeightCuda(Stream& stream, const Tensor& dy, const Tensor& x, Tensor& dw) {

@@ -1,7 +1,7 @@
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/device/cuda/gemm.h"
+#include "kernels/ops/cuda_linear_products.h"
 #include "kernels/ops/linear_gelu/linear_gelu_table.h"
-#include "kernels/ops/operand_check.h"
 
 namespace weft::kernels::internal {
 namespace {
@@ -16,37 +16,19 @@ bool IsFused(const Tensor& w, const Tensor& before) {
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
                          Tensor& before, Tensor& y) {
   if (!IsFused(w, before)) return ComposedLinearGeluForward(stream, x, w, bias, before, y);
-  return Run(AsCudaStream(stream), {.m = RowsOf(x),
-                                    .n = w.dim(0),
-                                    .k = w.dim(1),
-                                    .a = x.address(),
-                                    .a_stride = w.dim(1),
-                                    .b = w.address(),
-                                    .b_stride = w.dim(1),
-                                    .b_transposed = true,
-                                    .d = y.address(),
-                                    .d_stride = w.dim(0),
-                                    .d_type = y.dtype(),
-                                    .bias = bias.address(),
-                                    .epilogue = CudaEpilogue::kKeepGelu,
-                                    .aux = before.address()});
+  CudaGemm product = ForwardProduct(x, w, bias, y);
+  product.epilogue = CudaEpilogue::kKeepGelu;
+  product.aux = before.address();
+  return Run(AsCudaStream(stream), product);
 }
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& dy, const Tensor& w, const Tensor& before,
                           Tensor& dx) {
   if (!IsFused(w, before)) return ComposedLinearBackwardGelu(stream, dy, w, before, dx);
-  return Run(AsCudaStream(stream), {.m = RowsOf(dy),
-                                    .n = w.dim(1),
-                                    .k = w.dim(0),
-                                    .a = dy.address(),
-                                    .a_stride = w.dim(0),
-                                    .b = w.address(),
-                                    .b_stride = w.dim(1),
-                                    .d = dx.address(),
-                                    .d_stride = w.dim(1),
-                                    .d_type = dx.dtype(),
-                                    .epilogue = CudaEpilogue::kGeluSlope,
-                                    .aux = before.address()});
+  CudaGemm product = InputGradientProduct(dy, w, dx);
+  product.epilogue = CudaEpilogue::kGeluSlope;
+  product.aux = before.address();
+  return Run(AsCudaStream(stream), product);
 }
 
 }  // namespace

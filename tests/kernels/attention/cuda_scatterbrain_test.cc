@@ -52,44 +52,8 @@ class CudaScatterbrainTest : public ::testing::TestWithParam<DType> {
   }
 };
 
-ScatterbrainProblem Problem(int64_t queries, int64_t keys, bool causal, ExactSupport support) {
-  return {.queries = queries,
-          .keys = keys,
-          .heads = 2,
-          .key_dim = 8,
-          .value_dim = 5,
-          .scale = 0.35,
-          .causal = causal,
-          .features = 12,
-          .support = std::move(support)};
-}
-
-BlockSupport Blocks(int64_t block, int64_t queries, int64_t keys, bool causal) {
-  return {NewBlockLayout({.block = block, .window = 3, .global = 1, .random = 2}, queries, keys,
-                         causal, 3, {.tag = RandomTag::kHashProjections})
-              .value()};
-}
-
-// Every kind of support.
 std::vector<ScatterbrainProblem> SupportedProblems(int64_t queries, int64_t keys, bool causal) {
-  std::vector<ScatterbrainProblem> problems = {Problem(queries, keys, causal, {})};
-  for (const int64_t width : {1, 33, 130, 5000}) {
-    problems.push_back(Problem(queries, keys, causal, WindowSupport{width}));
-  }
-  const int64_t buckets = std::min<int64_t>(5, std::min(queries, keys));
-  for (const int64_t rounds : {1, 3}) {
-    const int64_t query_bucket = (queries + buckets - 1) / buckets;
-    const int64_t key_bucket = (keys + buckets - 1) / buckets;
-    if ((queries + query_bucket - 1) / query_bucket != (keys + key_bucket - 1) / key_bucket) {
-      continue;
-    }
-    problems.push_back(
-        Problem(queries, keys, causal, HashSupport{rounds, query_bucket, key_bucket}));
-  }
-  for (const int64_t block : {16, 100}) {
-    problems.push_back(Problem(queries, keys, causal, Blocks(block, queries, keys, causal)));
-  }
-  return problems;
+  return EverySupport(queries, keys, causal, /*windows=*/{1, 33, 130, 5000}, /*buckets=*/5);
 }
 
 TEST_P(CudaScatterbrainTest, EqualsTheReferenceForEverySupport) {
@@ -141,7 +105,7 @@ TEST_P(CudaScatterbrainTest, HeadsAndFeaturesOfEverySizeEqualTheReference) {
   for (const int64_t dim : {1, 7, 32, 60, 128}) {
     for (const int64_t features : {1, 6, 64, 73, 140}) {
       for (const bool causal : {false, true}) {
-        ScatterbrainProblem problem = Problem(100, 100, causal, WindowSupport{20});
+        ScatterbrainProblem problem = SmallScatterbrain(100, 100, causal, WindowSupport{20});
         problem.batch = 2;
         problem.heads = 3;
         problem.key_dim = dim;
@@ -185,7 +149,7 @@ TEST_P(CudaScatterbrainTest, HashesIntoTheReferencesBuckets) {
   WEFT_CUDA_OR_SKIP(cuda, GetParam());
   for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{300, 300}, {120, 360}}) {
     ScatterbrainProblem problem =
-        Problem(queries, keys, /*causal=*/false, HashSupport{3, queries / 12, keys / 12});
+        SmallScatterbrain(queries, keys, /*causal=*/false, HashSupport{3, queries / 12, keys / 12});
     problem.batch = 2;
     ScatterbrainInputs in = RandomScatterbrain(problem, /*seed=*/4, /*padded=*/true);
     RoundTo(GetParam(), {&in.q, &in.k});
@@ -200,7 +164,7 @@ TEST_P(CudaScatterbrainTest, HashesIntoTheReferencesBuckets) {
 TEST_P(CudaScatterbrainTest, ReportsABucketOutOfRangeAtTheNextSynchronize) {
   WEFT_CUDA_OR_SKIP(cuda, GetParam());
   ScatterbrainInputs in =
-      RandomScatterbrain(Problem(40, 40, /*causal=*/false, HashSupport{2, 10, 10}));
+      RandomScatterbrain(SmallScatterbrain(40, 40, /*causal=*/false, HashSupport{2, 10, 10}));
   in.key_buckets[7] = 4;
   DeviceRun run = Run();
   const ScatterbrainOperands operands = UploadScatterbrain(run, in);
@@ -214,7 +178,7 @@ TEST_P(CudaScatterbrainTest, ReportsABucketOutOfRangeAtTheNextSynchronize) {
 TEST_P(CudaScatterbrainTest, RefusesWhatItDoesNotCover) {
   WEFT_CUDA_OR_SKIP(cuda, GetParam());
   RegisterCudaAttention();
-  ScatterbrainProblem problem = Problem(8, 8, /*causal=*/true, {});
+  ScatterbrainProblem problem = SmallScatterbrain(8, 8, /*causal=*/true, {});
   EXPECT_OK(Supports(*cuda, problem));
   EXPECT_THAT(SupportsDecoding(*cuda, problem),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("decode on cuda")));

@@ -7,44 +7,9 @@
 namespace weft::kernels::testing {
 namespace {
 
-ScatterbrainProblem Problem(int64_t queries, int64_t keys, bool causal, ExactSupport support) {
-  return {.queries = queries,
-          .keys = keys,
-          .heads = 2,
-          .key_dim = 8,
-          .value_dim = 5,
-          .scale = 0.35,
-          .causal = causal,
-          .features = 12,
-          .support = std::move(support)};
-}
-
-BlockSupport Blocks(int64_t block, int64_t queries, int64_t keys, bool causal) {
-  return {NewBlockLayout({.block = block, .window = 3, .global = 1, .random = 2}, queries, keys,
-                         causal, 3, {.tag = RandomTag::kHashProjections})
-              .value()};
-}
-
-// Every kind of support over lengths around the tiles of the CPU (64 tokens).
+// Windows around the tiles of the CPU (64 tokens), beside every other kind of support.
 std::vector<ScatterbrainProblem> SupportedProblems(int64_t queries, int64_t keys, bool causal) {
-  std::vector<ScatterbrainProblem> problems = {Problem(queries, keys, causal, {})};
-  for (const int64_t width : {1, 2, 33, 64, 130, 5000}) {
-    problems.push_back(Problem(queries, keys, causal, WindowSupport{width}));
-  }
-  const int64_t buckets = std::min<int64_t>(9, std::min(queries, keys));
-  for (const int64_t rounds : {1, 3}) {
-    const int64_t query_bucket = (queries + buckets - 1) / buckets;
-    const int64_t key_bucket = (keys + buckets - 1) / buckets;
-    if ((queries + query_bucket - 1) / query_bucket != (keys + key_bucket - 1) / key_bucket) {
-      continue;
-    }
-    problems.push_back(
-        Problem(queries, keys, causal, HashSupport{rounds, query_bucket, key_bucket}));
-  }
-  for (const int64_t block : {16, 100}) {
-    problems.push_back(Problem(queries, keys, causal, Blocks(block, queries, keys, causal)));
-  }
-  return problems;
+  return EverySupport(queries, keys, causal, /*windows=*/{1, 2, 33, 64, 130, 5000}, /*buckets=*/9);
 }
 
 void ExpectAsExactAsPlainScatterbrain(const ScatterbrainInputs& in) {
@@ -115,7 +80,7 @@ TEST(ScatterbrainCpuTest, EqualsTheReferenceUnderDropout) {
 TEST(ScatterbrainCpuTest, HeadsAndFeaturesOfEverySizeEqualTheReference) {
   for (const int64_t dim : {1, 7, 60, 128}) {
     for (const int64_t features : {1, 6, 73}) {
-      ScatterbrainProblem problem = Problem(100, 100, /*causal=*/true, WindowSupport{20});
+      ScatterbrainProblem problem = SmallScatterbrain(100, 100, /*causal=*/true, WindowSupport{20});
       problem.batch = 2;
       problem.heads = 3;
       problem.key_dim = dim;
@@ -130,8 +95,10 @@ TEST(ScatterbrainCpuTest, HeadsAndFeaturesOfEverySizeEqualTheReference) {
 
 // One sum over several tiles of keys, and a part of the last.
 TEST(ScatterbrainCpuTest, EqualsTheReferenceOverManyTiles) {
-  ExpectAsExactAsPlainScatterbrain(RandomScatterbrain(Problem(70, 2100, /*causal=*/false, {})));
-  ExpectAsExactAsPlainScatterbrain(RandomScatterbrain(Problem(2100, 70, /*causal=*/false, {})));
+  ExpectAsExactAsPlainScatterbrain(
+      RandomScatterbrain(SmallScatterbrain(70, 2100, /*causal=*/false, {})));
+  ExpectAsExactAsPlainScatterbrain(
+      RandomScatterbrain(SmallScatterbrain(2100, 70, /*causal=*/false, {})));
 }
 
 TEST(ScatterbrainCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
@@ -155,7 +122,7 @@ TEST(ScatterbrainCpuTest, BitsDependOnNeitherThreadsNorTheRun) {
 
 // More heads than are computed at a time.
 TEST(ScatterbrainCpuTest, AHeadDoesNotDependOnItsNeighbours) {
-  ScatterbrainProblem problem = Problem(1500, 1500, /*causal=*/false, WindowSupport{40});
+  ScatterbrainProblem problem = SmallScatterbrain(1500, 1500, /*causal=*/false, WindowSupport{40});
   problem.heads = 40;
   problem.key_dim = 16;
   problem.value_dim = 16;
@@ -182,8 +149,8 @@ TEST(ScatterbrainCpuTest, AHeadDoesNotDependOnItsNeighbours) {
 
 TEST(ScatterbrainCpuTest, ALaterTokenChangesNoEarlierBit) {
   for (const ExactSupport& support : {ExactSupport(), ExactSupport(WindowSupport{50}),
-                                      ExactSupport(Blocks(16, 300, 300, /*causal=*/true))}) {
-    ScatterbrainProblem problem = Problem(300, 300, /*causal=*/true, support);
+                                      ExactSupport(RandomBlocks(16, 300, 300, /*causal=*/true))}) {
+    ScatterbrainProblem problem = SmallScatterbrain(300, 300, /*causal=*/true, support);
     problem.epsilon = 0.01;
     const ScatterbrainInputs in = RandomScatterbrain(problem);
     const Values before = RunScatterbrain(DeviceRun::Cpu(), in).o;

@@ -455,6 +455,51 @@ class PlainScatterbrain {
   std::vector<bool> has_low_rank_;
 };
 
+// Two heads of odd widths.
+inline ScatterbrainProblem SmallScatterbrain(int64_t queries, int64_t keys, bool causal,
+                                             ExactSupport support) {
+  return {.queries = queries,
+          .keys = keys,
+          .heads = 2,
+          .key_dim = 8,
+          .value_dim = 5,
+          .scale = 0.35,
+          .causal = causal,
+          .features = 12,
+          .support = std::move(support)};
+}
+
+inline BlockSupport RandomBlocks(int64_t block, int64_t queries, int64_t keys, bool causal) {
+  return {NewBlockLayout({.block = block, .window = 3, .global = 1, .random = 2}, queries, keys,
+                         causal, 3, {.tag = RandomTag::kHashProjections})
+              .value()};
+}
+
+// Every kind of support, hashes into at most `most_buckets`.
+inline std::vector<ScatterbrainProblem> EverySupport(int64_t queries, int64_t keys, bool causal,
+                                                     const std::vector<int64_t>& windows,
+                                                     int64_t most_buckets) {
+  std::vector<ScatterbrainProblem> problems = {SmallScatterbrain(queries, keys, causal, {})};
+  for (const int64_t width : windows) {
+    problems.push_back(SmallScatterbrain(queries, keys, causal, WindowSupport{width}));
+  }
+  const int64_t buckets = std::min(most_buckets, std::min(queries, keys));
+  for (const int64_t rounds : {1, 3}) {
+    const int64_t query_bucket = (queries + buckets - 1) / buckets;
+    const int64_t key_bucket = (keys + buckets - 1) / buckets;
+    if ((queries + query_bucket - 1) / query_bucket != (keys + key_bucket - 1) / key_bucket) {
+      continue;
+    }
+    problems.push_back(
+        SmallScatterbrain(queries, keys, causal, HashSupport{rounds, query_bucket, key_bucket}));
+  }
+  for (const int64_t block : {16, 100}) {
+    problems.push_back(
+        SmallScatterbrain(queries, keys, causal, RandomBlocks(block, queries, keys, causal)));
+  }
+  return problems;
+}
+
 // Calls check(name, a's array, b's array, ...) for each of the results.
 template <typename Check, typename... Results>
 void ForEachScatterbrainResult(Check check, const Results&... results) {
