@@ -102,7 +102,7 @@ absl::Status PostgresStepHistory::ReadSummaries() {
 absl::Status PostgresStepHistory::Write(std::vector<PostgresCall> calls) {
   WEFT_RETURN_IF_ERROR(Connect());
   calls.insert(calls.begin(), {"fence", PostgresValues().Int(term_)});
-  const absl::Status status = connection_->Run(calls);
+  absl::Status status = connection_->Run(calls);
   if (!status.ok() && !connection_->lost() && connection_->sqlstate() == kFenced) {
     return absl::AbortedError(
         absl::StrCat(connection_->name(), ": another coordinator leads by now"));
