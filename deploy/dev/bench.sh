@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and writes docs/benchmarks.md.
 #   deploy/dev/bench.sh [BUILD_DIR [SECTION]]      default: build/ci, all sections; one is named by its title
-# Run it on an idle machine. Ratios are what counts; absolute times belong to the machine that the page names.
+# Run it on an idle machine. Ratios are what counts; absolute times belong to the machine that a section names.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$(realpath "${1:-build/ci}")
@@ -63,6 +63,8 @@ section() { # $1: its title, $2: the function that prints it; or as it stands in
   fi
   echo "## $1"
   echo
+  echo "On $(nproc) cores of $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1)."
+  echo
   "$2"
   echo
 }
@@ -70,7 +72,7 @@ section() { # $1: its title, $2: the function that prints it; or as it stands in
 {
   echo "# Benchmarks"
   echo
-  echo "Made by \`deploy/dev/bench.sh\` on $(nproc) cores of $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1)."
+  echo "Made by \`deploy/dev/bench.sh\`, each section as a whole on the machine that it names."
   echo
   section "Whole training steps" training
   section "Durable submits over gRPC" submits
