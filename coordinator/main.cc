@@ -208,7 +208,7 @@ absl::Status Serve(const CoordinatorConfig& config) {
 // Where coordinators share a database, one that has lost leadership stands by again.
 absl::Status ServeAndStandBy(const CoordinatorConfig& config) {
   while (true) {
-    const absl::Status status = Serve(config);
+    absl::Status status = Serve(config);
     if (absl::IsCancelled(status)) return absl::OkStatus();  // told to end while it stood by
     if (config.postgres.empty() || !absl::IsAborted(status)) return status;
     if (!Pause(absl::Seconds(1))) return absl::OkStatus();
@@ -217,7 +217,7 @@ absl::Status ServeAndStandBy(const CoordinatorConfig& config) {
 
 int Main(int argc, char** argv) {
   // A thread's own heap costs megabytes and gains nothing here: the loop does nearly all the work.
-  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_ARENA_MAX, 2);   // NOLINT(concurrency-mt-unsafe): there is one thread yet
   signal(SIGPIPE, SIG_IGN);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
   sigset_t signals = EndSignals();
   sigaddset(&signals, kSteppedDown);
