@@ -92,6 +92,8 @@ struct Store {
 };
 constexpr Store kStores[] = {{"SQLite", SetUpSqlite}, {"PostgreSQL", SetUpPostgres}};
 
+constexpr int kClients[] = {1, 8, 32, 64};
+
 void Submit(benchmark::State& state) {
   const auto stub = v1::JobService::NewStub(NewChannel(cluster->address()));
   const v1::CreateJobRequest request = Request();
@@ -134,9 +136,9 @@ class MedianReporter final : public benchmark::ConsoleReporter {
 };
 
 void Run(std::vector<std::string> arguments) {
-  constexpr int kClients[] = {1, 8, 32, 64};
   arguments.insert(arguments.begin() + 1, "--benchmark_enable_random_interleaving=true");
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size());
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   int count = static_cast<int>(pointers.size());
   benchmark::Initialize(&count, pointers.data());
