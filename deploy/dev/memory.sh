@@ -17,7 +17,8 @@ with two heads, an MLP of 64, a vocabulary of 64, fp32, two threads. *whole*: al
 `memory.slice_length: 4096` (see [the job spec](job_spec.md#memoryspec)), the activations of one slice.
 
 In slices, what still grows is what a token has of its own outside the model (two numbers for its loss), and for
-performer and delta the states between the slices, which are kept because they cannot be computed backwards.
+performer and delta the states between the slices, which are kept because they cannot be computed backwards. The same on
+a GPU, to a million tokens: [performance](performance.md#long-sequences-in-slices).
 
 TEXT
   "$build/bench/memory_bench" --benchmark_format=csv 2>/dev/null | awk -F, '
