@@ -95,6 +95,12 @@ __device__ inline void MeetThreads(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
 
+// One arrival for a warp, when all of its lanes have read or written.
+__device__ inline void ArriveTogether(uint64_t* barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) Arrive(barrier);
+}
+
 // ---- The copy engine
 
 // Ordinary accesses to shared memory before this come before the copy engine's and the products'
@@ -178,6 +184,13 @@ __device__ inline void AwaitStores() {
 }
 
 // ---- Registers
+
+// The same address, as something new to the compiler: it would else compute the descriptions of all
+// operands of a loop at once, and have no registers left for them.
+__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
+  asm volatile("" : "+l"(tiles));
+  return tiles;
+}
 
 template <int kRegisters>
 __device__ inline void GrowRegisters() {

@@ -58,19 +58,12 @@ struct Barriers {
   uint64_t state;     // S
 };
 
-// The same address, as something new to the compiler: it would else compute the descriptions of all
-// operands at once, and have no registers left for them.
-__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
-  asm volatile("" : "+l"(tiles));
-  return tiles;
-}
-
 // d += sign * A B: A [64, kValue] in tiles, B 64 columns of [kValue, kKey] in tiles of 64 values x
 // 64 keys.
 template <int kKey, int kValue, int kSign>
 __device__ void MultiplyState(float (&d)[32], const uint8_t* a, const uint8_t* state, bool keep) {
-  a = Anew(a);
-  state = Anew(state);
+  a = hopper::Anew(a);
+  state = hopper::Anew(state);
 #pragma unroll
   for (int s = 0; s < kValue / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreK, kSign>(

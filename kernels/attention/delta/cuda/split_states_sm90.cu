@@ -128,6 +128,16 @@ struct GradientStores {
   float* sums;  // [4 warps, 64 tokens]
 };
 
+// y times the betas of its columns as an operand; y stays as it is.
+__device__ inline void ScaledOperand(uint32_t (&operand)[4][4], const float (&y)[32],
+                                     const float* beta, const Place& at) {
+  float scaled[32];
+#pragma unroll
+  for (int i = 0; i < 32; ++i) scaled[i] = y[i];
+  ScaleColumns(scaled, beta, at);
+  hopper::ToOperand(operand, scaled);
+}
+
 // One chunk, `output` its dO^T: D of before into `stores`, then dX and y . e. The last product into
 // d is still on its way when this returns.
 template <int kKey>
@@ -157,13 +167,7 @@ __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][
   hopper::Settle(y);
 
   uint32_t pairs[4][4];
-  {
-    float scaled[32];
-#pragma unroll
-    for (int i = 0; i < 32; ++i) scaled[i] = y[i];
-    ScaleColumns(scaled, beta, at);
-    hopper::ToOperand(pairs, scaled);
-  }
+  ScaledOperand(pairs, y, beta, at);
   hopper::StartProducts();
   MultiplyColumns<-1>(y, pairs, r_tile);
   hopper::CommitProducts();
@@ -173,13 +177,7 @@ __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][
   hopper::Settle(y);
 
   uint32_t values[4][4];
-  {
-    float scaled[32];
-#pragma unroll
-    for (int i = 0; i < 32; ++i) scaled[i] = y[i];
-    ScaleColumns(scaled, beta, at);
-    hopper::ToOperand(values, scaled);
-  }
+  ScaledOperand(values, y, beta, at);
   hopper::StartProducts();
   MultiplyColumns<-1>(d, values, stage);
   hopper::CommitProducts();

@@ -7,6 +7,7 @@
 #include "common/base/status_macros.h"
 #include "kernels/attention/polysketch/cuda/sketches_cuda.h"
 #include "kernels/attention/polysketch/sketch_kernels.h"
+#include "kernels/device/cuda/cuda_carver.h"
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/device/cuda/gemm.h"
@@ -22,22 +23,6 @@ constexpr int64_t kMostRows = int64_t{1} << 16;  // that are computed together
 uint8_t* Offset(const void* address, int64_t bytes) {
   return static_cast<uint8_t*>(const_cast<void*>(address)) + bytes;
 }
-
-// Parts of one piece of memory, each on a 256-byte boundary.
-class Carver {
- public:
-  explicit Carver(uint8_t* memory) : memory_(memory) {}
-  uint8_t* Take(int64_t bytes) {
-    uint8_t* const part = memory_ + used_;
-    used_ += (bytes + 255) / 256 * 256;
-    return part;
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
-
- private:
-  uint8_t* memory_;
-  int64_t used_ = 0;
-};
 
 // What one stage of one tower makes of the rows; all but the statistics in the compute type.
 struct StageSpace {
@@ -111,13 +96,13 @@ class Network {
   }
 
   int64_t Carve(uint8_t* memory, int64_t rows) {
-    Carver carver(memory);
+    CudaCarver carver(memory);
     for (auto& tower : space_) {
       for (int64_t stage = 0; stage < 2; ++stage) {
-        const auto take = [&](int64_t width) { return carver.Take(rows * width * bytes_); };
+        const auto take = [&](int64_t width) { return carver.TakeBytes(rows * width * bytes_); };
         StageSpace& s = tower[static_cast<size_t>(stage)];
-        s.mean = reinterpret_cast<float*>(carver.Take(rows * 4));
-        s.rstd = reinterpret_cast<float*>(carver.Take(rows * 4));
+        s.mean = reinterpret_cast<float*>(carver.TakeBytes(rows * 4));
+        s.rstd = reinterpret_cast<float*>(carver.TakeBytes(rows * 4));
         s.normed = take(Inputs(stage));
         s.a = take(p_.hidden_dim);
         s.z = take(p_.hidden_dim);
@@ -126,7 +111,7 @@ class Network {
     }
     const int64_t widest = std::max(p_.input_dim, p_.sketch_dim);
     partial_ = reinterpret_cast<float*>(
-        carver.Take(4 * internal::LayerNormPartials(rows, static_cast<int>(widest))));
+        carver.TakeBytes(4 * internal::LayerNormPartials(rows, static_cast<int>(widest))));
     return carver.used();
   }
 

@@ -1,5 +1,6 @@
 #include "kernels/attention/polysketch/cuda/polysketch_sm90.h"
 
+#include "kernels/device/cuda/cuda_carver.h"
 #include "kernels/device/cuda/tensor_map.h"
 
 namespace weft::kernels::sm90 {
@@ -38,32 +39,18 @@ class Launches {
   cudaError_t error_ = cudaSuccess;
 };
 
-// Parts of one piece of memory, each on a 1024-byte boundary of it.
-class Carver {
- public:
-  explicit Carver(uint8_t* memory) : memory_(memory) {}
-  uint8_t* Take(int64_t bytes) {
-    uint8_t* const part = memory_ + used_;
-    used_ += (bytes + 1023) / 1024 * 1024;
-    return part;
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
+constexpr int64_t kBoundary = 1024;  // where parts of the working space begin
 
- private:
-  uint8_t* memory_;
-  int64_t used_ = 0;
-};
-
-PolysketchStates TakeStates(const PolysketchCudaShape& s, Carver& carver) {
+PolysketchStates TakeStates(const PolysketchCudaShape& s, CudaCarver& carver) {
   const int64_t pairs = int64_t{s.batch} * s.heads * SlotsOf(s) * PairsOf(s.sketch);
-  uint8_t* const squares = carver.Take(pairs * SquareBytes(s.width));
-  return {squares, reinterpret_cast<float*>(carver.Take(pairs * 64 * 4))};
+  uint8_t* const squares = carver.TakeBytes(pairs * SquareBytes(s.width));
+  return {squares, reinterpret_cast<float*>(carver.TakeBytes(pairs * 64 * 4))};
 }
 
 struct ForwardSpace {
   explicit ForwardSpace(const PolysketchCudaShape& s, uint8_t* memory) {
-    Carver carver(memory);
-    turned = carver.Take(TurnedBytes(s));
+    CudaCarver carver(memory, kBoundary);
+    turned = carver.TakeBytes(TurnedBytes(s));
     states = TakeStates(s, carver);
     bytes = carver.used();
   }
@@ -74,15 +61,15 @@ struct ForwardSpace {
 
 struct BackwardSpace {
   explicit BackwardSpace(const PolysketchCudaShape& s, uint8_t* memory) {
-    Carver carver(memory);
-    turned = carver.Take(TurnedBytes(s));
+    CudaCarver carver(memory, kBoundary);
+    turned = carver.TakeBytes(TurnedBytes(s));
     states = TakeStates(s, carver);
     d_states = TakeStates(s, carver);
     d_num = reinterpret_cast<__nv_bfloat16*>(
-        carver.Take(int64_t{s.batch} * s.tokens * s.heads * s.width * 2));
+        carver.TakeBytes(int64_t{s.batch} * s.tokens * s.heads * s.width * 2));
     const int64_t rows = int64_t{s.batch} * s.heads * PaddedTokens(s) * 4;
-    shift = reinterpret_cast<float*>(carver.Take(rows));
-    far_shift = reinterpret_cast<float*>(carver.Take(rows));
+    shift = reinterpret_cast<float*>(carver.TakeBytes(rows));
+    far_shift = reinterpret_cast<float*>(carver.TakeBytes(rows));
     bytes = carver.used();
   }
   uint8_t* turned;

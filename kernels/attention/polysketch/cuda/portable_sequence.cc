@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/base/status_macros.h"
+#include "kernels/device/cuda/cuda_carver.h"
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/ops/elementwise/elementwise_cuda.h"
 
@@ -12,23 +13,6 @@ namespace {
 
 constexpr int64_t kMostRows = 1024;                  // of a piece
 constexpr int64_t kMostElements = int64_t{1} << 25;  // of a matrix of a piece, all heads together
-
-// Parts of one piece of memory, each on a 256-byte boundary.
-class Carver {
- public:
-  explicit Carver(uint8_t* memory) : memory_(memory) {}
-  template <typename T>
-  T* Take(int64_t bytes) {
-    uint8_t* const part = memory_ + used_;
-    used_ += (bytes + 255) / 256 * 256;
-    return reinterpret_cast<T*>(part);
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
-
- private:
-  uint8_t* memory_;
-  int64_t used_ = 0;
-};
 
 }  // namespace
 
@@ -55,9 +39,9 @@ absl::StatusOr<CudaScratch> Sequence::Allocate(bool backward) {
   const int64_t keys = whole() ? n : block_keys_;
   const int64_t e = element_bytes_;
   const auto carve = [&](uint8_t* memory) {
-    Carver carver(memory);
-    const auto floats = [&](int64_t count) { return carver.Take<float>(4 * h * count); };
-    const auto elements = [&](int64_t count) { return carver.Take<void>(e * h * count); };
+    CudaCarver carver(memory);
+    const auto floats = [&](int64_t count) { return carver.Take<float>(h * count); };
+    const auto elements = [&](int64_t count) -> void* { return carver.TakeBytes(e * h * count); };
     space = {};
     space.products = floats(n * keys);
     space.weights = elements(n * keys);

@@ -5,6 +5,7 @@
 
 #include "kernels/attention/sbm/cuda/graph_sums.cuh"
 #include "kernels/attention/sbm/sampling_units.h"
+#include "kernels/device/cuda/cuda_carver.h"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
 #include "kernels/random/philox.cuh"
@@ -293,24 +294,7 @@ __global__ void DensityKernel(int heads, const uint64_t* linked, const uint64_t*
                                                            static_cast<double>(possible[head]));
 }
 
-// Cuts the working space; with a null base only counts it.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<uint8_t*>(base)) {}
-  template <typename T>
-  T* Take(int64_t count) {
-    T* const at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
-    return at;
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  int64_t used_ = 0;
-};
-
-SliceSpace Carve(const Sizes& s, int heads, Carver& carver) {
+SliceSpace Carve(const Sizes& s, int heads, CudaCarver& carver) {
   const int64_t table = int64_t{heads} * s.clusters * s.keys;
   const int64_t rows = int64_t{heads} * s.queries;
   SliceSpace space{};
@@ -350,14 +334,14 @@ cudaError_t DrawSlice(const CudaLaunch& on, const GraphArgs& args, const SliceSp
 }  // namespace
 
 int64_t GraphScratchBytes(const Sizes& sizes, int heads_at_once) {
-  Carver carver(nullptr);
+  CudaCarver carver(nullptr);
   Carve(sizes, heads_at_once, carver);
   return carver.used();
 }
 
 cudaError_t DrawGraph(const CudaLaunch& on, const GraphArgs& args, int heads_at_once) {
   const Sizes& s = args.sizes;
-  Carver carver(args.scratch);
+  CudaCarver carver(args.scratch);
   SliceSpace space = Carve(s, heads_at_once, carver);
   if (args.law != GraphArgs::Law::kExact) space.largest = nullptr;
   const int64_t rows = int64_t{s.all_heads()} * s.queries;

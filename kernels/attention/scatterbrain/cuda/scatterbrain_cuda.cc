@@ -16,6 +16,7 @@
 #include "kernels/attention/cuda/plain_dropout.h"
 #include "kernels/attention/scatterbrain/cuda/block_groups.h"
 #include "kernels/attention/scatterbrain/scatterbrain_kernels.h"
+#include "kernels/device/cuda/cuda_carver.h"
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/device/cuda/gemm.h"
@@ -56,25 +57,8 @@ Sizes SizesOf(const ScatterbrainProblem& p) {
   return s;
 }
 
-// Cuts working space; without memory it only counts.
-class Carver {
- public:
-  explicit Carver(uint8_t* base) : base_(base) {}
-  template <typename T>
-  T* Take(int64_t count) {
-    T* const at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
-    return at;
-  }
-  [[nodiscard]] int64_t used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  int64_t used_ = 0;
-};
-
 Space Carve(const Sizes& s, int64_t element, int rounds, int buckets, bool backward,
-            Carver& carver) {
+            CudaCarver& carver) {
   const int64_t heads = s.all_heads();
   const int64_t queries = heads * s.queries;
   const int64_t keys = heads * s.keys;
@@ -173,10 +157,10 @@ class Call {
   // Working space, what is the same for all heads, and features.
   absl::Status Prepare() {
     const int64_t element = SizeOf(cuda_.device().compute_dtype());
-    Carver count(nullptr);
+    CudaCarver count(nullptr);
     Carve(sizes_, element, rounds_, buckets_, backward_, count);
     WEFT_ASSIGN_OR_RETURN(CudaScratch memory, cuda_.Scratch(count.used()));
-    Carver carver(memory.data<uint8_t>());
+    CudaCarver carver(memory.data<uint8_t>());
     space_ = Carve(sizes_, element, rounds_, buckets_, backward_, carver);
     memory_.emplace(std::move(memory));
     operands_ = {.q = in_.q.address(),
@@ -209,8 +193,8 @@ class Call {
       by_query = GroupsByQueries(*blocks->layout, p_.queries, p_.keys, p_.causal);
       by_key = GroupsByKeys(*blocks->layout, p_.queries, p_.keys, p_.causal);
     }
-    Carver count(nullptr);
-    const auto carve = [&](Carver& carver) {
+    CudaCarver count(nullptr);
+    const auto carve = [&](CudaCarver& carver) {
       complete_ = complete.empty() ? nullptr : carver.Take<uint8_t>(p_.queries);
       exact_ = carver.Take<uint8_t>(static_cast<int64_t>(exact.size()));
       for (auto& [from, to] : {std::pair{&by_query, &query_groups_}, {&by_key, &key_groups_}}) {
@@ -220,7 +204,7 @@ class Call {
     };
     carve(count);
     WEFT_ASSIGN_OR_RETURN(CudaScratch memory, cuda_.Scratch(std::max<int64_t>(count.used(), 256)));
-    Carver carver(memory.data<uint8_t>());
+    CudaCarver carver(memory.data<uint8_t>());
     carve(carver);
     support_memory_.emplace(std::move(memory));
     WEFT_RETURN_IF_ERROR(Upload(complete_, complete));

@@ -160,19 +160,12 @@ __device__ void LoadQueries(const Params& params, const Work<kWidth>& work, uint
 
 // ---- Products
 
-// The same address, as something new to the compiler: it would else keep the descriptions of all
-// operands of the loop, and have no registers left for them.
-__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
-  asm volatile("" : "+l"(tiles));
-  return tiles;
-}
-
 // d = A B^T over kWidth: A 64 rows of tiles kRowsA high, B kQueries rows of tiles as high.
 template <int kWidth, int kCount>
 __device__ inline void MultiplyRows(float (&d)[kCount], const uint8_t* a, const uint8_t* b) {
   constexpr int kQueries = Layout<kWidth>::kQueries;
-  a = Anew(a);
-  b = Anew(b);
+  a = hopper::Anew(a);
+  b = hopper::Anew(b);
 #pragma unroll
   for (int s = 0; s < kWidth / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
@@ -187,7 +180,7 @@ __device__ inline void AddOverQueries(float (&d)[kCount], const uint32_t (&a)[kS
                                       const uint8_t* b) {
   constexpr int kQueries = Layout<kWidth>::kQueries;
   static_assert(kSteps == kQueries / 16);
-  b = Anew(b);
+  b = hopper::Anew(b);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
     hopper::Multiply<Rows::kAreK>(d, a[s], hopper::ColumnsTile(b, s, TileBytes(kQueries)));
@@ -198,8 +191,8 @@ __device__ inline void AddOverQueries(float (&d)[kCount], const uint32_t (&a)[kS
 template <int kWidth>
 __device__ inline void MultiplySlopes(float (&d)[32], const uint8_t* slopes, const uint8_t* keys,
                                       int half) {
-  const uint8_t* const a = Anew(slopes + (kWidth == 64 ? half : 0) * TileBytes(kBlockKeys));
-  const uint8_t* const b = Anew(keys + (kWidth == 64 ? 0 : half) * TileBytes(kBlockKeys));
+  const uint8_t* const a = hopper::Anew(slopes + (kWidth == 64 ? half : 0) * TileBytes(kBlockKeys));
+  const uint8_t* const b = hopper::Anew(keys + (kWidth == 64 ? 0 : half) * TileBytes(kBlockKeys));
 #pragma unroll
   for (int s = 0; s < kBlockKeys / 16; ++s) {
     hopper::Multiply<Rows::kAreK, Rows::kAreK>(d, hopper::ColumnsTile(a, s),
@@ -280,12 +273,6 @@ __device__ inline void StoreRows(uint8_t* tiles, const uint32_t (&a)[kSteps][4])
   for (int s = 0; s < kSteps; ++s) {
     hopper::StorePlain(tiles + s / 4 * TileBytes(kBlockKeys), s % 4 * 16, a[s]);
   }
-}
-
-// Tells a barrier, one lane of each warp, when all have read or written.
-__device__ inline void Release(uint64_t* barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) hopper::Arrive(barrier);
 }
 
 // ---- Turns
@@ -381,7 +368,7 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     hopper::AwaitProducts<L::kTogether ? 1 : 0>();
     hopper::Settle(x);
     // The products of the step before are done too.
-    if (step > 0) Release(&barriers->empty[ring.stage ^ 1]);
+    if (step > 0) hopper::ArriveTogether(&barriers->empty[ring.stage ^ 1]);
     ToWeights(x, scale, shifts);
     const int query = work.TileAt(step) * L::kQueries;
     if (!AllVisible(p, query, query + L::kQueries, key, key + 64)) {
@@ -416,7 +403,7 @@ __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t*
     if (step > 0) hopper::AwaitPhase(&barriers->sent[half], (step - 1) % 2);
     StoreHalf(shared + L::kSums + half * kHalfBytes, d_q);
     hopper::FenceForEngines();
-    Release(&barriers->filled[half]);
+    hopper::ArriveTogether(&barriers->filled[half]);
     ring.Advance();
   }
   hopper::AwaitProducts<0>();

@@ -138,17 +138,10 @@ __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barr
 
 // ---- Computing
 
-// The same address, as something new to the compiler: it would else keep the descriptions of all
-// operands of the loop, and have no registers left for them.
-__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
-  asm volatile("" : "+l"(tiles));
-  return tiles;
-}
-
 template <int kWidth>
 __device__ inline void MultiplyKeys(float (&x)[64], const uint8_t* queries, const uint8_t* keys) {
-  queries = Anew(queries);
-  keys = Anew(keys);
+  queries = hopper::Anew(queries);
+  keys = hopper::Anew(keys);
 #pragma unroll
   for (int s = 0; s < kWidth / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
@@ -160,7 +153,7 @@ __device__ inline void MultiplyKeys(float (&x)[64], const uint8_t* queries, cons
 template <int kWidth>
 __device__ inline void AddValues(float (&o)[kWidth / 2], const uint32_t (&weights)[8][4],
                                  const uint8_t* values, bool keep) {
-  values = Anew(values);
+  values = hopper::Anew(values);
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     hopper::Multiply<Rows::kAreK>(
@@ -233,12 +226,6 @@ __device__ inline void ScaleRows(float (&o)[kCount], const float (&factors)[2]) 
   for (int i = 0; i < kCount; ++i) o[i] *= factors[i % 4 / 2];
 }
 
-// Releases a stage: one lane of each warp, when all have read.
-__device__ inline void Release(uint64_t* empty) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) hopper::Arrive(empty);
-}
-
 // o of 64 queries, not yet divided by its sums.
 template <int kWidth>
 __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, int query,
@@ -271,7 +258,7 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
       hopper::AwaitProducts<0>();
     }
     hopper::Settle(x);
-    Release(&barriers->keys_empty[ring.stage]);
+    hopper::ArriveTogether(&barriers->keys_empty[ring.stage]);
     ring.Advance();
     const int key = piece.keys.begin + tile * kBlockKeys;
     if (!AllVisible(p, query, query + 64, key, key + kBlockKeys)) {
@@ -282,7 +269,7 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
     if (tile > 0) {
       hopper::AwaitProducts<0>();
       hopper::Settle(o);
-      Release(&barriers->values_empty[values.stage]);
+      hopper::ArriveTogether(&barriers->values_empty[values.stage]);
       values.Advance();
       ScaleRows(o, fade);
     }
@@ -294,16 +281,16 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(o);
-  Release(&barriers->values_empty[values.stage]);
+  hopper::ArriveTogether(&barriers->values_empty[values.stage]);
   // What only others see is given back unread, but not before it is there: a barrier counts one use
   // at a time.
   for (int tile = tiles; tile < piece.tiles; ++tile) {
     hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
-    Release(&barriers->keys_empty[ring.stage]);
+    hopper::ArriveTogether(&barriers->keys_empty[ring.stage]);
     ring.Advance();
     values.Advance();
     hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
-    Release(&barriers->values_empty[values.stage]);
+    hopper::ArriveTogether(&barriers->values_empty[values.stage]);
   }
 }
 
