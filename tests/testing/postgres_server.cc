@@ -132,4 +132,9 @@ std::string PostgresServer::NewDatabase(const std::string& encoding) {
   return absl::StrCat("host=", directory_.path().string(), " dbname=", name, " user=", kUser);
 }
 
+PostgresServer& SharedPostgresServer() {
+  static PostgresServer server;
+  return server;
+}
+
 }  // namespace weft::testing

@@ -45,4 +45,8 @@ class PostgresServer {
   std::unique_ptr<ProcessSupervisor> supervisor_;
 };
 
+// One server for the whole program, started when first asked for: each test takes a database of its
+// own.
+PostgresServer& SharedPostgresServer();
+
 }  // namespace weft::testing

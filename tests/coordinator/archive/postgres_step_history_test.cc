@@ -16,14 +16,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::weft::testing::Await;
 using ::weft::testing::IsOkAndHolds;
-using ::weft::testing::PostgresServer;
+using ::weft::testing::SharedPostgresServer;
 using ::weft::testing::StatusIs;
-
-// One server for the whole program: each test has a database of its own.
-PostgresServer& Server() {
-  static PostgresServer server;
-  return server;
-}
 
 // A database with a coordinator that leads.
 class PostgresFixture {
@@ -54,7 +48,7 @@ class PostgresFixture {
  private:
   const PostgresOptions options_ = [] {
     PostgresOptions options;
-    options.target = Server().NewDatabase();
+    options.target = SharedPostgresServer().NewDatabase();
     options.holder = "host-a";
     return options;
   }();

@@ -25,14 +25,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::weft::testing::Await;
 using ::weft::testing::IsOkAndHolds;
-using ::weft::testing::PostgresServer;
+using ::weft::testing::SharedPostgresServer;
 using ::weft::testing::StatusIs;
-
-// One server for the whole program: each test has a database of its own.
-PostgresServer& Server() {
-  static PostgresServer server;
-  return server;
-}
 
 PostgresOptions On(const std::string& target, const std::string& holder = "host-a") {
   PostgresOptions options;
@@ -59,7 +53,7 @@ class PostgresFixture {
   }
 
  private:
-  const std::string target_ = Server().NewDatabase();
+  const std::string target_ = SharedPostgresServer().NewDatabase();
   std::unique_ptr<PostgresJobStore> store_;
 };
 
@@ -95,7 +89,7 @@ class PostgresJobStoreTest : public ::testing::Test {
     return JobAdded{JobId(id), request, absl::FromUnixSeconds(id)};
   }
 
-  const std::string target_ = Server().NewDatabase();
+  const std::string target_ = SharedPostgresServer().NewDatabase();
 };
 
 TEST_F(PostgresJobStoreTest, OneLeadsAndTheOthersKnowWho) {
@@ -179,10 +173,10 @@ TEST_F(PostgresJobStoreTest, AFencedCommitLeavesTheSessionUsable) {
 TEST_F(PostgresJobStoreTest, ACrashOfTheServerEndsTheLeadAndLosesNothing) {
   auto first = Leader();
   ASSERT_OK_AND_ASSIGN(const StoreVersion version, first->Commit(StoreVersion(), {Job(1)}));
-  Server().Kill();
+  SharedPostgresServer().Kill();
   EXPECT_THAT(first->Commit(version, {Job(2)}), StatusIs(absl::StatusCode::kAborted));
   EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("cannot connect")));
-  Server().Start();
+  SharedPostgresServer().Start();
   EXPECT_THAT(first->Commit(version, {Job(2)}), StatusIs(absl::StatusCode::kAborted))
       << "it never connects again by itself";
   first = Leader();
@@ -289,7 +283,7 @@ TEST_F(PostgresJobStoreTest, ASchemaMadeForARoleWithFewRightsWillDo) {
 }
 
 TEST_F(PostgresJobStoreTest, ADatabaseOfAnotherEncodingIsRefused) {
-  EXPECT_THAT(PostgresJobStore::Open(On(Server().NewDatabase("LATIN1"))),
+  EXPECT_THAT(PostgresJobStore::Open(On(SharedPostgresServer().NewDatabase("LATIN1"))),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("LATIN1")));
 }
 
@@ -353,7 +347,7 @@ TEST_F(Election, WaitsForAServerThatDoesNotAnswer) {
 }
 
 TEST_F(Election, DoesNotWaitForWhatWaitingDoesNotMend) {
-  EXPECT_THAT(Await(Server().NewDatabase("LATIN1"), [](int) { return true; }),
+  EXPECT_THAT(Await(SharedPostgresServer().NewDatabase("LATIN1"), [](int) { return true; }),
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
