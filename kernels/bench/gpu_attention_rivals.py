@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Times what others have for attention on the GPU, at the shapes of gpu_attention_bench: PyTorch with cuDNN.
+"""Times what others have for attention on the GPU, at the shapes of gpu_attention_bench: cuDNN through PyTorch, and
+flash-linear-attention where it is installed (`fla-core` on PyPI).
 
-    kernels/bench/gpu_attention_rivals.py OUT.json
+    kernels/bench/gpu_attention_rivals.py OUT.json [RIVAL ...]
 
-The file has the form of Google Benchmark's, so that docs/generate_performance.py reads both. Times are medians of
+flash-linear-attention tunes itself for minutes when it runs for the first time on a machine and keeps what it found in
+Triton's cache: run it once before the run that counts. The file has the form of Google Benchmark's, so that docs/generate_performance.py reads both. Times are medians of
 event-timed calls, in milliseconds. bf16, 32,768 tokens, heads x head width 2048, causal.
 """
 
+import importlib.util
 import json
 import sys
 
@@ -46,12 +49,48 @@ def cudnn_softmax(head_dim, tokens):
     return forward, both
 
 
+def fla_operands(head_dim, tokens):
+    shape = (TOKENS // tokens, tokens, WIDTH // head_dim, head_dim)
+    q, k, v, d_o = (torch.randn(shape, dtype=torch.bfloat16, device="cuda") for _ in range(4))
+    for x in (q, k):
+        x /= x.float().norm(dim=-1, keepdim=True)
+    for x in (q, k, v):
+        x.requires_grad_()
+    return q, k, v, d_o
+
+
+def fla_delta(head_dim, tokens):
+    from fla.ops.delta_rule import chunk_delta_rule
+
+    q, k, v, d_o = fla_operands(head_dim, tokens)
+    beta = torch.rand(q.shape[:-1], dtype=torch.bfloat16, device="cuda").requires_grad_()
+
+    def forward():
+        return chunk_delta_rule(q, k, v, beta)[0]
+
+    return forward, lambda: torch.autograd.grad(forward(), (q, k, v, beta), d_o)
+
+
+def fla_linear(head_dim, tokens):
+    from fla.ops.linear_attn import chunk_linear_attn
+
+    q, k, v, d_o = fla_operands(head_dim, tokens)
+
+    def forward():
+        return chunk_linear_attn(q, k, v, normalize=False)[0]
+
+    return forward, lambda: torch.autograd.grad(forward(), (q, k, v), d_o)
+
+
 RIVALS = {"cudnn_softmax": cudnn_softmax}
+if importlib.util.find_spec("fla"):
+    RIVALS |= {"fla_delta": fla_delta, "fla_linear": fla_linear}
 
 
 def main():
     runs = []
-    for name, make in RIVALS.items():
+    for name in sys.argv[2:] or RIVALS:
+        make = RIVALS[name]
         for head_dim in (128, 64):
             for tokens in (2048, 8192, 32768):
                 forward, both = make(head_dim, tokens)

@@ -46,7 +46,8 @@ std::vector<GangModel> Models() {
   small.model.width = 1024;
   small.model.hidden = 2816;
   small.model.layers.assign(24, DeltaMixerConfig{.heads = 8});
-  return {{"deltanet_374m", small}, {"deltanet_1300m", DeltaNet(4096, 8, 4)}};
+  return {
+      {"deltanet_374m", small}, {"gpt2_124m", Gpt2()}, {"deltanet_1300m", DeltaNet(4096, 8, 4)}};
 }
 
 struct Run {

@@ -18,6 +18,9 @@ namespace {
 // Each costs the ranks of GPUs two agreements of half a millisecond, which a backward pass must
 // hide; what is exchanged behind its end is a share of one bucket.
 constexpr int64_t kMostBuckets = 32;
+// How many buckets that become ready together are exchanged as one, so that they agree once: those
+// of the embedding, which end every backward pass with nothing behind them to hide.
+constexpr int64_t kMostTogether = 4;
 
 }  // namespace
 
@@ -62,7 +65,7 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
   WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
   if (!exact()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
-  const int64_t largest = std::min(size, elements);
+  const int64_t largest = std::min(kMostTogether * size, elements);
   WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest}));
   WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
                                                        {kernels::FixedPointBlocks(largest)}));
@@ -84,10 +87,15 @@ absl::Status GradientReducer::Ready(kernels::Stream& stream, int64_t first) {
   };
   if (!is_ready()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(const std::shared_ptr<kernels::StreamEvent> computed, stream.Record());
-  for (; is_ready(); ++next_bucket_) {
-    thread_.Post([this, computed, bucket = buckets_[next_bucket_]]() -> absl::Status {
+  while (is_ready()) {
+    Bucket together = buckets_[next_bucket_++];
+    for (int64_t i = 1; i < kMostTogether && is_ready(); ++i) {
+      together.first = buckets_[next_bucket_].first;  // the one before it
+      together.count += buckets_[next_bucket_++].count;
+    }
+    thread_.Post([this, computed, together]() -> absl::Status {
       WEFT_RETURN_IF_ERROR(stream_->WaitFor(*computed));
-      return exact() ? ReduceBucket(bucket) : AddBucketInFloatingPoint(bucket);
+      return exact() ? ReduceBucket(together) : AddBucketInFloatingPoint(together);
     });
   }
   return absl::OkStatus();

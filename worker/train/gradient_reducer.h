@@ -3,7 +3,8 @@
 //
 // Each local shard has a gradient block of its own: two shards are never added in floating point.
 // The flat block is cut into buckets. As soon as the last local shard has a bucket's gradients, the
-// exchange thread reduces it while the backward pass goes on towards earlier layers:
+// exchange thread reduces it, with its neighbours that are ready at the same time, while the
+// backward pass goes on towards earlier layers:
 //
 //   exponents = max over local shards, then over ranks, of each 1024-element block's exponent
 //   sum       = the integers of all local shards, then of all ranks
@@ -14,7 +15,9 @@
 // Where the gang never changes its size, gradients may be added in floating point instead: those of
 // all local shards in one block, in the order in which they are computed, then by the exchange.
 //
-// Blocks are counted from the start of the flat block, so the bucket size changes no bit.
+// Blocks are counted from the start of the flat block, so neither the bucket size nor what is
+// reduced together changes a bit; which buckets are, follows from the layout alone, so all ranks do
+// the same.
 #pragma once
 
 #include <cstdint>
@@ -107,7 +110,7 @@ class GradientReducer {
   size_t next_bucket_ = 0;       // the first that is not posted
   // Used by the exchange thread only.
   std::unique_ptr<kernels::Stream> stream_;
-  kernels::Tensor sum_;        // I32 [largest bucket]
+  kernels::Tensor sum_;        // I32 [most elements together]
   kernels::Tensor exponents_;  // I32 [its blocks]
 };
 

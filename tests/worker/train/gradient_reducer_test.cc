@@ -177,6 +177,40 @@ TEST(GradientReducerTest, AFixedGangNeedsAnExchangeThatAddsFloatingPoint) {
                                 ::testing::HasSubstr("must be exact")));
 }
 
+// Of one rank: what it is given is the sum.
+class CountsCalls final : public SequencedExchange {
+ public:
+  int calls = 0;
+
+ protected:
+  absl::Status Join(absl::Time /*deadline*/) override { return absl::OkStatus(); }
+  absl::Status Run(const ExchangeCall& /*call*/, absl::Span<char> /*bytes*/,
+                   absl::Time /*deadline*/) override {
+    ++calls;
+    return absl::OkStatus();
+  }
+  void Interrupt(const absl::Status& /*why*/) override {}
+};
+
+TEST(GradientReducerTest, BucketsThatAreReadyTogetherAreExchangedAsOne) {
+  kernels::RegisterCpuKernels();
+  const auto device = kernels::NewCpuDevice({.threads = 1});
+  const auto stream = (*device)->NewStream();
+  const RealClock clock;
+  CountsCalls exchange;
+  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
+                             absl::InfiniteFuture()));
+  ExchangeThread thread;
+  const auto reducer = GradientReducer::Create(
+      **device, exchange, thread, clock,
+      {.elements = kElements, .shards = 2, .local_shards = 2, .bucket_elements = 1024});
+  ASSERT_OK(reducer);
+  ASSERT_OK((*reducer)->Begin(**stream));
+  ASSERT_OK((*reducer)->Ready(**stream, 0));
+  ASSERT_OK((*reducer)->Finish());
+  EXPECT_EQ(exchange.calls, 2 * 2);  // exponents and sums, of four buckets and then of one
+}
+
 TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {
   auto shards = AllShards();
   shards[4][1500] = std::numeric_limits<float>::infinity();
