@@ -11,6 +11,7 @@ ARG WORKER=weft/worker-cpu:0.1.0
 
 FROM ${BASE} AS toolkit
 RUN --mount=type=bind,source=deploy/docker,target=/docker --mount=type=secret,id=authorities \
+  --mount=type=cache,target=/var/cache/wheels \
   /docker/install_cuda.sh /usr/local/cuda
 
 FROM toolkit AS compiled

@@ -7,7 +7,10 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends ca-certificates python3-pip >/dev/null
 if [ -e /run/secrets/authorities ]; then export PIP_CERT=/run/secrets/authorities; fi
-python3 -m pip install --quiet --no-cache-dir --no-deps --root-user-action=ignore --target /wheels -r /docker/cuda_requirements.txt
+# A gigabyte that lies in a mount of the build's cache: downloaded once.
+python3 -m pip download --quiet --no-cache-dir --no-deps --dest /var/cache/wheels -r /docker/cuda_requirements.txt
+python3 -m pip install --quiet --no-cache-dir --no-deps --root-user-action=ignore --no-index --find-links /var/cache/wheels \
+  --target /wheels -r /docker/cuda_requirements.txt
 mkdir -p "$target/runtime"
 cp -a /wheels/nvidia/cu13/. "$target/"
 cp -a /wheels/nvidia/nccl/include/. "$target/include/"

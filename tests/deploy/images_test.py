@@ -2,12 +2,14 @@
 
 There is no container engine here: buildah builds and runs with chroot isolation. The programs are those of the build
 under test; where that has CUDA they go into the image of CUDA workers, and the others get programs of the preset
-cpu-only. The base is kept in ~/.cache/weft."""
+cpu-only, most of which the compiler's cache has. The base and what pip downloads are kept in ~/.cache/weft."""
 
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -19,8 +21,8 @@ from programs import await_that
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weft"
-# With the authority of a proxy, if this machine is behind one.
-CUDA_OPTIONS = ["--build-arg=WORKER=localhost/worker-cpu", "--secret=id=authorities,src=/etc/ssl/certs/ca-certificates.crt"]
+# The authority of a proxy, if this machine is behind one.
+AUTHORITIES = "--secret=id=authorities,src=/etc/ssl/certs/ca-certificates.crt"
 MEGABYTE = 1 << 20
 JOB = """
 name: image
@@ -70,28 +72,48 @@ def debian_base():
 class Images(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        for program in ["buildah", "debootstrap"]:
+            assert shutil.which(program), f"there is no {program} (deploy/install_packages.sh images installs it)"
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         cls.folder.chmod(0o755)
-        cls.buildah = ["buildah", f"--root={cls.folder}/store", f"--runroot={cls.folder}/run", "--storage-driver=vfs"]
+        cls.buildah = ["buildah", f"--root={cls.folder}/store", f"--runroot={cls.folder}/run"]
+        cls.make_base()
         cls.under_test = Path(os.environ["WEFT_BUILD_DIR"])
         run(ROOT / "deploy/docker/collect_programs.sh", programs_without_cuda(cls.under_test), cls.folder / "compiled/programs")
-        container = run(*cls.buildah, "from", "scratch")
-        run(*cls.buildah, "add", "--quiet", container, debian_base(), "/")
-        run(*cls.buildah, "commit", "--quiet", "--rm", container, "localhost/base")
         cls.build("coordinator")
         cls.build("worker-cpu")
 
     @classmethod
+    def make_base(cls):
+        """And a look whether containers can run here at all, before minutes are spent on them."""
+        try:
+            container = run(*cls.buildah, "from", "scratch")
+            run(*cls.buildah, "add", "--quiet", container, debian_base(), "/")
+            run(*cls.buildah, "run", "--isolation=chroot", container, "--", "true")
+            run(*cls.buildah, "commit", "--quiet", "--rm", container, "localhost/base")
+        except AssertionError as error:
+            error.add_note("buildah cannot make and run a container here: it wants root that may mount and change its root")
+            raise
+
+    @classmethod
     def build(cls, target, tag=None, file="Dockerfile", compiled="compiled", options=()):
+        # What mounts of the kind `cache` keep lies below TMPDIR.
+        (CACHE / "buildah").mkdir(exist_ok=True)
         run(*cls.buildah, "bud", "--isolation=chroot", "--format=docker", "--timestamp=0", "--pull-never", "--layers=false",
             f"--file={ROOT}/deploy/docker/{file}", "--build-arg=BASE=localhost/base",
             f"--build-context=compiled={cls.folder}/{compiled}", *options,
-            f"--target={target}", f"--tag=localhost/{tag or target}", ROOT)
+            f"--target={target}", f"--tag=localhost/{tag or target}", ROOT, env={**os.environ, "TMPDIR": str(CACHE / "buildah")})
 
     @classmethod
-    def build_cuda(cls):
-        run(ROOT / "deploy/docker/collect_programs.sh", cls.under_test, cls.folder / "cuda/programs")
-        cls.build("worker-cuda", file="cuda.Dockerfile", compiled="cuda", options=CUDA_OPTIONS)
+    def build_on(cls, stage, target, **options):
+        """With an image that is there already in place of the stage of its name."""
+        cls.build(target, options=["--build-arg=WORKER=localhost/worker-cpu",
+                                   f"--build-context={stage}=container-image://localhost/{stage}"], **options)
+
+    @classmethod
+    @functools.cache
+    def build_toolkit(cls):
+        cls.build("toolkit", file="cuda.Dockerfile", options=[AUTHORITIES])
 
     def config(self, image):
         return json.loads(run(*self.buildah, "inspect", "--type=image", f"localhost/{image}"))["Docker"]["config"]
@@ -153,7 +175,7 @@ class Images(unittest.TestCase):
         self.train(["worker-cpu", "worker-cpu"])
 
     def test_a_job_trains_with_tls_and_postgres_and_on_a_tpu_vms_host(self):
-        self.build("worker-tpu")
+        self.build_on("worker-cpu", "worker-tpu")
         self.assertEqual(self.check_user_and_health("worker-tpu", "weft-worker")["Labels"]["weft.device"], "tpu-vm-host")
         server = PostgresServer()
         self.addCleanup(server.close)
@@ -162,7 +184,9 @@ class Images(unittest.TestCase):
     def test_a_job_trains_on_the_cores_of_a_cuda_worker(self):
         if not has_cuda(self.under_test):
             self.skipTest("this build has no CUDA")
-        self.build_cuda()
+        self.build_toolkit()
+        run(ROOT / "deploy/docker/collect_programs.sh", self.under_test, self.folder / "cuda/programs")
+        self.build_on("toolkit", "worker-cuda", file="cuda.Dockerfile", compiled="cuda")
         self.check_user_and_health("worker-cuda", "weft-worker")
         environment = dict(variable.split("=", 1) for variable in self.config("worker-cuda")["Env"])
         self.assertEqual(environment["NVIDIA_DRIVER_CAPABILITIES"], "compute,utility")
@@ -177,7 +201,7 @@ class Images(unittest.TestCase):
 
     def test_the_toolkit_from_pypi_compiles(self):
         """Nothing of CUDA is on the base, and nothing of this machine: what the stage that compiles begins with."""
-        self.build("toolkit", file="cuda.Dockerfile", options=CUDA_OPTIONS)
+        self.build_toolkit()
         container = run(*self.buildah, "from", "--pull-never", "localhost/toolkit")
         told = run(*self.buildah, "run", "--isolation=chroot", f"--volume={ROOT}:/tree:ro", container, "--", "sh", "-ec", """
             /tree/deploy/install_packages.sh run
