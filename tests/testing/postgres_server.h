@@ -5,7 +5,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "common/process/process_supervisor.h"
 #include "tests/testing/temp_dir.h"
 
@@ -24,11 +28,15 @@ class PostgresServer {
 
   // libpq's connection string of a new and empty database.
   std::string NewDatabase(const std::string& encoding = "UTF8");
-  // Ends the server as a crash would; Start brings it back with what was committed.
+  // Ends the server as a crash would, unless it has ended already; Start brings it back with what
+  // was committed. A disk that is behind with its writing makes both take long.
   void Kill();
   void Start();
 
  private:
+  void Launch();
+  [[nodiscard]] bool IsReady() const;
+  [[nodiscard]] std::string Said() const;  // by the server that was started last
   // Runs a program of PostgreSQL's to its end; ends the process when it fails.
   void RunToEnd(const std::string& program, std::vector<std::string> arguments);
   // How a program of the server's is started: as the user that owns the folder.
@@ -41,7 +49,13 @@ class PostgresServer {
   std::string programs_;
   int databases_ = 0;
   ChildId server_;
-  bool running_ = false;
+  // Of the server that was started last, and what it said. The supervisor's thread uses them.
+  struct Life {
+    absl::Notification ended;
+    absl::Mutex mutex;
+    std::string said ABSL_GUARDED_BY(mutex);
+  };
+  std::shared_ptr<Life> life_;
   std::unique_ptr<ProcessSupervisor> supervisor_;
 };
 
