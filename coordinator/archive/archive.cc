@@ -31,18 +31,29 @@ void Archive::Run(absl::AnyInvocable<absl::StatusOr<T>()> work, Done<T> done) {
   });
 }
 
-void Archive::AppendSteps(JobId job, std::vector<v1::StepReport> steps) {
+void Archive::AppendSteps(JobId job, std::vector<v1::StepReport> steps, Done<bool> done) {
+  auto keep = [this, job, steps = std::move(steps)] { return steps_.Append(job, steps); };
+  KeepSteps(job, std::move(keep), std::move(done));
+}
+
+void Archive::FillSteps(JobId job, std::vector<v1::StepReport> steps, Done<bool> done) {
+  auto keep = [this, job, steps = std::move(steps)] { return steps_.Fill(job, steps); };
+  KeepSteps(job, std::move(keep), std::move(done));
+}
+
+void Archive::KeepSteps(JobId job, absl::AnyInvocable<absl::Status()> keep, Done<bool> done) {
   Run<bool>(
-      [this, job, steps = std::move(steps)]() -> absl::StatusOr<bool> {
-        const absl::Status status = steps_.Append(job, steps);
+      [keep = std::move(keep)]() mutable -> absl::StatusOr<bool> {
+        const absl::Status status = keep();
         if (!status.ok()) return status;
         return true;
       },
-      [job](const absl::StatusOr<bool>& done) {
-        if (!done.ok()) {
+      [job, done = std::move(done)](absl::StatusOr<bool> kept) mutable {
+        if (!kept.ok()) {
           LogWarning("archive", "steps not kept",
-                     {{"job", job.value()}, {"error", done.status().ToString()}});
+                     {{"job", job.value()}, {"error", kept.status().ToString()}});
         }
+        done(std::move(kept));
       });
 }
 

@@ -31,8 +31,9 @@ class Archive {
   Archive(const Archive&) = delete;
   Archive& operator=(const Archive&) = delete;
 
-  // Steps are for curves: those that cannot be kept are dropped with a line in our own log.
-  void AppendSteps(JobId job, std::vector<v1::StepReport> steps);
+  // As StepHistory::Append and Fill. What cannot be kept is said in our own log, too.
+  void AppendSteps(JobId job, std::vector<v1::StepReport> steps, Done<bool> done);
+  void FillSteps(JobId job, std::vector<v1::StepReport> steps, Done<bool> done);
   void ReadSteps(JobId job, int64_t after, int64_t limit, int64_t max_points,
                  Done<std::vector<v1::StepReport>> done);
   // As LogStore::Append; `job` is the job's name.
@@ -48,6 +49,7 @@ class Archive {
  private:
   template <class T>
   void Run(absl::AnyInvocable<absl::StatusOr<T>()> work, Done<T> done);
+  void KeepSteps(JobId job, absl::AnyInvocable<absl::Status()> keep, Done<bool> done);
   bool Admit();
 
   EventLoop& loop_;

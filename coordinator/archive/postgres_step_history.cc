@@ -27,6 +27,7 @@ constexpr Statement kStatements[] = {
     {"put_step",
      "INSERT INTO weft.steps VALUES ($1, $2, $3, $4) ON CONFLICT (job, step) DO UPDATE "
      "SET evaluated = $3, report = $4"},
+    {"fill_step", "INSERT INTO weft.steps VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"},
     {"put_summary",
      "INSERT INTO weft.step_summaries VALUES ($1, $2, $3) ON CONFLICT (job) DO UPDATE "
      "SET furthest = $2, summary = $3"},
@@ -49,6 +50,7 @@ class PostgresStepHistory final : public StepHistory {
   }
 
   absl::Status Append(JobId job, absl::Span<const v1::StepReport> steps) override;
+  absl::Status Fill(JobId job, absl::Span<const v1::StepReport> steps) override;
   absl::StatusOr<std::vector<v1::StepReport>> Read(JobId job, int64_t after, int64_t limit,
                                                    int64_t max_points) override;
   [[nodiscard]] const std::map<JobId, Summary>& summaries() const override { return summaries_; }
@@ -110,6 +112,14 @@ absl::Status PostgresStepHistory::Write(std::vector<PostgresCall> calls) {
   return status;
 }
 
+PostgresCall CallWith(const char* statement, JobId job, const v1::StepReport& step) {
+  return {statement, PostgresValues()
+                         .Int(job.value())
+                         .Int(step.step())
+                         .Int(step.has_validation_loss() ? 1 : 0)
+                         .Bytes(step.SerializeAsString())};
+}
+
 absl::Status PostgresStepHistory::Append(JobId job, absl::Span<const v1::StepReport> steps) {
   if (steps.empty()) return absl::OkStatus();
   const auto known = summaries_.find(job);
@@ -117,17 +127,20 @@ absl::Status PostgresStepHistory::Append(JobId job, absl::Span<const v1::StepRep
   std::vector<PostgresCall> calls;
   for (const v1::StepReport& step : steps) {
     summary.Add(step);
-    calls.push_back({"put_step", PostgresValues()
-                                     .Int(job.value())
-                                     .Int(step.step())
-                                     .Int(step.has_validation_loss() ? 1 : 0)
-                                     .Bytes(step.SerializeAsString())});
+    calls.push_back(CallWith("put_step", job, step));
   }
   calls.push_back(
       {"put_summary",
        PostgresValues().Int(job.value()).Int(summary.furthest).Bytes(summary.Encode())});
   WEFT_RETURN_IF_ERROR(Write(std::move(calls)));
   summaries_[job] = std::move(summary);
+  return ThinWhenLong(job, static_cast<int64_t>(steps.size()));
+}
+
+absl::Status PostgresStepHistory::Fill(JobId job, absl::Span<const v1::StepReport> steps) {
+  std::vector<PostgresCall> calls;
+  for (const v1::StepReport& step : steps) calls.push_back(CallWith("fill_step", job, step));
+  WEFT_RETURN_IF_ERROR(Write(std::move(calls)));
   return ThinWhenLong(job, static_cast<int64_t>(steps.size()));
 }
 

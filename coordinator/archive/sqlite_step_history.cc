@@ -68,17 +68,28 @@ absl::Status SqliteStepHistory::ReadSummaries() {
 absl::Status SqliteStepHistory::Append(JobId job, absl::Span<const v1::StepReport> steps) {
   if (steps.empty()) return absl::OkStatus();
   WEFT_RETURN_IF_ERROR(database_->Execute("BEGIN"));
-  absl::Status status = Store(job, steps);
+  absl::Status status = Store("REPLACE", job, steps);
   if (status.ok()) status = StoreSummary(job, steps);
+  return End(job, std::move(status));
+}
+
+absl::Status SqliteStepHistory::Fill(JobId job, absl::Span<const v1::StepReport> steps) {
+  WEFT_RETURN_IF_ERROR(database_->Execute("BEGIN"));
+  return End(job, Store("IGNORE", job, steps));
+}
+
+absl::Status SqliteStepHistory::End(JobId job, absl::Status status) {
   if (status.ok()) status = ThinWhenLong(job);
   if (status.ok()) status = database_->Execute("COMMIT");
   if (!status.ok()) database_->Execute("ROLLBACK").IgnoreError();  // it may be over already
   return status;
 }
 
-absl::Status SqliteStepHistory::Store(JobId job, absl::Span<const v1::StepReport> steps) {
-  WEFT_ASSIGN_OR_RETURN(SqliteStatement insert,
-                        database_->Prepare("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?)"));
+absl::Status SqliteStepHistory::Store(absl::string_view conflict, JobId job,
+                                      absl::Span<const v1::StepReport> steps) {
+  WEFT_ASSIGN_OR_RETURN(
+      SqliteStatement insert,
+      database_->Prepare(absl::StrCat("INSERT OR ", conflict, " INTO steps VALUES (?, ?, ?, ?)")));
   for (const v1::StepReport& step : steps) {
     const std::string bytes = step.SerializeAsString();
     WEFT_RETURN_IF_ERROR(insert.BindInt(job.value())

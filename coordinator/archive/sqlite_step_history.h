@@ -19,6 +19,7 @@ class SqliteStepHistory final : public StepHistory {
                                                                  Options options);
 
   absl::Status Append(JobId job, absl::Span<const v1::StepReport> steps) override;
+  absl::Status Fill(JobId job, absl::Span<const v1::StepReport> steps) override;
   absl::StatusOr<std::vector<v1::StepReport>> Read(JobId job, int64_t after, int64_t limit,
                                                    int64_t max_points) override;
   [[nodiscard]] const std::map<JobId, Summary>& summaries() const override { return summaries_; }
@@ -28,9 +29,12 @@ class SqliteStepHistory final : public StepHistory {
   SqliteStepHistory(std::unique_ptr<SqliteConnection> database, Options options);
   absl::Status Prepare();
   absl::Status ReadSummaries();
-  absl::Status Store(JobId job, absl::Span<const v1::StepReport> steps);
+  // `conflict`: what becomes of a step that is there, REPLACE or IGNORE (the new one).
+  absl::Status Store(absl::string_view conflict, JobId job, absl::Span<const v1::StepReport> steps);
   absl::Status StoreSummary(JobId job, absl::Span<const v1::StepReport> steps);
   absl::Status ThinWhenLong(JobId job);
+  // The end of a transaction that has come to `status`.
+  absl::Status End(JobId job, absl::Status status);
   absl::StatusOr<std::vector<int64_t>> StepsOf(JobId job);
 
   const std::unique_ptr<SqliteConnection> database_;

@@ -47,6 +47,10 @@ class StepHistory {
   // Adds steps, or replaces those that were taken before (and are taken again after a restore).
   virtual absl::Status Append(JobId job, absl::Span<const v1::StepReport> steps) = 0;
 
+  // Adds those of these steps that are not there: late news of a generation before the present one.
+  // The summary stays.
+  virtual absl::Status Fill(JobId job, absl::Span<const v1::StepReport> steps) = 0;
+
   // At most `limit` steps after `after`, oldest first. max_points > 0: of the whole history only so
   // many, evenly spread, the first and the last among them.
   virtual absl::StatusOr<std::vector<v1::StepReport>> Read(JobId job, int64_t after, int64_t limit,

@@ -134,19 +134,28 @@ void JobBoard::OnSteppedDown(const absl::Status& why) {
   if (stepped_down_) stepped_down_(why);
 }
 
-void JobBoard::AddSteps(const Job& job, Generation generation, std::vector<v1::StepReport> steps) {
-  if (generation != job.generation || steps.empty()) return;
+void JobBoard::AddSteps(const Job& job, Generation generation, std::vector<v1::StepReport> steps,
+                        Archive::Done<bool> done) {
   Progress& progress = progress_[job.id];
+  if (std::exchange(progress.generation, job.generation) != job.generation) progress.heard = 0;
+  const bool late = generation != job.generation || steps.back().step() < progress.heard;
+  if (late) return archive_.FillSteps(job.id, std::move(steps), std::move(done));
+  const auto first_new = std::find_if(
+      steps.begin(), steps.end(),
+      [&progress](const v1::StepReport& step) { return step.step() > progress.heard; });
+  const absl::Span<const v1::StepReport> news =
+      absl::MakeConstSpan(steps).subspan(static_cast<size_t>(first_new - steps.begin()));
+  progress.heard = steps.back().step();
   const absl::Time now = loop_.clock().Now();
-  for (const v1::StepReport& step : steps) {
+  for (const v1::StepReport& step : news) {
     metrics_.OnStep(job, step, /*repeated=*/step.step() <= progress.summary.furthest, now);
     progress.summary.Add(step);
     progress.recent_seconds = progress.recent_seconds == 0
                                   ? step.seconds()
                                   : 0.9 * progress.recent_seconds + 0.1 * step.seconds();
   }
-  ForEachWatcher(job.id, [&steps](JobWatcher& watcher) { watcher.OnSteps(steps); });
-  archive_.AppendSteps(job.id, std::move(steps));
+  ForEachWatcher(job.id, [news](JobWatcher& watcher) { watcher.OnSteps(news); });
+  archive_.AppendSteps(job.id, std::move(steps), std::move(done));
 }
 
 void JobBoard::LogsAppended(JobId job) {

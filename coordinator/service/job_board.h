@@ -46,8 +46,10 @@ class JobBoard final : public DriverObserver {
   void OnCommit(const absl::Status& status, int64_t facts, absl::Duration took) override;
   void OnSteppedDown(const absl::Status& why) override;
 
-  // Steps of an older generation are dropped.
-  void AddSteps(const Job& job, Generation generation, std::vector<v1::StepReport> steps);
+  // `steps` in order; `done` once they are stored, or why not. What is late, of a generation before
+  // the present one or sent again, only fills gaps in the history.
+  void AddSteps(const Job& job, Generation generation, std::vector<v1::StepReport> steps,
+                Archive::Done<bool> done);
   void LogsAppended(JobId job);
 
   // `explain`: the reason of a waiting job says what it waits for; this looks at the whole cluster.
@@ -60,6 +62,9 @@ class JobBoard final : public DriverObserver {
   struct Progress {
     StepHistory::Summary summary;
     double recent_seconds = 0;  // a step's, lately; 0: unknown
+    // The furthest step that this process has heard of from the present generation.
+    Generation generation;
+    int64_t heard = 0;
   };
 
   void Tick();

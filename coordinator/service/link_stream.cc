@@ -164,11 +164,21 @@ void LinkStream::Acknowledge(int64_t id, const absl::Status& status) {
 }
 
 void LinkStream::OnSteps(v1::StepBatch steps) {
+  if (steps.steps().empty()) return;
+  v1::CoordinatorMessage stored;
+  stored.mutable_steps_stored()->set_job(steps.job());
+  stored.mutable_steps_stored()->set_generation(steps.generation());
+  stored.mutable_steps_stored()->set_first(steps.steps().begin()->step());
+  stored.mutable_steps_stored()->set_last(steps.steps().rbegin()->step());
   const absl::StatusOr<const Job*> job = context_.FindJob("steps.job", steps.job());
-  if (!job.ok()) return;  // deleted meanwhile
-  context_.board.AddSteps(**job, Generation(steps.generation()),
-                          {std::make_move_iterator(steps.mutable_steps()->begin()),
-                           std::make_move_iterator(steps.mutable_steps()->end())});
+  if (!job.ok()) return Send(std::move(stored));  // deleted meanwhile: nobody wants them
+  context_.board.AddSteps(
+      **job, Generation(steps.generation()),
+      {std::make_move_iterator(steps.mutable_steps()->begin()),
+       std::make_move_iterator(steps.mutable_steps()->end())},
+      WhileAlive([this, stored = std::move(stored)](const absl::StatusOr<bool>& kept) mutable {
+        if (kept.ok()) Send(std::move(stored));  // otherwise they come again
+      }));
 }
 
 void LinkStream::OnLogs(v1::LogBatch logs) {

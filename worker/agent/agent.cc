@@ -19,8 +19,10 @@
 namespace weft::worker {
 namespace {
 
-constexpr size_t kKeptSteps = 10000;
+constexpr size_t kKeptSteps = 20000;  // some 200 bytes each
 constexpr size_t kBatchSteps = 200;
+// A coordinator that could not store steps is sent them again after this time.
+constexpr absl::Duration kStepsRetry = absl::Seconds(10);
 // Step reports that come within this time travel together.
 constexpr absl::Duration kCollectSteps = absl::Milliseconds(50);
 // With more than this unsent the coordinator is slow: steps wait in their bounded buffer instead.
@@ -28,7 +30,7 @@ constexpr int64_t kQueueLimitBytes = int64_t{4} << 20;
 constexpr absl::Duration kMeasureInterval = absl::Seconds(1);
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 constexpr absl::Duration kKeepLogs = absl::Hours(24);
-constexpr absl::Duration kLogFarewell = absl::Seconds(2);
+constexpr absl::Duration kFarewell = absl::Seconds(2);
 // A unix socket's address holds 107 bytes.
 constexpr size_t kMaxSocketPath = 107;
 
@@ -46,24 +48,6 @@ std::string ValueOf(const std::vector<std::string>& environment, absl::string_vi
     }
   }
   return "";
-}
-
-const char* NameOf(MemberOutcome outcome) {
-  switch (outcome) {
-    case MemberOutcome::kSucceeded:
-      return "succeeded";
-    case MemberOutcome::kSaved:
-      return "saved";
-    case MemberOutcome::kKilled:
-      return "killed";
-    case MemberOutcome::kPeerLost:
-      return "peer_lost";
-    case MemberOutcome::kFailed:
-      return "failed";
-    case MemberOutcome::kUserError:
-      return "user_error";
-  }
-  return "unknown";
 }
 
 }  // namespace
@@ -236,12 +220,13 @@ void Agent::End(absl::Status result) {
   done_.Notify();
 }
 
-void Agent::EndWhenLogsAreSent(absl::Time deadline) {
+void Agent::EndWhenAllIsSent(absl::Time deadline) {
   const absl::Time now = loop_->clock().Now();
-  if (!link_->up() || now >= deadline || (shipper_->idle() && link_->queued_bytes() == 0)) {
+  const bool all_sent = shipper_->idle() && steps_.empty() && link_->queued_bytes() == 0;
+  if (!link_->up() || now >= deadline || all_sent) {
     return End(absl::OkStatus());
   }
-  loop_->RunAt(now + absl::Milliseconds(20), [this, deadline] { EndWhenLogsAreSent(deadline); });
+  loop_->RunAt(now + absl::Milliseconds(20), [this, deadline] { EndWhenAllIsSent(deadline); });
 }
 
 // --- the core -----------------------------------------------------------------------------------
@@ -336,7 +321,7 @@ void Agent::Do(const SendHeartbeat& /*action*/) {
   link_->SendHeartbeat();
 }
 
-void Agent::Do(const Quit& /*action*/) { EndWhenLogsAreSent(loop_->clock().Now() + kLogFarewell); }
+void Agent::Do(const Quit& /*action*/) { EndWhenAllIsSent(loop_->clock().Now() + kFarewell); }
 
 // --- the link -----------------------------------------------------------------------------------
 
@@ -434,6 +419,11 @@ void Agent::Handle(const v1::CoordinatorMessage& message) {
       if (!id.ok()) return complain(id.status());
       return shipper_->OnStored(*id, message.logs_stored().next());
     }
+    case v1::CoordinatorMessage::kStepsStored: {
+      const v1::StepsStored& stored = message.steps_stored();
+      return steps_.OnStored({stored.job(), Generation(stored.generation())}, stored.first(),
+                             stored.last());
+    }
     default:
       LogWarning("agent", "the coordinator sent a message of an unknown kind");
   }
@@ -452,7 +442,7 @@ void Agent::OnStep(const MemberKey& key, const v1::StepReport& step) {
 
 void Agent::FlushSteps() {
   if (!link_->up() || link_->queued_bytes() > kQueueLimitBytes) return;
-  for (v1::StepBatch& batch : steps_.Take(kBatchSteps)) {
+  for (v1::StepBatch& batch : steps_.Take(kBatchSteps, loop_->clock().Now())) {
     v1::WorkerMessage message;
     *message.mutable_steps() = std::move(batch);
     link_->Send(std::move(message));
@@ -480,6 +470,8 @@ void Agent::MeasureSlowly() {
 
 void Agent::Measure() {
   const absl::Time now = loop_->clock().Now();
+  steps_.TakeBack(now - kStepsRetry);
+  FlushSteps();
   const auto ranks = members_->running_ranks();
   metrics_.Set(kRanksRunning, {}, static_cast<double>(ranks.size()));
   rank_metrics_.Measure(ranks, now);

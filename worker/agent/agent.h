@@ -122,7 +122,7 @@ class Agent {
   void Measure();
   void MeasureSlowly();
   void End(absl::Status result);
-  void EndWhenLogsAreSent(absl::Time deadline);
+  void EndWhenAllIsSent(absl::Time deadline);
 
   const AgentOptions options_;
   MetricsSink& metrics_;

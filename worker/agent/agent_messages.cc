@@ -168,4 +168,22 @@ MemberOutcome ToOutcome(v1::MemberExit::Outcome outcome) {
   }
 }
 
+const char* NameOf(MemberOutcome outcome) {
+  switch (outcome) {
+    case MemberOutcome::kSucceeded:
+      return "succeeded";
+    case MemberOutcome::kSaved:
+      return "saved";
+    case MemberOutcome::kKilled:
+      return "killed";
+    case MemberOutcome::kPeerLost:
+      return "peer_lost";
+    case MemberOutcome::kFailed:
+      return "failed";
+    case MemberOutcome::kUserError:
+      return "user_error";
+  }
+  return "unknown";
+}
+
 }  // namespace weft::worker

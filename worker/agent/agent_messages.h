@@ -28,4 +28,7 @@ v1::WorkerMessage ToMessage(const Report& report);
 MemberPhase ToPhase(v1::MemberStatus::Phase phase);
 MemberOutcome ToOutcome(v1::MemberExit::Outcome outcome);
 
+// "succeeded", "peer_lost", ...: of metrics and logs.
+const char* NameOf(MemberOutcome outcome);
+
 }  // namespace weft::worker

@@ -1,52 +1,53 @@
 #include "worker/agent/step_buffer.h"
 
-#include <utility>
+#include <algorithm>
 
 namespace weft::worker {
-namespace {
-
-// What may be on its way when a link breaks: a second or so of small steps.
-constexpr size_t kKeptAfterTaking = 100;
-constexpr size_t kKeptMembers = 16;
-
-}  // namespace
 
 void StepBuffer::Add(const MemberKey& key, const v1::StepReport& step) {
-  std::deque<v1::StepReport>& steps = waiting_[key];
-  steps.push_back(step);
-  if (steps.size() > limit_) steps.pop_front();
+  members_[key].push_back({step});
+  if (++reports_ <= limit_) return;
+  const auto longest = std::max_element(
+      members_.begin(), members_.end(),
+      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  longest->second.pop_front();
+  --reports_;
+  if (longest->second.empty()) members_.erase(longest);
 }
 
-std::vector<v1::StepBatch> StepBuffer::Take(size_t batch_steps) {
+std::vector<v1::StepBatch> StepBuffer::Take(size_t batch_steps, absl::Time now) {
   std::vector<v1::StepBatch> batches;
-  for (auto& [key, steps] : waiting_) {
-    for (size_t i = 0; i < steps.size(); ++i) {
-      if (i % batch_steps == 0) {
+  for (auto& [key, reports] : members_) {
+    size_t taken = 0;
+    for (Report& report : reports) {
+      if (report.taken < absl::InfiniteFuture()) continue;
+      if (taken++ % batch_steps == 0) {
         batches.emplace_back();
         batches.back().set_job(key.job);
         batches.back().set_generation(key.generation.value());
       }
-      *batches.back().add_steps() = steps[i];
+      *batches.back().add_steps() = report.step;
+      report.taken = now;
     }
-    std::deque<v1::StepReport>& taken = taken_[key];
-    for (v1::StepReport& step : steps) taken.push_back(std::move(step));
-    while (taken.size() > kKeptAfterTaking) taken.pop_front();
   }
-  waiting_.clear();
-  // Members that are over are forgotten sooner or later.
-  while (taken_.size() > kKeptMembers) taken_.erase(taken_.begin());
   return batches;
 }
 
-void StepBuffer::TakeBack() {
-  for (auto& [key, taken] : taken_) {
-    std::deque<v1::StepReport>& steps = waiting_[key];
-    while (!taken.empty() && steps.size() < limit_) {
-      steps.push_front(std::move(taken.back()));
-      taken.pop_back();
+void StepBuffer::OnStored(const MemberKey& key, int64_t first, int64_t last) {
+  const auto member = members_.find(key);
+  if (member == members_.end()) return;
+  reports_ -= std::erase_if(member->second, [first, last](const Report& report) {
+    return first <= report.step.step() && report.step.step() <= last;
+  });
+  if (member->second.empty()) members_.erase(member);
+}
+
+void StepBuffer::TakeBack(absl::Time until) {
+  for (auto& [key, reports] : members_) {
+    for (Report& report : reports) {
+      if (report.taken <= until) report.taken = absl::InfiniteFuture();
     }
   }
-  taken_.clear();
 }
 
 }  // namespace weft::worker

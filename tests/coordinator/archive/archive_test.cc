@@ -44,7 +44,8 @@ TEST_F(ArchiveTest, AReadSeesWhatWasAppendedBeforeIt) {
   OnLoop([&] {
     v1::StepReport step;
     step.set_step(1);
-    archive_->AppendSteps(JobId(1), {step});
+    archive_->AppendSteps(JobId(1), {step},
+                          [](const absl::StatusOr<bool>& kept) { EXPECT_OK(kept); });
     archive_->ReadSteps(JobId(1), 0, 10, 0, [&](absl::StatusOr<std::vector<v1::StepReport>> steps) {
       EXPECT_TRUE(loop_.InLoopThread());
       read = std::move(steps);

@@ -70,6 +70,17 @@ TYPED_TEST_P(StepHistoryContract, AStepThatIsTakenAgainReplacesTheFirst) {
   EXPECT_EQ(steps[0].loss(), 42);
 }
 
+TYPED_TEST_P(StepHistoryContract, LateStepsFillGapsAndChangeNothingElse) {
+  ASSERT_OK(this->history().Append(kJob, {Step(1, 9), Step(4, 42)}));
+  ASSERT_OK(this->history().Fill(kJob, Steps(2, 4)));
+  this->Reopen();
+  EXPECT_THAT(this->Numbers(), ::testing::ElementsAre(1, 2, 3, 4));
+  ASSERT_OK_AND_ASSIGN(const auto steps, this->history().Read(kJob, 2, 2, 0));
+  EXPECT_EQ(steps[0].loss(), 1.0 / 3);
+  EXPECT_EQ(steps[1].loss(), 42);
+  EXPECT_EQ(this->history().summaries().at(kJob).last.loss(), 42);
+}
+
 TYPED_TEST_P(StepHistoryContract, TheSummarySurvives) {
   std::vector<v1::StepReport> steps = Steps(1, 10);
   steps[3].set_validation_loss(0.75);
@@ -126,7 +137,8 @@ TYPED_TEST_P(StepHistoryContract, ADeletedJobLeavesNothing) {
 }
 
 REGISTER_TYPED_TEST_SUITE_P(StepHistoryContract, StepsSurviveARestartInOrder,
-                            AStepThatIsTakenAgainReplacesTheFirst, TheSummarySurvives,
+                            AStepThatIsTakenAgainReplacesTheFirst,
+                            LateStepsFillGapsAndChangeNothingElse, TheSummarySurvives,
                             ALongHistoryIsThinnedEvenlyAndKeepsItsEndsAndEvaluations,
                             ReadsEvenlySpreadPoints, ADeletedJobLeavesNothing);
 

@@ -59,9 +59,16 @@ class CoordinatorServerTest : public ServiceTest {
 
 TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded) {
   const auto worker = Join("w1");
-  const v1::StartMember start = Run(*worker, "demo");
+  v1::StartMember start = Run(*worker, "demo");
   worker->SendSteps(start, 1, 20);
-  worker->SendSteps(start, 15, 16);  // again, as after a restore
+  worker->SendSteps(start, 8, 12);  // sent again: counts once
+  Finish(*worker, start, v1::MemberExit::OUTCOME_FAILED);
+  const auto again = worker->AwaitStart();
+  ASSERT_TRUE(again.has_value());
+  start = *again;
+  worker->SendHeartbeat(start, v1::MemberStatus::PHASE_TRAINING, 14);
+  ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_RUNNING));
+  worker->SendSteps(start, 15, 16);  // taken again
   worker->SendCheckpoint(start, 1, 20);
   ASSERT_TRUE(worker->Await(v1::CoordinatorMessage::kAcknowledged).has_value());
   std::string text;
@@ -108,7 +115,7 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
            "weft_job_learning_rate{job_name=\"demo-1\"} 0.125",
            "weft_job_last_step_timestamp_seconds{job_name=\"demo-1\"}",
            "weft_job_skipped_steps_total{job_name=\"demo-1\"} 1",
-           "weft_job_generation{job_name=\"demo-1\"} 1",
+           "weft_job_generation{job_name=\"demo-1\"} 2",
            "weft_job_workers{job_name=\"demo-1\"} 1",
            "weft_job_recoveries_total{job_name=\"demo-1\",cause=\"host_lost\"} 0",
            "weft_job_checkpoints_total{job_name=\"demo-1\"} 1",
@@ -122,7 +129,7 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
   ASSERT_OK(Cancel(start.job()));
   ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_CANCELLED));
   EXPECT_THAT(Http("/metrics"), AllOf(Not(HasSubstr("=\"demo-1\"")),
-                                      HasSubstr("weft_recoveries_total{cause=\"rank_failed\"} 1")));
+                                      HasSubstr("weft_recoveries_total{cause=\"rank_failed\"} 2")));
 }
 
 TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {

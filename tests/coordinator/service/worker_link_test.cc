@@ -1,5 +1,6 @@
 #include "coordinator/service/worker_link_service.h"
 #include "tests/coordinator/service/service_fixture.h"
+#include "tests/testing/await.h"
 
 namespace weft::coordinator::testing {
 namespace {
@@ -17,6 +18,21 @@ class WorkerLinkTest : public ServiceTest {
     FakeWorker worker(server_->address());
     worker.SendHello(hello);
     return worker.AwaitEnd();
+  }
+  // The numbers of the steps in the job's history.
+  std::vector<int64_t> HistoryOf(const std::string& job) {
+    v1::ListStepsRequest request;
+    request.set_name(job);
+    const auto page = Call(&v1::JobService::Stub::ListSteps, *jobs_, request);
+    EXPECT_OK(page);
+    std::vector<int64_t> numbers;
+    for (const v1::StepReport& step : page->steps()) numbers.push_back(step.step());
+    return numbers;
+  }
+  static std::vector<int64_t> Numbers(int64_t first, int64_t last) {
+    std::vector<int64_t> numbers;
+    for (int64_t i = first; i <= last; ++i) numbers.push_back(i);
+    return numbers;
   }
   absl::StatusOr<v1::Worker> GetWorker(const std::string& name) {
     v1::GetWorkerRequest request;
@@ -175,16 +191,42 @@ TEST_F(WorkerLinkTest, AUserErrorFailsTheJobWithItsSentence) {
   EXPECT_THAT(job.reason(), HasSubstr("as the test wants it"));
 }
 
-TEST_F(WorkerLinkTest, StepsOfAnOlderGenerationAreIgnored) {
+TEST_F(WorkerLinkTest, StepsAreConfirmedOnceTheyAreInTheHistory) {
   const auto worker = Join("w1");
   v1::StartMember start = Run(*worker, "demo");
-  start.set_generation(7);
-  worker->SendSteps(start, 1, 5);
-  start.set_generation(1);
-  worker->SendSteps(start, 1, 2);
-  Finish(*worker, start);
-  ASSERT_OK_AND_ASSIGN(const v1::Job job, AwaitState(start.job(), v1::Job::STATE_SUCCEEDED));
-  EXPECT_EQ(job.last_step().step(), 2);
+  worker->SendSteps(start, 1, 20);
+  auto answer = worker->Await(v1::CoordinatorMessage::kStepsStored);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->steps_stored().job(), start.job());
+  EXPECT_EQ(answer->steps_stored().generation(), 1);
+  EXPECT_EQ(answer->steps_stored().first(), 1);
+  EXPECT_EQ(answer->steps_stored().last(), 20);
+  RestartServer();
+  EXPECT_EQ(HistoryOf(start.job()), Numbers(1, 20));
+  // Nobody waits for those of a job that is gone.
+  const auto again = Join("w1", "2");
+  start.set_job("jobs/gone-77");
+  again->SendSteps(start, 3, 4);
+  answer = again->Await(v1::CoordinatorMessage::kStepsStored);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->steps_stored().first(), 3);
+}
+
+// A leader died, and its follower had begun a new generation before the agent told it the rest.
+TEST_F(WorkerLinkTest, LateStepsOfAnEarlierGenerationFillTheHistory) {
+  const auto worker = Join("w1");
+  const v1::StartMember first = Run(*worker, "demo");
+  worker->SendSteps(first, 1, 3);
+  worker->SendCheckpoint(first, 7, 10);
+  Finish(*worker, first, v1::MemberExit::OUTCOME_FAILED);
+  const auto second = worker->AwaitStart();
+  ASSERT_TRUE(second.has_value());
+  worker->SendHeartbeat(*second, v1::MemberStatus::PHASE_TRAINING, 11);
+  worker->SendSteps(*second, 11, 12);
+  worker->SendSteps(first, 4, 10);
+  ASSERT_TRUE(weft::testing::Await([&] { return HistoryOf(first.job()) == Numbers(1, 12); }));
+  ASSERT_OK_AND_ASSIGN(const v1::Job job, Get(first.job()));
+  EXPECT_EQ(job.last_step().step(), 12) << "the job is no step behind";
 }
 
 TEST_F(WorkerLinkTest, ADrainedWorkerGivesUpItsJobAndTakesNoOther) {

@@ -350,28 +350,73 @@ TEST(BackoffTest, GrowsToItsLimitAndStartsAnew) {
   EXPECT_LE(backoff.Next(), absl::Milliseconds(100));
 }
 
-TEST(StepBufferTest, KeepsTheNewestAndTakesBackWhatMayBeLost) {
-  StepBuffer buffer(/*limit=*/5);
-  const MemberKey key{"jobs/demo-1", Generation(1)};
-  const auto add = [&](int64_t step) {
-    v1::StepReport report;
-    report.set_step(step);
-    buffer.Add(key, report);
-  };
-  const auto take = [&] {
+class StepBufferTest : public ::testing::Test {
+ protected:
+  void Add(int64_t first, int64_t last, const std::string& job = "jobs/demo-1") {
+    for (int64_t step = first; step <= last; ++step) {
+      v1::StepReport report;
+      report.set_step(step);
+      buffer_.Add({job, Generation(1)}, report);
+    }
+  }
+  std::vector<int64_t> Take() {
     std::vector<int64_t> steps;
-    for (const v1::StepBatch& batch : buffer.Take(/*batch_steps=*/2)) {
-      EXPECT_LE(batch.steps_size(), 2);
+    for (const v1::StepBatch& batch : buffer_.Take(/*batch_steps=*/200, now_)) {
+      EXPECT_LE(batch.steps_size(), 200);
       for (const v1::StepReport& step : batch.steps()) steps.push_back(step.step());
     }
     return steps;
-  };
-  for (int step = 1; step <= 7; ++step) add(step);
-  EXPECT_THAT(take(), ElementsAre(3, 4, 5, 6, 7));
-  add(8);
-  buffer.TakeBack();
-  EXPECT_THAT(take(), ElementsAre(4, 5, 6, 7, 8)) << "in order, within the limit";
-  EXPECT_THAT(take(), IsEmpty());
+  }
+  static std::vector<int64_t> Numbers(int64_t first, int64_t last) {
+    std::vector<int64_t> numbers;
+    for (int64_t i = first; i <= last; ++i) numbers.push_back(i);
+    return numbers;
+  }
+
+  const MemberKey key_{"jobs/demo-1", Generation(1)};
+  absl::Time now_ = absl::FromUnixSeconds(1000);
+  StepBuffer buffer_{/*limit=*/1000};
+};
+
+TEST_F(StepBufferTest, NothingThatWasOnItsWayIsLostWithTheLink) {
+  Add(1, 500);
+  EXPECT_EQ(Take(), Numbers(1, 500));
+  Add(501, 502);
+  buffer_.TakeBack();
+  EXPECT_EQ(Take(), Numbers(1, 502)) << "in order";
+  EXPECT_THAT(Take(), IsEmpty());
+}
+
+TEST_F(StepBufferTest, WhatIsStoredIsForgotten) {
+  Add(1, 10);
+  Take();
+  buffer_.OnStored(key_, 1, 3);
+  buffer_.OnStored(key_, 7, 10);
+  buffer_.OnStored({"jobs/other-2", Generation(1)}, 1, 10);
+  buffer_.TakeBack();
+  EXPECT_THAT(Take(), ElementsAre(4, 5, 6));
+  EXPECT_FALSE(buffer_.empty());
+  buffer_.OnStored(key_, 4, 6);
+  EXPECT_TRUE(buffer_.empty());
+}
+
+TEST_F(StepBufferTest, WhatACoordinatorDoesNotStoreIsSentAgainAfterATime) {
+  Add(1, 2);
+  Take();
+  now_ += absl::Seconds(9);
+  Add(3, 3);
+  Take();
+  now_ += absl::Seconds(1);
+  buffer_.TakeBack(now_ - absl::Seconds(10));
+  EXPECT_THAT(Take(), ElementsAre(1, 2));
+}
+
+TEST_F(StepBufferTest, OfTooManyTheMemberWithMostLosesItsOldest) {
+  Add(1, 900);
+  Add(1, 150, "jobs/other-2");
+  std::vector<int64_t> expected = Numbers(51, 900);
+  for (const int64_t number : Numbers(1, 150)) expected.push_back(number);
+  EXPECT_EQ(Take(), expected);
 }
 
 }  // namespace

@@ -158,6 +158,32 @@ TEST_F(AgentTest, StepsTakenWhileTheCoordinatorIsAwayAreToldLater) {
   EXPECT_THAT(StepsOf(coordinator_.messages(kWorker), JobOf("train-1")), IsSupersetOf(all));
 }
 
+// A coordinator that dies has heard of more than it has stored.
+TEST_F(AgentTest, StepsThatWereNotStoredAreToldToTheNextCoordinator) {
+  coordinator_.set_stores_steps(false);
+  const auto agent = StartAgent();
+  ASSERT_TRUE(AwaitConnected());
+  constexpr int kSteps = 300;
+  coordinator_.Send(kWorker, StartOrder("train-1", 1, kSteps));
+  ASSERT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED));
+  std::vector<int64_t> all(kSteps);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i) + 1;
+  const auto has_all = [&](const auto& messages) {
+    return StepsOf(messages, JobOf("train-1")) == all;
+  };
+  ASSERT_TRUE(coordinator_.Await(kWorker, has_all));
+  coordinator_.Clear();
+  coordinator_.set_stores_steps(true);
+  coordinator_.Disconnect();
+  ASSERT_TRUE(coordinator_.Await(kWorker, has_all));
+  // And what is stored is not told again.
+  ASSERT_TRUE(AwaitConnected());
+  coordinator_.Clear();
+  coordinator_.Disconnect();
+  ASSERT_TRUE(AwaitConnected());
+  EXPECT_THAT(StepsOf(coordinator_.messages(kWorker), JobOf("train-1")), IsEmpty());
+}
+
 TEST_F(AgentTest, SavesAndStopsWhenAsked) {
   const auto agent = StartAgent();
   ASSERT_TRUE(AwaitConnected());

@@ -37,6 +37,11 @@ void FakeCoordinator::set_stores_logs(bool on) {
   stores_logs_ = on;
 }
 
+void FakeCoordinator::set_stores_steps(bool on) {
+  const absl::MutexLock lock(&mutex_);
+  stores_steps_ = on;
+}
+
 void FakeCoordinator::set_refusal(const std::string& message) {
   const absl::MutexLock lock(&mutex_);
   refusal_ = message;
@@ -129,6 +134,12 @@ void FakeCoordinator::Take(const std::string& worker, const v1::WorkerMessage& m
     }
     answer.mutable_logs_stored()->set_job(batch.job());
     answer.mutable_logs_stored()->set_next(batch.first() + batch.lines_size());
+  } else if (stores_steps_ && message.has_steps()) {
+    const v1::StepBatch& batch = message.steps();
+    answer.mutable_steps_stored()->set_job(batch.job());
+    answer.mutable_steps_stored()->set_generation(batch.generation());
+    answer.mutable_steps_stored()->set_first(batch.steps().begin()->step());
+    answer.mutable_steps_stored()->set_last(batch.steps().rbegin()->step());
   } else {
     return;
   }

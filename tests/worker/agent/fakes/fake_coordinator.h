@@ -30,6 +30,7 @@ class FakeCoordinator final : public v1::WorkerLinkService::Service {
   // --- what it does with what comes ---
   void set_acknowledges(bool on);
   void set_stores_logs(bool on);
+  void set_stores_steps(bool on);
   void set_refusal(const std::string& message);  // FAILED_PRECONDITION to every Hello
 
   // Sends to the agent; dropped when it is not connected, as in life.
@@ -63,6 +64,7 @@ class FakeCoordinator final : public v1::WorkerLinkService::Service {
   mutable absl::Mutex mutex_;
   bool acknowledges_ ABSL_GUARDED_BY(mutex_) = true;
   bool stores_logs_ ABSL_GUARDED_BY(mutex_) = true;
+  bool stores_steps_ ABSL_GUARDED_BY(mutex_) = true;
   bool keeps_away_ ABSL_GUARDED_BY(mutex_) = false;
   std::string refusal_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Connection> connections_ ABSL_GUARDED_BY(mutex_);
