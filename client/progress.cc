@@ -1,5 +1,7 @@
 #include "client/progress.h"
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "client/session.h"
 #include "client/text.h"
+#include "common/base/utf8.h"
 
 namespace weft::client {
 namespace {
@@ -21,16 +24,20 @@ const v1::StepMetric* Find(const Metrics& metrics, absl::string_view name) {
   return nullptr;
 }
 
-// "2.134", with the form that goes with it where the metrics have one: "2.134 (3.08 bits/byte)".
-std::string Loss(double loss, const Metrics& metrics) {
-  const std::string nats = absl::StrFormat("%.3f", loss);
+// The form that goes with a loss where the metrics have one: " (3.08 bits/byte)".
+std::string FormOfLoss(const Metrics& metrics) {
   if (const auto* bits = Find(metrics, "bits_per_byte")) {
-    return absl::StrFormat("%s (%.2f bits/byte)", nats, bits->value());
+    return absl::StrFormat(" (%.2f bits/byte)", bits->value());
   }
   if (const auto* perplexity = Find(metrics, "perplexity")) {
-    return absl::StrFormat("%s (perplexity %.4g)", nats, perplexity->value());
+    return absl::StrFormat(" (perplexity %.4g)", perplexity->value());
   }
-  return nats;
+  return "";
+}
+
+// "2.134 (3.08 bits/byte)".
+std::string Loss(double loss, const Metrics& metrics) {
+  return absl::StrCat(absl::StrFormat("%.3f", loss), FormOfLoss(metrics));
 }
 
 // The metrics that are no form of the loss: "accuracy 0.912". Nobody asks for the share of bytes of
@@ -47,34 +54,64 @@ std::vector<std::string> Scores(const Metrics& metrics) {
   return scores;
 }
 
+// A part of a line, with the blanks before it.
+struct Part {
+  std::string text;
+  int spare = 0;  // the highest goes first when a line is too long; 0 stays
+};
+
+std::vector<Part> PartsOfStep(const v1::Job& job) {
+  const v1::StepReport& step = job.last_step();
+  std::vector<Part> parts = {
+      {absl::StrCat("  step ", step.step(), "/", job.spec().training().steps(),
+                    absl::StrFormat("  loss %.3f", step.loss()))},
+      {FormOfLoss(step.metrics()), 5}};
+  for (const std::string& score : Scores(step.metrics())) {
+    parts.push_back({absl::StrCat("  ", score), 3});
+  }
+  if (job.has_validation_loss()) {
+    parts.push_back({absl::StrFormat("  val %.3f", job.validation_loss()), 2});
+    for (const std::string& score : Scores(job.validation_metrics())) {
+      parts.push_back({absl::StrCat("  val ", score), 4});
+    }
+  }
+  if (step.seconds() > 0) {
+    const double speed = static_cast<double>(step.tokens()) / step.seconds();
+    parts.push_back({absl::StrCat("  ", Count(speed), " tokens/s"), 3});
+  }
+  return parts;
+}
+
+size_t LengthOf(const std::vector<Part>& parts) {
+  size_t length = 0;
+  for (const Part& part : parts) length += part.text.size();
+  return length;
+}
+
 }  // namespace
 
-std::string ProgressLine(const v1::Job& job) {
-  std::string line = absl::StrCat(ShortName(job.name()), "  ", StateName(job.state()));
-  const v1::StepReport& step = job.last_step();
-  if (step.step() > 0) {
-    absl::StrAppend(&line, "  step ", step.step(), "/", job.spec().training().steps(), "  loss ",
-                    Loss(step.loss(), step.metrics()));
-    for (const std::string& score : Scores(step.metrics())) absl::StrAppend(&line, "  ", score);
-    if (job.has_validation_loss()) {
-      absl::StrAppend(&line, absl::StrFormat("  val %.3f", job.validation_loss()));
-      for (const std::string& score : Scores(job.validation_metrics())) {
-        absl::StrAppend(&line, "  val ", score);
-      }
-    }
-    if (step.seconds() > 0) {
-      absl::StrAppend(&line, "  ", Count(static_cast<double>(step.tokens()) / step.seconds()),
-                      " tokens/s");
-    }
+std::string ProgressLine(const v1::Job& job, size_t characters) {
+  std::vector<Part> parts = {{absl::StrCat(ShortName(job.name()), "  ", StateName(job.state()))}};
+  if (job.last_step().step() > 0) {
+    for (Part& part : PartsOfStep(job)) parts.push_back(std::move(part));
   }
   if (job.has_eta()) {
-    absl::StrAppend(&line, "  ETA ", ShortDuration(absl::Seconds(job.eta().seconds())));
+    const std::string left = ShortDuration(absl::Seconds(job.eta().seconds()));
+    parts.push_back({absl::StrCat("  ETA ", left), 1});
   }
-  if (job.recoveries() > 0) absl::StrAppend(&line, "  recoveries ", job.recoveries());
+  if (job.recoveries() > 0) parts.push_back({absl::StrCat("  recoveries ", job.recoveries()), 1});
   if (!job.reason().empty() && job.state() != v1::Job::STATE_RUNNING) {
-    absl::StrAppend(&line, "  ", job.reason());
+    parts.push_back({absl::StrCat("  ", job.reason())});
   }
-  return line;
+  while (LengthOf(parts) > characters) {
+    const auto least = std::max_element(
+        parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.spare < b.spare; });
+    if (least->spare == 0) break;
+    parts.erase(least);
+  }
+  std::string line;
+  for (const Part& part : parts) absl::StrAppend(&line, part.text);
+  return std::string(Utf8Prefix(line, characters));
 }
 
 std::string ScoresOf(const v1::StepReport& step) {
@@ -133,8 +170,7 @@ void ProgressPrinter::Show(const v1::Job& job, absl::Time now) {
   const bool changed = job.state() != last_state_ || job.reason() != last_reason_;
   const bool moved = job.last_step().step() != last_step_;
   if (live_) {
-    std::string line = ProgressLine(job);
-    if (static_cast<int>(line.size()) >= width_) line.resize(static_cast<size_t>(width_) - 1);
+    const std::string line = ProgressLine(job, static_cast<size_t>(width_) - 1);
     // Back to the first column, the line, clear to the end.
     out_ << '\r' << line << "\x1b[K" << std::flush;
     line_open_ = true;

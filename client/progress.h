@@ -11,7 +11,8 @@ namespace weft::client {
 
 // "demo-1  RUNNING  step 120/400  loss 2.134 (3.08 bits/byte)  val 2.201  12.3k tokens/s  ETA 41s".
 // Jobs of other tasks show their own metrics: "loss 0.310 (perplexity 1.36)  accuracy 0.912".
-std::string ProgressLine(const v1::Job& job);
+// Within so many characters: what matters least is left out first.
+std::string ProgressLine(const v1::Job& job, size_t characters = std::string::npos);
 
 // A step's metrics in a few words: "perplexity 1.36, accuracy 0.912".
 std::string ScoresOf(const v1::StepReport& step);

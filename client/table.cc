@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "common/base/check.h"
+#include "common/base/utf8.h"
 
 namespace weft::client {
 namespace {
 
 constexpr size_t kBetween = 2;  // blanks between columns
 constexpr size_t kLast = 24;    // of the last column, which may be sentences, as much must fit
+constexpr absl::string_view kCut = "...";
 
 }  // namespace
 
@@ -39,6 +43,17 @@ void Table::Narrow(size_t characters, const std::vector<std::string>& titles) {
     WEFT_CHECK(at != rows_.front().end());
     const auto index = at - rows_.front().begin();
     for (auto& row : rows_) row.erase(row.begin() + index);
+  }
+}
+
+void Table::Cut(size_t characters) {
+  const std::vector<size_t> widths = Widths();
+  size_t before = 0;
+  for (size_t i = 0; i + 1 < widths.size(); ++i) before += widths[i] + kBetween;
+  const size_t room = characters > before + kLast ? characters - before : kLast;
+  for (auto& row : rows_) {
+    if (row.back().size() <= room) continue;
+    row.back() = absl::StrCat(Utf8Prefix(row.back(), room - kCut.size()), kCut);
   }
 }
 

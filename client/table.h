@@ -15,6 +15,9 @@ class Table {
   // Leaves columns out, in the order of these titles, until the rest fits into so many characters
   // (of the last one its beginning) or no title is left.
   void Narrow(size_t characters, const std::vector<std::string>& titles);
+  // Cuts the last column, which may be sentences, so that no line is longer than so many
+  // characters; of a narrow screen it takes as much as Narrow leaves it.
+  void Cut(size_t characters);
   void Print(std::ostream& out) const;
 
  private:

@@ -13,6 +13,7 @@
 #include "client/list_all.h"
 #include "client/resource_tables.h"
 #include "client/table.h"
+#include "client/terminal.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
@@ -31,7 +32,11 @@ void PrintResources(const Session& session, const std::vector<Resource>& resourc
       std::cerr << "none found\n";
       return;
     }
-    make_table(resources, session.output == OutputFormat::kWide).Print(std::cout);
+    const bool wide = session.output == OutputFormat::kWide;
+    Table table = make_table(resources, wide);
+    // What a sentence has more than a line holds is in -o wide.
+    if (!wide && StdoutIsTerminal()) table.Cut(static_cast<size_t>(TerminalWidth()));
+    table.Print(std::cout);
   } else if (session.output == OutputFormat::kName) {
     for (const Resource& resource : resources) std::cout << resource.name() << '\n';
   } else {

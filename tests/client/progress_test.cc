@@ -68,6 +68,16 @@ TEST(ProgressLine, SaysWhyAJobWaits) {
   EXPECT_EQ(ProgressLine(job), "demo-1  QUEUED  needs 2 cpu workers, 1 is free");
 }
 
+TEST(ProgressLine, LeavesOutWhatMattersLeastOnANarrowScreen) {
+  v1::Job job = Running(120);
+  job.set_validation_loss(2.2);
+  job.set_recoveries(3);
+  EXPECT_EQ(ProgressLine(job, 79),
+            "demo-1  RUNNING  step 120/400  loss 2.079  val 2.200  ETA 41s  recoveries 3");
+  EXPECT_EQ(ProgressLine(job, 60), "demo-1  RUNNING  step 120/400  loss 2.079  recoveries 3");
+  EXPECT_EQ(ProgressLine(job, 35), "demo-1  RUNNING  step 120/400  loss");
+}
+
 TEST(Summary, TellsTheWayOfTheLoss) {
   v1::Job job = Running(400);
   job.set_state(v1::Job::STATE_SUCCEEDED);

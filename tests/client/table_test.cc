@@ -1,5 +1,6 @@
 #include "client/table.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -38,6 +39,25 @@ TEST(Table, LeavesColumnsOutUntilItFits) {
   EXPECT_EQ(narrowed(1),
             "NAME    REASON\n"
             "demo-1  waits\n");
+}
+
+TEST(Table, CutsSentencesToTheWidthOfAScreen) {
+  Table table({"NAME", "STATE", "REASON"});
+  table.Add({"demo-1", "QUEUED", "needs 2 cpu workers, 1 is free"});
+  table.Add({"demo-2", "QUEUED", "short"});
+  const auto cut = [&](size_t characters) {
+    Table copy = table;
+    copy.Cut(characters);
+    std::ostringstream out;
+    copy.Print(out);
+    return out.str();
+  };
+  EXPECT_EQ(cut(41),
+            "NAME    STATE   REASON\n"
+            "demo-1  QUEUED  needs 2 cpu workers, 1...\n"
+            "demo-2  QUEUED  short\n");
+  EXPECT_THAT(cut(46), ::testing::HasSubstr("needs 2 cpu workers, 1 is free\n"));
+  EXPECT_THAT(cut(10), ::testing::HasSubstr("  needs 2 cpu workers, ...\n")) << "24 of it always";
 }
 
 }  // namespace
