@@ -78,16 +78,8 @@ absl::StatusOr<v1::JobSpec> ReadJob(const JobSource& source) {
   WEFT_ASSIGN_OR_RETURN(const NamedText named, TextOf(source));
   v1::JobSpec spec;
   std::vector<spec::Violation> violations = spec::ParseSpec(named.text, spec);
+  spec::AddRules(spec::ResolveSpec(spec), violations);
   if (!source.settings.empty()) ForgetLines(violations);
-  // The rules are applied to what could be read, so that all problems are named at once; a field
-  // that could not be read is not reported a second time as missing.
-  std::vector<spec::Violation> rules = spec::ResolveSpec(spec);
-  for (spec::Violation& rule : rules) {
-    const bool known = std::any_of(violations.begin(), violations.end(), [&](const auto& v) {
-      return v.field.empty() || v.field == rule.field;
-    });
-    if (!known) violations.push_back(std::move(rule));
-  }
   WEFT_RETURN_IF_ERROR(Annotate(spec::ToStatus(violations), named.name));
   std::error_code error;
   const std::filesystem::path folder =

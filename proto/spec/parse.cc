@@ -42,9 +42,9 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
   return row[b.size()];
 }
 
-std::string UnknownKey(const Descriptor& type, const std::string& key) {
+// `nearest`: the field that may be meant, or nothing.
+std::string UnknownKey(const Descriptor& type, const std::string& key, std::string& nearest) {
   std::vector<std::string> names;
-  std::string nearest;
   size_t best = key.size() / 2 + 1;
   for (int i = 0; i < type.field_count(); ++i) {
     names.push_back(type.field(i)->name());
@@ -57,6 +57,12 @@ std::string UnknownKey(const Descriptor& type, const std::string& key) {
   return absl::StrCat("unknown field",
                       nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?"),
                       " (allowed: ", absl::StrJoin(names, ", "), ")");
+}
+
+// Whether `field` is `other`, or a part of it.
+bool IsWithin(absl::string_view field, absl::string_view other) {
+  return absl::ConsumePrefix(&field, other) &&
+         (field.empty() || field[0] == '.' || field[0] == '[');
 }
 
 class Parser {
@@ -75,7 +81,10 @@ class Parser {
       const std::string field_path = path.empty() ? key : absl::StrCat(path, ".", key);
       const FieldDescriptor* field = type.FindFieldByName(key);
       if (field == nullptr) {
-        Report(entry.first, field_path, UnknownKey(type, key));
+        std::string nearest;
+        Report(entry.first, field_path, UnknownKey(type, key, nearest));
+        violations_.back().meant =
+            nearest.empty() || path.empty() ? nearest : absl::StrCat(path, ".", nearest);
       } else if (!seen.insert(key).second) {
         Report(entry.first, field_path, "given twice");
       } else if (const FieldDescriptor* other = OtherOfOneof(message, *field); other != nullptr) {
@@ -88,10 +97,13 @@ class Parser {
   }
 
  private:
-  void Report(const YAML::Node& node, const std::string& path, absl::string_view what) {
+  static std::string Where(const YAML::Node& node) {
     const YAML::Mark mark = node.Mark();
-    const std::string where = mark.is_null() ? "" : absl::StrCat(" (line ", mark.line + 1, ")");
-    violations_.push_back({path, absl::StrCat(what, where)});
+    return mark.is_null() ? "" : absl::StrCat(" (line ", mark.line + 1, ")");
+  }
+
+  void Report(const YAML::Node& node, const std::string& path, absl::string_view what) {
+    violations_.push_back({path, absl::StrCat(what, Where(node))});
   }
 
   static const FieldDescriptor* OtherOfOneof(const Message& message, const FieldDescriptor& field) {
@@ -132,9 +144,26 @@ class Parser {
       Report(node, path, absl::StrCat("must be ", Kind(field), node.IsNull() ? ", is empty" : ""));
       return;
     }
-    if (!SetScalar(node, field, message)) {
-      Report(node, path, absl::StrCat("must be ", Kind(field), ", is '", node.Scalar(), "'"));
+    if (SetScalar(node, field, message)) return;
+    Report(node, path, absl::StrCat("must be ", Kind(field), ", is '", node.Scalar(), "'"));
+    if (SetNearest(node, field, message)) {
+      violations_.back().given = absl::StrCat(node.Scalar(), Where(node));
     }
+  }
+
+  // Whether it is a number beyond what the field can hold.
+  static bool SetNearest(const YAML::Node& node, const FieldDescriptor& field, Message& message) {
+    using Limits = std::numeric_limits<int32_t>;
+    const std::string& text = node.Scalar();
+    const bool digits =
+        !text.empty() && text.find_first_not_of("0123456789", text[0] == '-') == std::string::npos;
+    if (!digits || text == "-" || node.Tag() == "!" || field.is_repeated() ||
+        field.cpp_type() != FieldDescriptor::CPPTYPE_INT32) {
+      return false;
+    }
+    message.GetReflection()->SetInt32(&message, &field,
+                                      text[0] == '-' ? Limits::min() : Limits::max());
+    return true;
   }
 
   void ParseDuration(const YAML::Node& node, const std::string& path,
@@ -242,6 +271,25 @@ std::vector<Violation> ParseSpec(absl::string_view text, v1::JobSpec& spec) {
     violations.push_back({"", absl::StrCat("is not YAML: ", error.what())});
   }
   return violations;
+}
+
+void AddRules(std::vector<Violation> rules, std::vector<Violation>& violations) {
+  const size_t parsed = violations.size();
+  for (Violation& rule : rules) {
+    const auto end = violations.begin() + static_cast<std::ptrdiff_t>(parsed);
+    const auto known = std::find_if(violations.begin(), end, [&rule](const Violation& v) {
+      return v.field.empty() || IsWithin(rule.field, v.field) ||
+             (!v.meant.empty() && IsWithin(rule.field, v.meant));
+    });
+    if (known == end) {
+      violations.push_back(std::move(rule));
+      continue;
+    }
+    const size_t is = rule.description.rfind(", is ");
+    if (!known->given.empty() && rule.field == known->field && is != std::string::npos) {
+      known->description = absl::StrCat(rule.description.substr(0, is), ", is ", known->given);
+    }
+  }
 }
 
 }  // namespace weft::spec

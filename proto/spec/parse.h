@@ -12,8 +12,14 @@
 
 namespace weft::spec {
 
-// Fills `spec` with what could be read and returns everything that is wrong, with line numbers.
-// Defaults and ranges are the business of ResolveSpec.
+// Fills `spec` with what could be read and returns everything that is wrong, with line numbers. Of
+// a number that its field cannot hold the nearest that it can is kept. Defaults and ranges are the
+// business of ResolveSpec.
 std::vector<Violation> ParseSpec(absl::string_view text, v1::JobSpec& spec);
+
+// Adds to what ParseSpec found what ResolveSpec says of the spec that it read, so that all problems
+// are named at once and each once: a field that could not be read, or is misspelt, is not reported
+// as missing as well; one beyond its type is told the range of its rule.
+void AddRules(std::vector<Violation> rules, std::vector<Violation>& violations);
 
 }  // namespace weft::spec

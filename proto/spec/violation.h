@@ -12,6 +12,9 @@ namespace weft::spec {
 struct Violation {
   std::string field;        // "training.batch_size"; empty: the whole text
   std::string description;  // what is wrong and what is allowed
+  std::string meant = {};   // of an unknown field: the one that it is a misspelling of, perhaps
+  // The number as it was given, and its place, where it was not kept: "99999999999 (line 3)".
+  std::string given = {};
 
   friend bool operator==(const Violation& a, const Violation& b) {
     return a.field == b.field && a.description == b.description;

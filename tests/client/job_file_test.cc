@@ -13,6 +13,7 @@ namespace weft::client {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using weft::testing::StatusIs;
@@ -57,8 +58,30 @@ TEST_F(JobFile, NamesAllProblemsOnceAndTheFile) {
   EXPECT_THAT(text, AllOf(HasSubstr("job.yaml"), HasSubstr("model.width: must be a whole number"),
                           HasSubstr("did you mean layers?"), HasSubstr("name: must be lower-case"),
                           HasSubstr("data: is required"), HasSubstr("training.batch_size")));
-  // The width that could not be read is not reported as missing as well.
+  // What could not be read, or is misspelt, is not reported as missing as well.
   EXPECT_EQ(text.find("model.width"), text.rfind("model.width"));
+  EXPECT_THAT(text, Not(HasSubstr("model.layers:")));
+}
+
+TEST_F(JobFile, OfAMisspeltSectionOnlyTheNameIsWrong) {
+  std::string text = kGood;
+  text.replace(text.find("training"), 8, "trainning");
+  const absl::Status status = ReadJob({Write(text)}).status();
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("trainning: unknown field; did you mean training?"),
+                    Not(HasSubstr("training.steps")), Not(HasSubstr("batch_size"))));
+}
+
+TEST_F(JobFile, ANumberBeyondItsTypeIsToldTheRangeOfItsField) {
+  std::string text = kGood;
+  text.replace(text.find("layers: 1"), 9, "layers: 99999999999");
+  const std::string path = Write(text);
+  EXPECT_THAT(ReadJob({path}), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        EndsWith("job.yaml: model.layers: must be 1 to 1024, is "
+                                                 "99999999999 (line 3)")));
+  EXPECT_THAT(ReadJob({.file = path, .settings = {"model.layers=-99999999999"}}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       EndsWith("model.layers: must be 1 to 1024, is -99999999999")));
 }
 
 TEST_F(JobFile, SettingsChangeWhatTheFileSays) {
