@@ -137,6 +137,15 @@ __device__ inline void StoreBox(const CUtensorMap& map, const void* from, int co
       "r"(SharedAddress(from)), "r"(column), "r"(head), "r"(token), "r"(batch)
       : "memory");
 }
+// The way back, added to what is there.
+__device__ inline void AddBox(const CUtensorMap& map, const void* from, int column, int head,
+                              int token, int batch) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group"
+      " [%0, {%2, %3, %4, %5}], [%1];" ::"l"(&map),
+      "r"(SharedAddress(from)), "r"(column), "r"(head), "r"(token), "r"(batch)
+      : "memory");
+}
 // Contiguous bytes, a multiple of 16.
 __device__ inline void LoadBytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
   asm volatile(
@@ -290,6 +299,7 @@ __device__ inline void ToOperand(uint32_t (&a)[kCount / 8][4], const float (&d)[
 #define WEFT_D16(i) WEFT_D4(i), WEFT_D4(i + 4), WEFT_D4(i + 8), WEFT_D4(i + 12)
 #define WEFT_D32 WEFT_D16(0), WEFT_D16(16)
 #define WEFT_D64 WEFT_D16(0), WEFT_D16(16), WEFT_D16(32), WEFT_D16(48)
+#define WEFT_R16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define WEFT_R32                                                                            \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23," \
   "%24,%25,%26,%27,%28,%29,%30,%31}"
@@ -299,6 +309,16 @@ __device__ inline void ToOperand(uint32_t (&a)[kCount / 8][4], const float (&d)[
   "%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
 
 // d = d * keep + sign * A B over 16 of K; d [64, N], A in registers. kSign: 1 or -1. keep: 0 or 1.
+template <Rows kB, int kSign = 1>
+__device__ inline void Multiply(float (&d)[16], const uint32_t (&a)[4], uint64_t b, int keep = 1) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 " WEFT_R16
+      ", {%16,%17,%18,%19}, %20, p, %22, 1, %23;\n}\n"
+      : WEFT_D16(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(kSign),
+        "n"(static_cast<int>(kB)));
+}
 template <Rows kB, int kSign = 1>
 __device__ inline void Multiply(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int keep = 1) {
   asm volatile(
@@ -320,6 +340,16 @@ __device__ inline void Multiply(float (&d)[64], const uint32_t (&a)[4], uint64_t
         "n"(static_cast<int>(kB)));
 }
 // The same, A in shared memory.
+template <Rows kA, Rows kB, int kSign = 1>
+__device__ inline void Multiply(float (&d)[16], uint64_t a, uint64_t b, int keep = 1) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 " WEFT_R16
+      ", %16, %17, p, %19, 1, %20, %21;\n}\n"
+      : WEFT_D16(0)
+      : "l"(a), "l"(b), "r"(keep), "n"(kSign), "n"(static_cast<int>(kA)),
+        "n"(static_cast<int>(kB)));
+}
 template <Rows kA, Rows kB, int kSign = 1>
 __device__ inline void Multiply(float (&d)[32], uint64_t a, uint64_t b, int keep = 1) {
   asm volatile(
@@ -345,6 +375,7 @@ __device__ inline void Multiply(float (&d)[64], uint64_t a, uint64_t b, int keep
 #undef WEFT_D16
 #undef WEFT_D32
 #undef WEFT_D64
+#undef WEFT_R16
 #undef WEFT_R32
 #undef WEFT_R64
 

@@ -1,10 +1,13 @@
-// Learned sketches on CUDA: some rows at a time through both towers, so that hidden activations are
-// bounded in size and made again for the backward pass.
+// Learned sketches on CUDA. Where Hopper's own kernels do not cover a network: some rows at a time
+// through both towers, so that hidden activations are bounded in size and made again for the
+// backward pass.
 #include <algorithm>
 #include <array>
 #include <cmath>
 
+#include "absl/strings/match.h"
 #include "common/base/status_macros.h"
+#include "kernels/attention/polysketch/cuda/learned_sketch_sm90.h"
 #include "kernels/attention/polysketch/cuda/sketches_cuda.h"
 #include "kernels/attention/polysketch/sketch_kernels.h"
 #include "kernels/device/cuda/cuda_carver.h"
@@ -223,10 +226,9 @@ class Network {
 
 // Calls step(first row, rows) for pieces of all rows.
 template <typename Step>
-absl::Status ForRowPieces(Network& network, int64_t rows, const Step& step) {
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(rows, kMostRows)));
-  for (int64_t first = 0; first < rows; first += kMostRows) {
-    WEFT_RETURN_IF_ERROR(step(first, std::min(kMostRows, rows - first)));
+absl::Status ForRowPieces(int64_t rows, int64_t most, const Step& step) {
+  for (int64_t first = 0; first < rows; first += most) {
+    WEFT_RETURN_IF_ERROR(step(first, std::min(most, rows - first)));
   }
   return absl::OkStatus();
 }
@@ -235,14 +237,95 @@ uint8_t* RowOf(const Tensor& tensor, int64_t row) {
   return Offset(tensor.address(), row * tensor.dim(-1) * SizeOf(tensor.dtype()));
 }
 
+// ---- Hopper
+
+using Bf16 = __nv_bfloat16;
+
+bool OnHopper(const Stream& stream, const LearnedSketchProblem& p) {
+  return stream.device().compute_dtype() == DType::kBf16 &&
+         absl::StartsWith(stream.device().device_class(), "cuda-sm90") &&
+         sm90::CoversLearnedSketch(p.input_dim, p.sketch_dim, p.hidden_dim);
+}
+
+sm90::LearnedSketchCudaShape ShapeOf(const CudaStream& stream, const LearnedSketchProblem& p,
+                                     int64_t rows) {
+  return {.rows = static_cast<int>(rows),
+          .inputs = static_cast<int>(p.input_dim),
+          .sketch = static_cast<int>(p.sketch_dim),
+          .epsilon = static_cast<float>(p.epsilon),
+          .multiprocessors = stream.launch().multiprocessors};
+}
+
+Bf16* Elements(const Tensor& tensor, int64_t row = 0) {
+  return reinterpret_cast<Bf16*>(RowOf(tensor, row));
+}
+float* Sums(const Tensor& tensor) { return static_cast<float*>(tensor.address()); }
+
+sm90::SketchStageWeights StageOf(const SketchStage& stage) {
+  return {.norm_weight = Elements(stage.norm_weight),
+          .norm_bias = Elements(stage.norm_bias),
+          .expand = Elements(stage.expand),
+          .contract = Elements(stage.contract)};
+}
+sm90::SketchStageGradients GradientsOf(const SketchStage& stage) {
+  return {.norm_weight = Sums(stage.norm_weight),
+          .norm_bias = Sums(stage.norm_bias),
+          .expand = Sums(stage.expand),
+          .contract = Sums(stage.contract)};
+}
+
+absl::Status ForwardOnHopper(CudaStream& stream, const LearnedSketchProblem& p, const Tensor& x,
+                             const LearnedSketchWeights& weights, Tensor& phi) {
+  const int64_t all = RowsOf(x);
+  const int64_t most = std::min<int64_t>(all, sm90::kMostSketchRows);
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
+                        stream.Scratch(sm90::LearnedSketchForwardBytes(ShapeOf(stream, p, most))));
+  return ForRowPieces(all, most, [&](int64_t first, int64_t rows) {
+    return CudaStatus(
+        sm90::LearnedSketchForward({.shape = ShapeOf(stream, p, rows),
+                                    .x = Elements(x, first),
+                                    .weights = {StageOf(weights[0]), StageOf(weights[1])},
+                                    .phi = Elements(phi, first),
+                                    .scratch = scratch.data<uint8_t>()},
+                                   stream.launch()),
+        "LearnedSketchForward");
+  });
+}
+
+absl::Status BackwardOnHopper(CudaStream& stream, const LearnedSketchProblem& p, const Tensor& x,
+                              const LearnedSketchWeights& weights, const Tensor& phi,
+                              const Tensor& d_phi, const Tensor& d_x, Accumulate accumulate,
+                              const LearnedSketchWeights& gradients) {
+  const int64_t all = RowsOf(x);
+  const int64_t most = std::min<int64_t>(all, sm90::kMostSketchRows);
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
+                        stream.Scratch(sm90::LearnedSketchBackwardBytes(ShapeOf(stream, p, most))));
+  return ForRowPieces(all, most, [&](int64_t first, int64_t rows) {
+    return CudaStatus(sm90::LearnedSketchBackward(
+                          {.shape = ShapeOf(stream, p, rows),
+                           .x = Elements(x, first),
+                           .weights = {StageOf(weights[0]), StageOf(weights[1])},
+                           .phi = Elements(phi, first),
+                           .d_phi = Elements(d_phi, first),
+                           .d_x = Elements(d_x, first),
+                           .add = accumulate == Accumulate::kYes,
+                           .gradients = {GradientsOf(gradients[0]), GradientsOf(gradients[1])},
+                           .scratch = scratch.data<uint8_t>()},
+                          stream.launch()),
+                      "LearnedSketchBackward");
+  });
+}
+
 }  // namespace
 
 absl::Status LearnedSketchForwardCuda(Stream& stream, const LearnedSketchProblem& p,
                                       const Tensor& x, const LearnedSketchWeights& weights,
                                       Tensor& phi) {
   CudaStream& cuda = AsCudaStream(stream);
+  if (OnHopper(stream, p)) return ForwardOnHopper(cuda, p, x, weights, phi);
   Network network(cuda, p, weights);
-  return ForRowPieces(network, RowsOf(x), [&](int64_t first, int64_t rows) -> absl::Status {
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(RowsOf(x), kMostRows)));
+  return ForRowPieces(RowsOf(x), kMostRows, [&](int64_t first, int64_t rows) -> absl::Status {
     WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows, /*keep=*/false));
     return network.Features(rows, RowOf(phi, first));
   });
@@ -253,8 +336,12 @@ absl::Status LearnedSketchBackwardCuda(Stream& stream, const LearnedSketchProble
                                        const Tensor& phi, const Tensor& d_phi, Tensor& d_x,
                                        Accumulate accumulate, LearnedSketchWeights& gradients) {
   CudaStream& cuda = AsCudaStream(stream);
+  if (OnHopper(stream, p)) {
+    return BackwardOnHopper(cuda, p, x, weights, phi, d_phi, d_x, accumulate, gradients);
+  }
   Network network(cuda, p, weights);
-  return ForRowPieces(network, RowsOf(x), [&](int64_t first, int64_t rows) -> absl::Status {
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(RowsOf(x), kMostRows)));
+  return ForRowPieces(RowsOf(x), kMostRows, [&](int64_t first, int64_t rows) -> absl::Status {
     WEFT_RETURN_IF_ERROR(network.RunTowers(RowOf(x, first), rows, /*keep=*/true));
     return network.Backward(RowOf(x, first), rows, RowOf(phi, first), RowOf(d_phi, first),
                             accumulate, RowOf(d_x, first), gradients);

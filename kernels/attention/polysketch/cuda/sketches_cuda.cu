@@ -25,30 +25,54 @@ __global__ void __launch_bounds__(kThreads)
   d_b[i] = FromFloat<T>(slope * x);
 }
 
-template <typename T>
+// V elements a thread, here and below: 8, or 1 where addresses do not allow it.
+template <int V, typename T>
 __global__ void __launch_bounds__(kThreads)
     BoundedProductKernel(int64_t n, float bound, const T* a, const T* b, T* phi) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < n) phi[i] = FromFloat<T>(bound * tanhf(ToFloat(a[i]) * ToFloat(b[i]) / bound));
+  const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
+  if (i >= n) return;
+  float x[V], y[V];
+  Load<V>(a + i, x);
+  Load<V>(b + i, y);
+#pragma unroll
+  for (int j = 0; j < V; ++j) x[j] = bound * tanhf(x[j] * y[j] / bound);
+  Store<V>(phi + i, x);
 }
 
-template <typename T>
+template <int V, typename T>
 __global__ void __launch_bounds__(kThreads)
     BoundedProductBackwardKernel(int64_t n, float bound, const T* phi, const T* d_phi, const T* a,
                                  const T* b, T* d_a, T* d_b) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (i >= n) return;
-  const float part = ToFloat(phi[i]) / bound;
-  const float slope = ToFloat(d_phi[i]) * (1.0F - part * part);
-  const float x = ToFloat(a[i]), y = ToFloat(b[i]);
-  d_a[i] = FromFloat<T>(slope * y);
-  d_b[i] = FromFloat<T>(slope * x);
+  float part[V], slope[V], x[V], y[V];
+  Load<V>(phi + i, part);
+  Load<V>(d_phi + i, slope);
+  Load<V>(a + i, x);
+  Load<V>(b + i, y);
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    part[j] /= bound;
+    slope[j] *= 1.0F - part[j] * part[j];
+    const float old = x[j];
+    x[j] = slope[j] * y[j];
+    y[j] = slope[j] * old;
+  }
+  Store<V>(d_a + i, x);
+  Store<V>(d_b + i, y);
 }
 
-template <typename Kernel, typename... Args>
+// Whether 8 elements can be read and written at a time.
+template <typename... Addresses>
+bool ByVectors(int64_t n, Addresses... addresses) {
+  return n % 8 == 0 && (IsAligned(addresses) && ...);
+}
+
+template <int V = 1, typename Kernel, typename... Args>
 cudaError_t ForElements(const CudaLaunch& on, int64_t n, Kernel kernel, Args... args) {
   if (n == 0) return cudaSuccess;
-  kernel<<<static_cast<unsigned>(CeilDiv(n, kThreads)), kThreads, 0, on.stream>>>(n, args...);
+  const auto blocks = static_cast<unsigned>(CeilDiv(n, kThreads * V));
+  kernel<<<blocks, kThreads, 0, on.stream>>>(n, args...);
   return cudaGetLastError();
 }
 
@@ -75,8 +99,12 @@ cudaError_t LaunchScaledProductBackward(const CudaLaunch& on, int64_t n, float f
 cudaError_t LaunchBoundedProduct(const CudaLaunch& on, int64_t n, float bound, const void* a,
                                  const void* b, void* phi) {
   return ForComputeType(on, [&]<typename T>() {
-    return ForElements(on, n, BoundedProductKernel<T>, bound, static_cast<const T*>(a),
-                       static_cast<const T*>(b), static_cast<T*>(phi));
+    const auto launch = [&]<int V>() {
+      return ForElements<V>(on, n, BoundedProductKernel<V, T>, bound, static_cast<const T*>(a),
+                            static_cast<const T*>(b), static_cast<T*>(phi));
+    };
+    return ByVectors(n, a, b, phi) ? launch.template operator()<8>()
+                                   : launch.template operator()<1>();
   });
 }
 
@@ -84,9 +112,14 @@ cudaError_t LaunchBoundedProductBackward(const CudaLaunch& on, int64_t n, float 
                                          const void* phi, const void* d_phi, const void* a,
                                          const void* b, void* d_a, void* d_b) {
   return ForComputeType(on, [&]<typename T>() {
-    return ForElements(on, n, BoundedProductBackwardKernel<T>, bound, static_cast<const T*>(phi),
-                       static_cast<const T*>(d_phi), static_cast<const T*>(a),
-                       static_cast<const T*>(b), static_cast<T*>(d_a), static_cast<T*>(d_b));
+    const auto launch = [&]<int V>() {
+      return ForElements<V>(on, n, BoundedProductBackwardKernel<V, T>, bound,
+                            static_cast<const T*>(phi), static_cast<const T*>(d_phi),
+                            static_cast<const T*>(a), static_cast<const T*>(b),
+                            static_cast<T*>(d_a), static_cast<T*>(d_b));
+    };
+    return ByVectors(n, phi, d_phi, a, b, d_a, d_b) ? launch.template operator()<8>()
+                                                    : launch.template operator()<1>();
   });
 }
 

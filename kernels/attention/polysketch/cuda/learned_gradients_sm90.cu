@@ -1,0 +1,391 @@
+// Gradients of one stage for a part of its hidden units. A block has that part's weights in shared
+// memory and takes 64 rows at a time; each of its two warpgroups has half of the hidden units, as
+// rows of its accumulators, so that gelu's results and gradients are at once the left operands of
+// the sums over rows:
+//
+//   a = W' x^^T + b    dz = contract^T dy^T    z = gelu(a)    da = dz o gelu'(a)     [hidden, rows]
+//   sums: z dy [hidden, r]    da x^ [hidden, n]    da [hidden]                       in registers
+//
+// da goes through shared memory to the warpgroup whose turn it is to compute d_x of these rows,
+// from all hidden units, while the other one is ahead with the next rows:
+//
+//   t = da^T W'    d_x = (t - mean(t) - x^ mean(t o x^)) / standard deviation        [rows, n]
+#include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
+
+namespace weft::kernels::sm90 {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kStages = 3;   // of rows
+constexpr int kBuffers = 2;  // of da
+
+template <int kInputs, int kSketch>
+struct GradientsLayout {
+  static constexpr int kPart = HiddenPart(kInputs, kSketch);
+  static constexpr int kBlocks = kPart / 128;  // of 64 hidden units, of a warpgroup
+  static constexpr int kInputTiles = TilesOf(kInputs);
+  static constexpr int kContract = kInputTiles * hopper::TileBytes(kPart);
+  static constexpr int kRows = kContract + kPart / 64 * hopper::TileBytes(kSketch);
+  static constexpr int kOutputs = kInputTiles * kTileBytes;  // d_y of a stage, behind x^
+  static constexpr int kStageBytes = kOutputs + kTileBytes;
+  static constexpr int kSlopes = kRows + kStages * kStageBytes;
+  static constexpr int kSlopeBytes = kPart / 64 * kTileBytes;
+  static constexpr int kBarriers = kSlopes + kBuffers * kSlopeBytes;
+  static constexpr int kBarrierCount = 1 + 2 * kStages + 2 * kBuffers;
+  static constexpr int kSharedBytes = kBarriers + kBarrierCount * 8 + kSharedSlack;
+  static_assert(kSharedBytes <= 227 * 1024);
+  static_assert(kSlopeBytes >= kOutputs);  // d_x takes the place of da
+};
+
+template <int kInputs, int kSketch>
+struct GradientsShared {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  uint8_t* memory;
+  __device__ uint64_t* loaded() const {  // the weights
+    return reinterpret_cast<uint64_t*>(memory + Layout::kBarriers);
+  }
+  __device__ uint64_t* full(int stage) const { return loaded() + 1 + stage; }
+  __device__ uint64_t* empty(int stage) const { return full(kStages) + stage; }
+  __device__ uint64_t* ready(int buffer) const { return empty(kStages) + buffer; }
+  __device__ uint64_t* free(int buffer) const { return ready(kBuffers) + buffer; }
+  __device__ uint8_t* rows(int stage) const {
+    return memory + Layout::kRows + stage * Layout::kStageBytes;
+  }
+  __device__ uint8_t* slopes(int buffer) const {
+    return memory + Layout::kSlopes + buffer * Layout::kSlopeBytes;
+  }
+};
+
+// A warpgroup's sums over the rows of the block.
+template <int kInputs, int kSketch>
+struct HiddenSums {
+  static constexpr int kBlocks = GradientsLayout<kInputs, kSketch>::kBlocks;
+  float expand[kBlocks][kInputs / 2] = {};
+  float contract[kBlocks][kSketch / 2] = {};
+  float slopes[kBlocks][2] = {};
+};
+
+// The tower and the rows of a block.
+struct BlockWork {
+  int tower;
+  int batch;   // of x, by tower or not
+  int worker;  // of those that share the tower's rows
+  int first;   // row
+  int step;
+  __device__ explicit BlockWork(const SketchGradientsParams& params) {
+    const int index = static_cast<int>(blockIdx.x) % params.tower_count;
+    tower = params.first_tower + index;
+    batch = params.own_x ? tower : 0;
+    worker = static_cast<int>(blockIdx.x) / params.tower_count;
+    first = worker * kSketchTileRows;
+    step = static_cast<int>(gridDim.x) / params.tower_count * kSketchTileRows;
+  }
+};
+
+template <int kInputs, int kSketch>
+__device__ inline void LoadRows(const SketchGradientsParams& params,
+                                const GradientsShared<kInputs, kSketch>& shared,
+                                const BlockWork& work, int stage, int row) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  uint64_t* const full = shared.full(stage);
+  uint8_t* const to = shared.rows(stage);
+  hopper::ArriveExpecting(full, Layout::kStageBytes);
+  LoadTiles<64 * Layout::kInputTiles>(params.normal, to, full, 0, row, work.batch);
+  hopper::LoadBox(params.d_y, to + Layout::kOutputs, full, 0, 0, row, work.tower);
+}
+
+// One thread: barriers, weights, the first rows.
+template <int kInputs, int kSketch>
+__device__ inline void Begin(const SketchGradientsParams& params,
+                             const GradientsShared<kInputs, kSketch>& shared,
+                             const BlockWork& work) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  hopper::InitBarrier(shared.loaded(), 1);
+  for (int i = 0; i < kStages; ++i) {
+    hopper::InitBarrier(shared.full(i), 1);
+    hopper::InitBarrier(shared.empty(i), kThreads / 32);
+  }
+  for (int i = 0; i < kBuffers; ++i) {
+    hopper::InitBarrier(shared.ready(i), kThreads / 32);
+    hopper::InitBarrier(shared.free(i), 1);
+  }
+  hopper::PublishBarriers();
+  const uint8_t* const tower = params.towers + work.tower * TowerBytes(kInputs, kSketch);
+  constexpr int kPart = Layout::kPart;
+  constexpr int kContractBytes = kPart / 64 * hopper::TileBytes(kSketch);
+  hopper::ArriveExpecting(shared.loaded(), Layout::kRows);
+  for (int i = 0; i < Layout::kInputTiles; ++i) {
+    hopper::LoadBytes(
+        shared.memory + i * hopper::TileBytes(kPart),
+        tower + i * hopper::TileBytes(HiddenOf(kSketch)) + params.part * hopper::TileBytes(kPart),
+        hopper::TileBytes(kPart), shared.loaded());
+  }
+  hopper::LoadBytes(shared.memory + Layout::kContract,
+                    tower + ExpandBytes(kInputs, kSketch) + params.part * kContractBytes,
+                    kContractBytes, shared.loaded());
+  for (int i = 0; i < kStages; ++i) {
+    const int row = work.first + i * work.step;
+    if (row < params.rows) LoadRows(params, shared, work, i, row);
+  }
+}
+
+// a and dz of 64 hidden units, number `block` of the part.
+template <int kInputs, int kSketch>
+__device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], const uint8_t* memory,
+                                      const uint8_t* rows, const float* bias, int block) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  const float first = bias[0];
+  const float second = bias[8];
+#pragma unroll
+  for (int i = 0; i < 32; ++i) a[i] = i % 4 < 2 ? first : second;
+  hopper::StartProducts();
+#pragma unroll
+  for (int k = 0; k < kInputs / 16; ++k) {
+    const uint8_t* const tile =
+        memory + k / 4 * hopper::TileBytes(Layout::kPart) + block * kTileBytes;
+    hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(a, hopper::RowsTile(tile, k % 4),
+                                                 RowsTiles(rows, k));
+  }
+  const uint8_t* const contract = memory + Layout::kContract + block * hopper::TileBytes(kSketch);
+#pragma unroll
+  for (int k = 0; k < kSketch / 16; ++k) {
+    hopper::Multiply<Rows::kAreK, Rows::kAreMN>(
+        d_z, hopper::ColumnsTile(contract, k), hopper::RowsTile(rows + Layout::kOutputs, k), k > 0);
+  }
+  hopper::CommitProducts();
+  hopper::AwaitProducts<0>();
+  hopper::Settle(a);
+  hopper::Settle(d_z);
+}
+
+// The same hidden units' part of the sums; da to `slopes`, a tile [rows, 64 hidden units]. Leaves
+// the products pending.
+template <int kInputs, int kSketch>
+__device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)[kSketch / 2],
+                                 float (&slope_sums)[2], const float (&a)[32],
+                                 const float (&d_z)[32], const uint8_t* rows, uint8_t* slopes) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  uint32_t z[4][4], d_a[4][4];
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    float low, high;
+    z[i / 4][i % 4] =
+        hopper::PackPair(GeluWithSlope(a[2 * i], low), GeluWithSlope(a[2 * i + 1], high));
+    low *= d_z[2 * i];
+    high *= d_z[2 * i + 1];
+    slope_sums[i % 2] += low + high;
+    d_a[i / 4][i % 4] = hopper::PackPair(low, high);
+  }
+#pragma unroll
+  for (int k = 0; k < 4; ++k) hopper::StoreTransposed(slopes, 16 * k, d_a[k]);
+  hopper::StartProducts();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    hopper::Multiply<Rows::kAreK>(contract, z[k], hopper::ColumnsTile(rows + Layout::kOutputs, k));
+    hopper::Multiply<Rows::kAreK>(expand, d_a[k], hopper::ColumnsTile(rows, k));
+  }
+  hopper::CommitProducts();
+}
+
+// From t, accumulators [64, n], to d_x in tiles, for rows first_row ... + 63.
+template <int kInputs>
+__device__ inline void StoreInputGradients(const SketchGradientsParams& params,
+                                           const BlockWork& work, const float (&t)[kInputs / 2],
+                                           const uint8_t* rows, uint8_t* to, int first_row) {
+  const Place place;
+  float mean[2] = {}, along[2] = {}, rstd[2];
+#pragma unroll
+  for (int k = 0; k < kInputs / 16; ++k) {
+    uint32_t x[4];
+    hopper::LoadPlain(x, rows + k / 4 * kTileBytes, 16 * (k % 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float low = t[8 * k + 2 * i], high = t[8 * k + 2 * i + 1];
+      mean[i % 2] += low + high;
+      along[i % 2] += low * hopper::LowOf(x[i]) + high * hopper::HighOf(x[i]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = first_row + place.row + 8 * i;
+    rstd[i] = row < params.rows ? params.rstd[int64_t{work.batch} * params.rows + row] : 0.0F;
+    mean[i] = RowQuadSum(mean[i]) * (1.0F / kInputs);
+    along[i] = RowQuadSum(along[i]) * (1.0F / kInputs);
+  }
+#pragma unroll
+  for (int k = 0; k < kInputs / 16; ++k) {
+    uint32_t x[4];
+    hopper::LoadPlain(x, rows + k / 4 * kTileBytes, 16 * (k % 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int r = i % 2;
+      const float low = t[8 * k + 2 * i] - mean[r] - along[r] * hopper::LowOf(x[i]);
+      const float high = t[8 * k + 2 * i + 1] - mean[r] - along[r] * hopper::HighOf(x[i]);
+      x[i] = hopper::PackPair(rstd[r] * low, rstd[r] * high);
+    }
+    hopper::StorePlain(to + k / 4 * kTileBytes, 16 * (k % 4), x);
+  }
+}
+
+// One warpgroup: d_x of 64 rows from da of all hidden units, whose place it takes on its way.
+template <int kInputs, int kSketch>
+__device__ inline void InputGradients(const SketchGradientsParams& params,
+                                      const GradientsShared<kInputs, kSketch>& shared,
+                                      const BlockWork& work, const uint8_t* rows, int buffer,
+                                      int first_row) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  uint8_t* const slopes = shared.slopes(buffer);
+  const uint8_t* const expand = hopper::Anew(shared.memory);
+  float t[kInputs / 2];
+  hopper::StartProducts();
+#pragma unroll
+  for (int k = 0; k < Layout::kPart / 16; ++k) {
+    hopper::Multiply<Rows::kAreMN, Rows::kAreK>(
+        t, RowsTiles(slopes, k), hopper::ColumnsTile(expand, k, hopper::TileBytes(Layout::kPart)),
+        k > 0);
+  }
+  hopper::CommitProducts();
+  hopper::AwaitProducts<0>();
+  hopper::Settle(t);
+  hopper::MeetThreads(1 + group, 128);  // da has been read
+  StoreInputGradients<kInputs>(params, work, t, rows, slopes, first_row);
+  hopper::FenceForEngines();
+  hopper::MeetThreads(1 + group, 128);
+  if (threadIdx.x % 128 != 0) return;
+#pragma unroll
+  for (int i = 0; i < Layout::kInputTiles; ++i) {
+    if (params.add) {
+      hopper::AddBox(params.d_x, slopes + i * kTileBytes, 64 * i, 0, first_row, work.batch);
+    } else {
+      hopper::StoreBox(params.d_x, slopes + i * kTileBytes, 64 * i, 0, first_row, work.batch);
+    }
+  }
+  hopper::CommitStores();
+  hopper::AwaitStoresRead<0>();
+  hopper::Arrive(shared.free(buffer));
+}
+
+// The rows of the block, both warpgroups.
+template <int kInputs, int kSketch>
+__device__ inline void SumRows(const SketchGradientsParams& params,
+                               const GradientsShared<kInputs, kSketch>& shared,
+                               const BlockWork& work, const float* bias,
+                               HiddenSums<kInputs, kSketch>& sums) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  hopper::RingPlace<kStages> at;
+  hopper::RingPlace<kBuffers> out;
+  for (int row = work.first; row < params.rows; row += work.step) {
+    const uint8_t* const rows = shared.rows(at.stage);
+    hopper::AwaitPhase(shared.full(at.stage), at.parity);
+    hopper::AwaitPhase(shared.free(out.stage), out.parity ^ 1);
+#pragma unroll
+    for (int i = 0; i < Layout::kBlocks; ++i) {
+      const int block = group * Layout::kBlocks + i;
+      float a[32], d_z[32];
+      HiddenProducts<kInputs, kSketch>(a, d_z, hopper::Anew(shared.memory), rows, bias + 64 * i,
+                                       block);
+      StartSums<kInputs, kSketch>(sums.expand[i], sums.contract[i], sums.slopes[i], a, d_z, rows,
+                                  shared.slopes(out.stage) + block * kTileBytes);
+      if (i + 1 == Layout::kBlocks) {
+        hopper::FenceForEngines();
+        hopper::ArriveTogether(shared.ready(out.stage));
+      }
+      hopper::AwaitProducts<0>();
+      hopper::Settle(sums.expand[i]);
+      hopper::Settle(sums.contract[i]);
+    }
+    const bool mine = out.stage == group;
+    if (mine) {
+      hopper::AwaitPhase(shared.ready(out.stage), out.parity);
+      InputGradients(params, shared, work, rows, out.stage, row);
+    }
+    hopper::ArriveTogether(shared.empty(at.stage));
+    const int next = row + kStages * work.step;
+    if (mine && threadIdx.x % 128 == 0 && next < params.rows) {
+      hopper::AwaitPhase(shared.empty(at.stage), at.parity);
+      LoadRows(params, shared, work, at.stage, next);
+    }
+    __syncwarp();
+    at.Advance();
+    out.Advance();
+  }
+}
+
+template <int kColumns>
+__device__ inline void WriteSums(float* to, const float (&d)[kColumns / 2], int first_row) {
+  const Place place;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float* const row = to + int64_t{first_row + place.row + 8 * i} * kColumns + place.column;
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; ++j) {
+      *reinterpret_cast<float2*>(row + 8 * j) = make_float2(d[4 * j + 2 * i], d[4 * j + 2 * i + 1]);
+    }
+  }
+}
+
+template <int kInputs, int kSketch>
+__global__ void __launch_bounds__(kThreads, 1)
+    Gradients(const __grid_constant__ SketchGradientsParams params) {
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  constexpr int kPart = Layout::kPart;
+  extern __shared__ uint8_t raw[];
+  const GradientsShared<kInputs, kSketch> shared{AlignedShared(raw)};
+  const BlockWork work(params);
+  const Place place;
+  const int first_unit = static_cast<int>(threadIdx.x) / 128 * Layout::kBlocks * 64;
+  if (threadIdx.x == 0) Begin(params, shared, work);
+  __syncthreads();
+  const auto* const bias = reinterpret_cast<const float*>(
+      params.towers + (work.tower + 1) * TowerBytes(kInputs, kSketch) - HiddenOf(kSketch) * 4);
+  HiddenSums<kInputs, kSketch> sums;
+  hopper::AwaitPhase(shared.loaded(), 0);
+  SumRows(params, shared, work, bias + params.part * kPart + first_unit + place.row, sums);
+
+  const int blocks = static_cast<int>(gridDim.x) / params.tower_count;
+  float* const to =
+      params.sums + (int64_t{work.tower - params.first_tower} * blocks + work.worker) *
+                        BlockSums(kInputs, kSketch);
+#pragma unroll
+  for (int i = 0; i < Layout::kBlocks; ++i) {
+    const int unit = first_unit + 64 * i;
+    WriteSums<kInputs>(to, sums.expand[i], unit);
+    WriteSums<kSketch>(to + kPart * kInputs, sums.contract[i], unit);
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const float slopes = RowQuadSum(sums.slopes[i][j]);
+      if (threadIdx.x % 4 == 0) {
+        to[kPart * (kInputs + kSketch) + unit + place.row + 8 * j] = slopes;
+      }
+    }
+  }
+}
+
+template <int kInputs, int kSketch>
+cudaError_t Launch(int multiprocessors, const SketchGradientsParams& params, cudaStream_t stream) {
+  const int blocks = SketchGradientBlocks(params, multiprocessors) * params.tower_count;
+  return LaunchShared(Gradients<kInputs, kSketch>, dim3(blocks), kThreads,
+                      GradientsLayout<kInputs, kSketch>::kSharedBytes, stream, params);
+}
+
+}  // namespace
+
+int SketchGradientBlocks(const SketchGradientsParams& params, int multiprocessors) {
+  const int blocks = multiprocessors / params.tower_count;
+  return blocks < 1 ? 1 : blocks;
+}
+
+cudaError_t LaunchSketchGradients(int inputs, int sketch, int multiprocessors,
+                                  const SketchGradientsParams& params, cudaStream_t stream) {
+  if (sketch == 32) {
+    return inputs == 128  ? Launch<128, 32>(multiprocessors, params, stream)
+           : inputs == 64 ? Launch<64, 32>(multiprocessors, params, stream)
+                          : Launch<32, 32>(multiprocessors, params, stream);
+  }
+  return inputs == 128 ? Launch<128, 64>(multiprocessors, params, stream)
+                       : Launch<64, 64>(multiprocessors, params, stream);
+}
+
+}  // namespace weft::kernels::sm90

@@ -1,0 +1,160 @@
+// The small kernels around the passes of learned sketches: weights as they are multiplied, norms of
+// rows, and gradients of parameters from the blocks' sums.
+#include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
+#include "kernels/device/cuda/vector.cuh"
+
+namespace weft::kernels::sm90 {
+namespace {
+
+constexpr int kThreads = 256;
+
+// A warp for each hidden unit; blockIdx.y is the tower.
+__global__ void __launch_bounds__(kThreads)
+    Weights(int inputs, int sketch, SketchStageWeights weights, uint8_t* towers) {
+  const int hidden = HiddenOf(sketch);
+  const int unit = static_cast<int>(blockIdx.x * kThreads + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int tower = static_cast<int>(blockIdx.y);
+  uint8_t* const to = towers + tower * TowerBytes(inputs, sketch);
+  const auto put = [](uint8_t* tile, int row, int column, bf16 value) {
+    *reinterpret_cast<bf16*>(tile + hopper::SwizzledOffset(row * 128 + column * 2)) = value;
+  };
+  float bias = 0;
+  for (int c = lane; c < 64 * TilesOf(inputs); c += 32) {
+    float folded = 0;
+    if (c < inputs) {
+      const float weight = ToFloat(weights.expand[(tower * hidden + unit) * inputs + c]);
+      folded = weight * ToFloat(weights.norm_weight[tower * inputs + c]);
+      bias += weight * ToFloat(weights.norm_bias[tower * inputs + c]);
+    }
+    put(to + c / 64 * hopper::TileBytes(hidden), unit, c % 64, FromFloat<bf16>(folded));
+  }
+  bias = GroupReduce<32>(bias, AddOf());
+  uint8_t* const contract = to + ExpandBytes(inputs, sketch);
+  for (int row = lane; row < sketch; row += 32) {
+    put(contract + unit / 64 * hopper::TileBytes(sketch), row, unit % 64,
+        weights.contract[(tower * sketch + row) * hidden + unit]);
+  }
+  if (lane == 0) reinterpret_cast<float*>(contract + ContractBytes(sketch))[unit] = bias;
+}
+
+// 8 columns a thread, kInputs / 8 threads a row.
+template <int kInputs>
+__global__ void __launch_bounds__(kThreads)
+    Norms(int64_t rows, float epsilon, const bf16* x, bf16* normal, float* rstd) {
+  constexpr int kShare = kInputs / 8;
+  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t row = index / kShare;
+  const bool exists = row < rows;
+  float values[8] = {};
+  if (exists) Load<8>(x + index * 8, values);
+  float sum = 0;
+  for (const float value : values) sum += value;
+  const float mean = GroupReduce<kShare>(sum, AddOf()) * (1.0F / kInputs);
+  float squares = 0;
+  for (float& value : values) {
+    value -= mean;
+    squares += value * value;
+  }
+  const float inverse = rsqrtf(GroupReduce<kShare>(squares, AddOf()) * (1.0F / kInputs) + epsilon);
+  if (!exists) return;
+  for (float& value : values) value *= inverse;
+  Store<8>(normal + index * 8, values);
+  if (index % kShare == 0) rstd[row] = inverse;
+}
+
+// A thread for each of a block's sums; blockIdx.y is the tower of the call.
+__global__ void __launch_bounds__(kThreads) Sums(int inputs, int sketch, SketchSumsParams params) {
+  const int part = HiddenPart(inputs, sketch);
+  const int hidden = HiddenOf(sketch);
+  const int count = BlockSums(inputs, sketch);
+  const int tower = params.first_tower + static_cast<int>(blockIdx.y);
+  const int index = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (index >= count) return;
+  const float* from = params.sums + int64_t{blockIdx.y} * params.blocks * count + index;
+  float sum = 0;
+#pragma unroll 8
+  for (int i = 0; i < params.blocks; ++i) sum += from[int64_t{i} * count];
+  const int first = tower * hidden + params.part * part;  // unit
+  if (index < part * inputs) {
+    params.expand[first * inputs + index] = sum;
+  } else if (index < part * (inputs + sketch)) {
+    const int unit = (index - part * inputs) / sketch + params.part * part;
+    const int row = (index - part * inputs) % sketch;
+    params.d_contract[(tower * sketch + row) * hidden + unit] += sum;
+  } else {
+    params.slopes[first + index - part * (inputs + sketch)] = sum;
+  }
+}
+
+constexpr int kParameterWarps = 32;
+
+// 32 columns a block, a lane each; its warps share the hidden units. blockIdx.y is the tower.
+__global__ void __launch_bounds__(32 * kParameterWarps)
+    Parameters(int inputs, int sketch, SketchStageWeights weights, const float* expand,
+               const float* slopes, SketchStageGradients gradients) {
+  __shared__ float parts[2][kParameterWarps][32];
+  const int hidden = HiddenOf(sketch);
+  const int tower = static_cast<int>(blockIdx.y);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int column = static_cast<int>(blockIdx.x) * 32 + lane;
+  const float norm_weight = ToFloat(weights.norm_weight[tower * inputs + column]);
+  const float norm_bias = ToFloat(weights.norm_bias[tower * inputs + column]);
+  float d_weight = 0;
+  float d_bias = 0;
+#pragma unroll 4
+  for (int unit = warp; unit < hidden; unit += kParameterWarps) {
+    const int at = (tower * hidden + unit) * inputs + column;
+    const float sum = expand[at];
+    const float slope = slopes[tower * hidden + unit];
+    const float weight = ToFloat(weights.expand[at]);
+    gradients.expand[at] += sum * norm_weight + slope * norm_bias;
+    d_weight += weight * sum;
+    d_bias += weight * slope;
+  }
+  parts[0][warp][lane] = d_weight;
+  parts[1][warp][lane] = d_bias;
+  __syncthreads();
+  if (warp > 1) return;
+  float sum = 0;
+  for (int i = 0; i < kParameterWarps; ++i) sum += parts[warp][i][lane];
+  float* const to = warp == 0 ? gradients.norm_weight : gradients.norm_bias;
+  to[tower * inputs + column] += sum;
+}
+
+}  // namespace
+
+cudaError_t LaunchSketchWeights(int inputs, int sketch, const SketchStageWeights& weights,
+                                uint8_t* towers, cudaStream_t stream) {
+  const dim3 grid(HiddenOf(sketch) / (kThreads / 32), 2);
+  Weights<<<grid, kThreads, 0, stream>>>(inputs, sketch, weights, towers);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSketchNorms(int64_t rows, int inputs, float epsilon, const bf16* x, bf16* normal,
+                              float* rstd, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(CeilDiv(rows * (inputs / 8), kThreads));
+  const auto kernel = inputs == 128 ? Norms<128> : inputs == 64 ? Norms<64> : Norms<32>;
+  kernel<<<blocks, kThreads, 0, stream>>>(rows, epsilon, x, normal, rstd);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSketchSums(int inputs, int sketch, const SketchSumsParams& params,
+                             cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(CeilDiv(BlockSums(inputs, sketch), kThreads));
+  const dim3 grid(blocks, params.tower_count);
+  Sums<<<grid, kThreads, 0, stream>>>(inputs, sketch, params);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSketchParameters(int inputs, int sketch, const SketchStageWeights& weights,
+                                   const float* expand, const float* slopes,
+                                   const SketchStageGradients& gradients, cudaStream_t stream) {
+  const dim3 grid(inputs / 32, 2);
+  Parameters<<<grid, 32 * kParameterWarps, 0, stream>>>(inputs, sketch, weights, expand, slopes,
+                                                        gradients);
+  return cudaGetLastError();
+}
+
+}  // namespace weft::kernels::sm90
