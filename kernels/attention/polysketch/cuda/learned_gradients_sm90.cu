@@ -3,8 +3,9 @@
 // rows of its accumulators, so that gelu's results and gradients are at once the left operands of
 // the sums over rows:
 //
-//   a = W' x^^T + b    dz = contract^T dy^T    z = gelu(a)    da = dz o gelu'(a)     [hidden, rows]
-//   sums: z dy [hidden, r]    da x^ [hidden, n]    da [hidden]                       in registers
+//   a = W' x^^T + b    dz = contract^T dy^T / 2    z = 2 gelu(a)    da = 2 dz o gelu'(a)
+//                                                                                [hidden, rows]
+//   sums: z dy [hidden, r]    da x^ [hidden, n]    da [hidden]                   in registers
 //
 // da goes through shared memory to the warpgroup whose turn it is to compute d_x of these rows,
 // from all hidden units, while the other one is ahead with the next rows:
@@ -169,10 +170,11 @@ __device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     float low, high;
-    z[i / 4][i % 4] =
-        hopper::PackPair(GeluWithSlope(a[2 * i], low), GeluWithSlope(a[2 * i + 1], high));
-    low *= d_z[2 * i];
-    high *= d_z[2 * i + 1];
+    const float z_low = TwiceGeluWithSlope(a[2 * i], low);
+    const float z_high = TwiceGeluWithSlope(a[2 * i + 1], high);
+    low = fmaf(d_z[2 * i], low, d_z[2 * i]);
+    high = fmaf(d_z[2 * i + 1], high, d_z[2 * i + 1]);
+    z[i / 4][i % 4] = hopper::PackPair(z_low, z_high);
     slope_sums[i % 2] += low + high;
     d_a[i / 4][i % 4] = hopper::PackPair(low, high);
   }

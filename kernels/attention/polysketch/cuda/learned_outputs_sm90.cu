@@ -31,7 +31,7 @@ __device__ inline void StartHidden(float (&a)[32], const uint32_t (&x)[kInputs /
   hopper::CommitProducts();
 }
 
-// gelu(a + b) of 64 hidden units as operands.
+// 2 gelu(a + b) of 64 hidden units as operands.
 __device__ inline void HiddenOperand(uint32_t (&z)[4][4], const float (&a)[32], const float* bias) {
   const Place place;
 #pragma unroll
@@ -39,8 +39,8 @@ __device__ inline void HiddenOperand(uint32_t (&z)[4][4], const float (&a)[32], 
     const float2 b = *reinterpret_cast<const float2*>(bias + 8 * j + place.column);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      z[j / 2][j % 2 * 2 + i] =
-          hopper::PackPair(Gelu(a[4 * j + 2 * i] + b.x), Gelu(a[4 * j + 2 * i + 1] + b.y));
+      z[j / 2][j % 2 * 2 + i] = hopper::PackPair(TwiceGelu(a[4 * j + 2 * i] + b.x),
+                                                 TwiceGelu(a[4 * j + 2 * i + 1] + b.y));
     }
   }
 }

@@ -44,8 +44,9 @@ constexpr int HiddenPart(int inputs, int sketch) {
   return inputs == 128 && sketch == 64 ? 128 : 256;
 }
 
-// What stays in shared memory of a tower's stage: W' as tiles [n / 64] of [hidden, 64] and contract
-// as tiles [hidden / 64] of [r, 64], as wgmma reads them (hopper.cuh); behind them b in fp32.
+// What stays in shared memory of a tower's stage: W' as tiles [n / 64] of [hidden, 64] and half of
+// contract as tiles [hidden / 64] of [r, 64], as wgmma reads them (hopper.cuh); behind them b in
+// fp32. Half, because kernels compute twice gelu.
 constexpr int ExpandBytes(int inputs, int sketch) {
   return TilesOf(inputs) * HiddenOf(sketch) * 128;
 }
@@ -54,7 +55,7 @@ constexpr int TowerBytes(int inputs, int sketch) {
   return ExpandBytes(inputs, sketch) + ContractBytes(sketch) + HiddenOf(sketch) * 4;
 }
 
-// One block's sums for one part: G [part, n], those of contract [part, r], s [part].
+// One block's sums for one part: G [part, n], twice those of contract [part, r], s [part].
 constexpr int BlockSums(int inputs, int sketch) {
   return HiddenPart(inputs, sketch) * (inputs + sketch + 1);
 }

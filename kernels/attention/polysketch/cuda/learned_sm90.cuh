@@ -16,20 +16,18 @@ __device__ inline float QuickTanh(float x) {
 inline constexpr float kGeluFactor = 0.79788456F;
 inline constexpr float kGeluCubic = 0.79788456F * 0.044715F;
 
-// GELU in its tanh form.
-__device__ inline float Gelu(float a) {
-  const float t = QuickTanh(a * (kGeluFactor + kGeluCubic * a * a));
-  const float half = 0.5F * a;
-  return half + half * t;
+// Twice GELU in its tanh form: the half is in the weights of contract.
+__device__ inline float TwiceGelu(float a) {
+  const float t = QuickTanh(a * fmaf(a * a, kGeluCubic, kGeluFactor));
+  return fmaf(a, t, a);
 }
-// And its derivative.
-__device__ inline float GeluWithSlope(float a, float& slope) {
+// And its derivative, less 1.
+__device__ inline float TwiceGeluWithSlope(float a, float& slope_less_1) {
   const float square = a * a;
-  const float t = QuickTanh(a * (kGeluFactor + kGeluCubic * square));
-  const float half = 0.5F * a;
-  const float inner = half * (kGeluFactor + 3.0F * kGeluCubic * square);
-  slope = (0.5F + 0.5F * t) + inner * (1.0F - t * t);
-  return half + half * t;
+  const float t = QuickTanh(a * fmaf(square, kGeluCubic, kGeluFactor));
+  const float inner = a * fmaf(square, 3.0F * kGeluCubic, kGeluFactor);
+  slope_less_1 = fmaf(inner, fmaf(-t, t, 1.0F), t);
+  return fmaf(a, t, a);
 }
 
 // Over the four lanes that share rows of accumulators.

@@ -32,8 +32,9 @@ __global__ void __launch_bounds__(kThreads)
   bias = GroupReduce<32>(bias, AddOf());
   uint8_t* const contract = to + ExpandBytes(inputs, sketch);
   for (int row = lane; row < sketch; row += 32) {
+    const float weight = ToFloat(weights.contract[(tower * sketch + row) * hidden + unit]);
     put(contract + unit / 64 * hopper::TileBytes(sketch), row, unit % 64,
-        weights.contract[(tower * sketch + row) * hidden + unit]);
+        FromFloat<bf16>(0.5F * weight));
   }
   if (lane == 0) reinterpret_cast<float*>(contract + ContractBytes(sketch))[unit] = bias;
 }
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kThreads) Sums(int inputs, int sketch, SketchS
   } else if (index < part * (inputs + sketch)) {
     const int unit = (index - part * inputs) / sketch + params.part * part;
     const int row = (index - part * inputs) % sketch;
-    params.d_contract[(tower * sketch + row) * hidden + unit] += sum;
+    params.d_contract[(tower * sketch + row) * hidden + unit] += 0.5F * sum;
   } else {
     params.slopes[first + index - part * (inputs + sketch)] = sum;
   }
