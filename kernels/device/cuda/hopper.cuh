@@ -269,6 +269,26 @@ __device__ inline uint64_t ColumnsTile(const void* tile, int k, uint32_t apart =
          (uint64_t{1} << 62);
 }
 
+// Where tiles lie, in the units of 16 bytes that operands are described in. A warp's lanes agree on
+// it; the shuffle says so to the compiler, which then keeps it in a uniform register and only adds
+// what a step is further on. Made in every lane, each description takes a dozen instructions that
+// wait for one another, longer than a product of 64 columns lasts.
+struct Tiles {
+  uint32_t at;
+  __device__ Tiles operator+(int bytes) const { return {at + static_cast<uint32_t>(bytes) / 16}; }
+};
+__device__ inline Tiles TilesAt(const void* tile) {
+  return {__shfl_sync(0xFFFFFFFF, SharedAddress(tile) / 16, 0)};
+}
+// The operands of above, of tiles that end below 256 KiB, as all of a block do.
+__device__ inline uint64_t RowsTile(Tiles tile, int k) {
+  return (uint64_t{(1 << 30) | (1024 >> 4)} << 32) | ((tile + k * 32).at + (1U << 16));
+}
+__device__ inline uint64_t ColumnsTile(Tiles tile, int k, uint32_t apart = TileBytes(64)) {
+  return (uint64_t{(1 << 30) | (1024 >> 4)} << 32) |
+         ((tile + k * 16 * kTileRowBytes).at + (apart >> 4 << 16));
+}
+
 enum class Rows : int { kAreMN = 0, kAreK = 1 };  // which way an operand reads its tile
 
 // Around every batch of products: StartProducts, products, CommitProducts, ..., AwaitProducts, and
