@@ -130,10 +130,15 @@ __device__ inline void Begin(const SketchGradientsParams& params,
   }
 }
 
+// Operands: step k of K of x^ and d_y, whose tiles begin at `rows`.
+__device__ inline uint64_t RowsStep(hopper::Tiles tiles, int k) {
+  return hopper::RowsTile(tiles + k / 4 * kTileBytes, k % 4);
+}
+
 // a and dz of 64 hidden units, number `block` of the part.
 template <int kInputs, int kSketch>
-__device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], const uint8_t* memory,
-                                      const uint8_t* rows, const float* bias, int block) {
+__device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], hopper::Tiles memory,
+                                      hopper::Tiles rows, const float* bias, int block) {
   using Layout = GradientsLayout<kInputs, kSketch>;
   const float first = bias[0];
   const float second = bias[8];
@@ -142,12 +147,12 @@ __device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], const ui
   hopper::StartProducts();
 #pragma unroll
   for (int k = 0; k < kInputs / 16; ++k) {
-    const uint8_t* const tile =
-        memory + k / 4 * hopper::TileBytes(Layout::kPart) + block * kTileBytes;
+    const hopper::Tiles tile =
+        memory + (k / 4 * hopper::TileBytes(Layout::kPart) + block * kTileBytes);
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(a, hopper::RowsTile(tile, k % 4),
-                                                 RowsTiles(rows, k));
+                                                 RowsStep(rows, k));
   }
-  const uint8_t* const contract = memory + Layout::kContract + block * hopper::TileBytes(kSketch);
+  const hopper::Tiles contract = memory + (Layout::kContract + block * hopper::TileBytes(kSketch));
 #pragma unroll
   for (int k = 0; k < kSketch / 16; ++k) {
     hopper::Multiply<Rows::kAreK, Rows::kAreMN>(
@@ -164,7 +169,7 @@ __device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], const ui
 template <int kInputs, int kSketch>
 __device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)[kSketch / 2],
                                  float (&slope_sums)[2], const float (&a)[32],
-                                 const float (&d_z)[32], const uint8_t* rows, uint8_t* slopes) {
+                                 const float (&d_z)[32], hopper::Tiles rows, uint8_t* slopes) {
   using Layout = GradientsLayout<kInputs, kSketch>;
   uint32_t z[4][4], d_a[4][4];
 #pragma unroll
@@ -233,25 +238,25 @@ __device__ inline void StoreInputGradients(const SketchGradientsParams& params,
 template <int kInputs, int kSketch>
 __device__ inline void InputGradients(const SketchGradientsParams& params,
                                       const GradientsShared<kInputs, kSketch>& shared,
-                                      const BlockWork& work, const uint8_t* rows, int buffer,
-                                      int first_row) {
+                                      const BlockWork& work, hopper::Tiles memory, int stage,
+                                      int buffer, int first_row) {
   using Layout = GradientsLayout<kInputs, kSketch>;
   const int group = static_cast<int>(threadIdx.x) / 128;
   uint8_t* const slopes = shared.slopes(buffer);
-  const uint8_t* const expand = hopper::Anew(shared.memory);
+  const hopper::Tiles d_a = memory + (Layout::kSlopes + buffer * Layout::kSlopeBytes);
   float t[kInputs / 2];
   hopper::StartProducts();
 #pragma unroll
   for (int k = 0; k < Layout::kPart / 16; ++k) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreK>(
-        t, RowsTiles(slopes, k), hopper::ColumnsTile(expand, k, hopper::TileBytes(Layout::kPart)),
+        t, RowsStep(d_a, k), hopper::ColumnsTile(memory, k, hopper::TileBytes(Layout::kPart)),
         k > 0);
   }
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(t);
   hopper::MeetThreads(1 + group, 128);  // da has been read
-  StoreInputGradients<kInputs>(params, work, t, rows, slopes, first_row);
+  StoreInputGradients<kInputs>(params, work, t, shared.rows(stage), slopes, first_row);
   hopper::FenceForEngines();
   hopper::MeetThreads(1 + group, 128);
   if (threadIdx.x % 128 != 0) return;
@@ -275,19 +280,19 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
                                const BlockWork& work, const float* bias,
                                HiddenSums<kInputs, kSketch>& sums) {
   using Layout = GradientsLayout<kInputs, kSketch>;
-  const int group = static_cast<int>(threadIdx.x) / 128;
+  const int group = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0);  // for Tiles
+  const hopper::Tiles memory = hopper::TilesAt(shared.memory);
   hopper::RingPlace<kStages> at;
   hopper::RingPlace<kBuffers> out;
   for (int row = work.first; row < params.rows; row += work.step) {
-    const uint8_t* const rows = shared.rows(at.stage);
+    const hopper::Tiles rows = memory + (Layout::kRows + at.stage * Layout::kStageBytes);
     hopper::AwaitPhase(shared.full(at.stage), at.parity);
     hopper::AwaitPhase(shared.free(out.stage), out.parity ^ 1);
 #pragma unroll
     for (int i = 0; i < Layout::kBlocks; ++i) {
       const int block = group * Layout::kBlocks + i;
       float a[32], d_z[32];
-      HiddenProducts<kInputs, kSketch>(a, d_z, hopper::Anew(shared.memory), rows, bias + 64 * i,
-                                       block);
+      HiddenProducts<kInputs, kSketch>(a, d_z, memory, rows, bias + 64 * i, block);
       StartSums<kInputs, kSketch>(sums.expand[i], sums.contract[i], sums.slopes[i], a, d_z, rows,
                                   shared.slopes(out.stage) + block * kTileBytes);
       if (i + 1 == Layout::kBlocks) {
@@ -301,7 +306,7 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
     const bool mine = out.stage == group;
     if (mine) {
       hopper::AwaitPhase(shared.ready(out.stage), out.parity);
-      InputGradients(params, shared, work, rows, out.stage, row);
+      InputGradients(params, shared, work, memory, at.stage, out.stage, row);
     }
     hopper::ArriveTogether(shared.empty(at.stage));
     const int next = row + kStages * work.step;

@@ -20,13 +20,13 @@ struct OutputsLayout {
 // Products of 64 hidden units, from chunk * 64.
 template <int kInputs, int kSketch>
 __device__ inline void StartHidden(float (&a)[32], const uint32_t (&x)[kInputs / 16][4],
-                                   const uint8_t* expand, int chunk) {
+                                   hopper::Tiles expand, int chunk) {
   hopper::StartProducts();
 #pragma unroll
   for (int k = 0; k < kInputs / 16; ++k) {
-    const uint8_t* const tile = expand + k / 4 * hopper::TileBytes(HiddenOf(kSketch));
-    hopper::Multiply<Rows::kAreMN>(a, x[k], hopper::RowsTile(tile + chunk * kTileBytes, k % 4),
-                                   k > 0);
+    const hopper::Tiles tile =
+        expand + (k / 4 * hopper::TileBytes(HiddenOf(kSketch)) + chunk * kTileBytes);
+    hopper::Multiply<Rows::kAreMN>(a, x[k], hopper::RowsTile(tile, k % 4), k > 0);
   }
   hopper::CommitProducts();
 }
@@ -47,16 +47,16 @@ __device__ inline void HiddenOperand(uint32_t (&z)[4][4], const float (&a)[32], 
 
 template <int kInputs, int kSketch>
 __device__ inline void Stage(float (&y)[kSketch / 2], const uint32_t (&x)[kInputs / 16][4],
-                             const uint8_t* weights, const float* bias) {
+                             hopper::Tiles weights, const float* bias) {
   constexpr int kChunks = HiddenOf(kSketch) / 64;
-  const uint8_t* const contract = weights + ExpandBytes(kInputs, kSketch);
+  const hopper::Tiles contract = weights + ExpandBytes(kInputs, kSketch);
   float a[2][32];
   StartHidden<kInputs, kSketch>(a[0], x, weights, 0);
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     float(&now)[32] = a[chunk % 2];
     if (chunk + 1 < kChunks) {
-      StartHidden<kInputs, kSketch>(a[(chunk + 1) % 2], x, hopper::Anew(weights), chunk + 1);
+      StartHidden<kInputs, kSketch>(a[(chunk + 1) % 2], x, weights, chunk + 1);
       hopper::AwaitProducts<1>();
     } else {
       hopper::AwaitProducts<0>();
@@ -64,7 +64,7 @@ __device__ inline void Stage(float (&y)[kSketch / 2], const uint32_t (&x)[kInput
     hopper::Settle(now);
     uint32_t z[4][4];
     HiddenOperand(z, now, bias + 64 * chunk);
-    const uint8_t* const tile = hopper::Anew(contract) + chunk * hopper::TileBytes(kSketch);
+    const hopper::Tiles tile = contract + chunk * hopper::TileBytes(kSketch);
     hopper::StartProducts();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -122,6 +122,7 @@ __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
   const int step = static_cast<int>(gridDim.x) / 2 * Layout::kGroups * kSketchTileRows;
   int row = (static_cast<int>(blockIdx.x) / 2 * Layout::kGroups + group) * kSketchTileRows;
   if (leads && row < params.rows) load(row);
+  const hopper::Tiles weights = hopper::TilesAt(memory);
   hopper::AwaitPhase(loaded, 0);
   for (uint32_t parity = 0; row < params.rows; row += step, parity ^= 1) {
     uint32_t x[kInputs / 16][4];
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
     if (leads && row + step < params.rows) load(row + step);
     NormaliseRows<kInputs>(x, params.epsilon);
     float y[kSketch / 2];
-    Stage<kInputs, kSketch>(y, x, memory, bias);
+    Stage<kInputs, kSketch>(y, x, weights, bias);
     StoreRows<kSketch>(params, y, tower, row);
   }
 }
