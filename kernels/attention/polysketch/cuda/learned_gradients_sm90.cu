@@ -10,7 +10,7 @@
 // da goes through shared memory to the warpgroup whose turn it is to compute d_x of these rows,
 // from all hidden units, while the other one is ahead with the next rows:
 //
-//   t = da^T W'    d_x = (t - mean(t) - x^ mean(t o x^)) / standard deviation        [rows, n]
+//   t = da^T W'    d_x = (t - x^ mean(t o x^)) / standard deviation             [rows, n]
 #include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
 
 namespace weft::kernels::sm90 {
@@ -200,24 +200,22 @@ __device__ inline void StoreInputGradients(const SketchGradientsParams& params,
                                            const BlockWork& work, const float (&t)[kInputs / 2],
                                            const uint8_t* rows, uint8_t* to, int first_row) {
   const Place place;
-  float mean[2] = {}, along[2] = {}, rstd[2];
+  float along[2] = {}, rstd[2];
 #pragma unroll
   for (int k = 0; k < kInputs / 16; ++k) {
     uint32_t x[4];
     hopper::LoadPlain(x, rows + k / 4 * kTileBytes, 16 * (k % 4));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float low = t[8 * k + 2 * i], high = t[8 * k + 2 * i + 1];
-      mean[i % 2] += low + high;
-      along[i % 2] += low * hopper::LowOf(x[i]) + high * hopper::HighOf(x[i]);
+      along[i % 2] = fmaf(t[8 * k + 2 * i], hopper::LowOf(x[i]), along[i % 2]);
+      along[i % 2] = fmaf(t[8 * k + 2 * i + 1], hopper::HighOf(x[i]), along[i % 2]);
     }
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = first_row + place.row + 8 * i;
     rstd[i] = row < params.rows ? params.rstd[int64_t{work.batch} * params.rows + row] : 0.0F;
-    mean[i] = RowQuadSum(mean[i]) * (1.0F / kInputs);
-    along[i] = RowQuadSum(along[i]) * (1.0F / kInputs);
+    along[i] = RowQuadSum(along[i]) * (-1.0F / kInputs) * rstd[i];
   }
 #pragma unroll
   for (int k = 0; k < kInputs / 16; ++k) {
@@ -226,9 +224,8 @@ __device__ inline void StoreInputGradients(const SketchGradientsParams& params,
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int r = i % 2;
-      const float low = t[8 * k + 2 * i] - mean[r] - along[r] * hopper::LowOf(x[i]);
-      const float high = t[8 * k + 2 * i + 1] - mean[r] - along[r] * hopper::HighOf(x[i]);
-      x[i] = hopper::PackPair(rstd[r] * low, rstd[r] * high);
+      x[i] = hopper::PackPair(fmaf(along[r], hopper::LowOf(x[i]), rstd[r] * t[8 * k + 2 * i]),
+                              fmaf(along[r], hopper::HighOf(x[i]), rstd[r] * t[8 * k + 2 * i + 1]));
     }
     hopper::StorePlain(to + k / 4 * kTileBytes, 16 * (k % 4), x);
   }

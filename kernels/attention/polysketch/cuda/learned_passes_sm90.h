@@ -5,7 +5,8 @@
 //
 //   W' = expand diag(norm_weight)    b = expand norm_bias    y = contract gelu(W' x^ + b)
 //
-// where x^ is x with mean 0 and variance 1 in each row; so a stage's gradient needs only
+// where x^ is x with mean 0 and variance 1 in each row. The mean of a row of W' multiplies the mean
+// of x^ and is left out: the gradient of x^ then has mean 0 as well. A stage's gradient needs only
 //
 //   G = sum of da x^^T    s = sum of da    over rows, da the gradient of gelu's argument:
 //   d_expand = G diag(norm_weight) + s norm_bias^T

@@ -19,15 +19,24 @@ __global__ void __launch_bounds__(kThreads)
   const auto put = [](uint8_t* tile, int row, int column, bf16 value) {
     *reinterpret_cast<bf16*>(tile + hopper::SwizzledOffset(row * 128 + column * 2)) = value;
   };
-  float bias = 0;
-  for (int c = lane; c < 64 * TilesOf(inputs); c += 32) {
-    float folded = 0;
-    if (c < inputs) {
-      const float weight = ToFloat(weights.expand[(tower * hidden + unit) * inputs + c]);
-      folded = weight * ToFloat(weights.norm_weight[tower * inputs + c]);
-      bias += weight * ToFloat(weights.norm_bias[tower * inputs + c]);
-    }
-    put(to + c / 64 * hopper::TileBytes(hidden), unit, c % 64, FromFloat<bf16>(folded));
+  float folded[4] = {};  // columns lane, lane + 32, ...
+  float bias = 0, sum = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int c = lane + 32 * i;
+    if (c >= inputs) continue;
+    const float weight = ToFloat(weights.expand[(tower * hidden + unit) * inputs + c]);
+    folded[i] = weight * ToFloat(weights.norm_weight[tower * inputs + c]);
+    bias += weight * ToFloat(weights.norm_bias[tower * inputs + c]);
+    sum += folded[i];
+  }
+  const float mean = GroupReduce<32>(sum, AddOf()) / static_cast<float>(inputs);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int c = lane + 32 * i;
+    if (c >= 64 * TilesOf(inputs)) continue;
+    put(to + c / 64 * hopper::TileBytes(hidden), unit, c % 64,
+        FromFloat<bf16>(c < inputs ? folded[i] - mean : 0.0F));
   }
   bias = GroupReduce<32>(bias, AddOf());
   uint8_t* const contract = to + ExpandBytes(inputs, sketch);
