@@ -22,7 +22,7 @@ int InputsOf(const LearnedSketchCudaShape& s, int stage) {
 struct ForwardSpace {
   ForwardSpace(const LearnedSketchCudaShape& s, CudaCarver& carver) {
     for (int stage = 0; stage < 2; ++stage) {
-      towers[stage] = carver.TakeBytes(2 * TowerBytes(InputsOf(s, stage), s.sketch));
+      towers[stage] = carver.TakeBytes(int64_t{2} * TowerBytes(InputsOf(s, stage), s.sketch));
       y[stage] = carver.Take<Bf16>(int64_t{2} * s.rows * s.sketch);
     }
   }
