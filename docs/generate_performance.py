@@ -72,6 +72,7 @@ ATTENTION = [
     ("polysketch_r32", "`polysketch`, r = 32, blocks of 1,024, given the features", "cudnn_softmax", CUDNN),
     ("polysketch_r64", "`polysketch`, r = 64, blocks of 1,024, given the features", "cudnn_softmax", CUDNN),
     ("polysketch_learned_r32", "the same, r = 32, with the network that makes the features", "cudnn_softmax", CUDNN),
+    ("polysketch_learned_r64", "the same, r = 64, with the network that makes the features", "cudnn_softmax", CUDNN),
     ("softmax", "`softmax`", "cudnn_softmax", CUDNN),
     ("performer", "`performer` (256 random features)", "cudnn_softmax", CUDNN),
 ]
