@@ -24,6 +24,9 @@ template <int kInputs, int kSketch>
 struct GradientsLayout {
   static constexpr int kPart = HiddenPart(kInputs, kSketch);
   static constexpr int kBlocks = kPart / 128;  // of 64 hidden units, of a warpgroup
+  // Rows whose a and dz are in registers at a time: sums of 256 x (128 + 32) leave space for half.
+  static constexpr int kStepRows = kInputs == 128 && kSketch == 32 ? 32 : 64;
+  static constexpr int kSteps = kSketchTileRows / kStepRows;
   static constexpr int kInputTiles = TilesOf(kInputs);
   static constexpr int kContract = kInputTiles * hopper::TileBytes(kPart);
   static constexpr int kRows = kContract + kPart / 64 * hopper::TileBytes(kSketch);
@@ -37,6 +40,10 @@ struct GradientsLayout {
   static_assert(kSharedBytes <= 227 * 1024);
   static_assert(kSlopeBytes >= kOutputs);  // d_x takes the place of da
 };
+
+// Accumulators [64 hidden units, kStepRows].
+template <int kInputs, int kSketch>
+using Hidden = float[GradientsLayout<kInputs, kSketch>::kStepRows / 2];
 
 template <int kInputs, int kSketch>
 struct GradientsShared {
@@ -135,15 +142,25 @@ __device__ inline uint64_t RowsStep(hopper::Tiles tiles, int k) {
   return hopper::RowsTile(tiles + k / 4 * kTileBytes, k % 4);
 }
 
-// a and dz of 64 hidden units, number `block` of the part.
+// The same place as something new to the compiler: it would else keep the descriptions of all
+// operands of the loop in registers, of which the sums leave too few.
+__device__ inline hopper::Tiles Anew(hopper::Tiles tiles) {
+  asm volatile("" : "+r"(tiles.at));
+  return {__shfl_sync(0xFFFFFFFF, tiles.at, 0)};
+}
+
+// a and dz of 64 hidden units, number `block` of the part, for kStepRows rows from `rows` on.
 template <int kInputs, int kSketch>
-__device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], hopper::Tiles memory,
-                                      hopper::Tiles rows, const float* bias, int block) {
+__device__ inline void HiddenProducts(Hidden<kInputs, kSketch>& a, Hidden<kInputs, kSketch>& d_z,
+                                      hopper::Tiles memory, hopper::Tiles rows, const float* bias,
+                                      int block) {
   using Layout = GradientsLayout<kInputs, kSketch>;
+  memory = Anew(memory);
+  rows = Anew(rows);
   const float first = bias[0];
   const float second = bias[8];
 #pragma unroll
-  for (int i = 0; i < 32; ++i) a[i] = i % 4 < 2 ? first : second;
+  for (int i = 0; i < Layout::kStepRows / 2; ++i) a[i] = i % 4 < 2 ? first : second;
   hopper::StartProducts();
 #pragma unroll
   for (int k = 0; k < kInputs / 16; ++k) {
@@ -164,16 +181,18 @@ __device__ inline void HiddenProducts(float (&a)[32], float (&d_z)[32], hopper::
   hopper::Settle(d_z);
 }
 
-// The same hidden units' part of the sums; da to `slopes`, a tile [rows, 64 hidden units]. Leaves
-// the products pending.
+// The same hidden units' and rows' part of the sums; da to `slopes`, a tile [rows, 64 hidden units].
+// Leaves the products pending.
 template <int kInputs, int kSketch>
 __device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)[kSketch / 2],
-                                 float (&slope_sums)[2], const float (&a)[32],
-                                 const float (&d_z)[32], hopper::Tiles rows, uint8_t* slopes) {
+                                 float (&slope_sums)[2], const Hidden<kInputs, kSketch>& a,
+                                 const Hidden<kInputs, kSketch>& d_z, hopper::Tiles rows,
+                                 uint8_t* slopes) {
   using Layout = GradientsLayout<kInputs, kSketch>;
-  uint32_t z[4][4], d_a[4][4];
+  constexpr int kSteps = Layout::kStepRows / 16;
+  uint32_t z[kSteps][4], d_a[kSteps][4];
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < 4 * kSteps; ++i) {
     float low, high;
     const float z_low = TwiceGeluWithSlope(a[2 * i], low);
     const float z_high = TwiceGeluWithSlope(a[2 * i + 1], high);
@@ -184,10 +203,11 @@ __device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)
     d_a[i / 4][i % 4] = hopper::PackPair(low, high);
   }
 #pragma unroll
-  for (int k = 0; k < 4; ++k) hopper::StoreTransposed(slopes, 16 * k, d_a[k]);
+  for (int k = 0; k < kSteps; ++k) hopper::StoreTransposed(slopes, 16 * k, d_a[k]);
+  rows = Anew(rows);
   hopper::StartProducts();
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
+  for (int k = 0; k < kSteps; ++k) {
     hopper::Multiply<Rows::kAreK>(contract, z[k], hopper::ColumnsTile(rows + Layout::kOutputs, k));
     hopper::Multiply<Rows::kAreK>(expand, d_a[k], hopper::ColumnsTile(rows, k));
   }
@@ -240,6 +260,7 @@ __device__ inline void InputGradients(const SketchGradientsParams& params,
   using Layout = GradientsLayout<kInputs, kSketch>;
   const int group = static_cast<int>(threadIdx.x) / 128;
   uint8_t* const slopes = shared.slopes(buffer);
+  memory = Anew(memory);
   const hopper::Tiles d_a = memory + (Layout::kSlopes + buffer * Layout::kSlopeBytes);
   float t[kInputs / 2];
   hopper::StartProducts();
@@ -286,19 +307,23 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
     hopper::AwaitPhase(shared.full(at.stage), at.parity);
     hopper::AwaitPhase(shared.free(out.stage), out.parity ^ 1);
 #pragma unroll
-    for (int i = 0; i < Layout::kBlocks; ++i) {
-      const int block = group * Layout::kBlocks + i;
-      float a[32], d_z[32];
-      HiddenProducts<kInputs, kSketch>(a, d_z, memory, rows, bias + 64 * i, block);
-      StartSums<kInputs, kSketch>(sums.expand[i], sums.contract[i], sums.slopes[i], a, d_z, rows,
-                                  shared.slopes(out.stage) + block * kTileBytes);
-      if (i + 1 == Layout::kBlocks) {
+    for (int i = 0; i < Layout::kBlocks * Layout::kSteps; ++i) {
+      constexpr int kStepBytes = hopper::TileBytes(Layout::kStepRows);
+      const int unit = i / Layout::kSteps;
+      const int block = group * Layout::kBlocks + unit;
+      const int skip = i % Layout::kSteps * kStepBytes;
+      Hidden<kInputs, kSketch> a, d_z;
+      HiddenProducts<kInputs, kSketch>(a, d_z, memory, rows + skip, bias + 64 * unit, block);
+      StartSums<kInputs, kSketch>(sums.expand[unit], sums.contract[unit], sums.slopes[unit], a, d_z,
+                                  rows + skip,
+                                  shared.slopes(out.stage) + block * kTileBytes + skip);
+      if (i + 1 == Layout::kBlocks * Layout::kSteps) {
         hopper::FenceForEngines();
         hopper::ArriveTogether(shared.ready(out.stage));
       }
       hopper::AwaitProducts<0>();
-      hopper::Settle(sums.expand[i]);
-      hopper::Settle(sums.contract[i]);
+      hopper::Settle(sums.expand[unit]);
+      hopper::Settle(sums.contract[unit]);
     }
     const bool mine = out.stage == group;
     if (mine) {

@@ -1,6 +1,7 @@
 // y = contract gelu(W' x^ + b) of one stage: every other block computes the same tower. A warpgroup
-// takes 64 rows at a time into registers, norms them there, and chains the two products by 64
-// hidden units: while the tensor cores form the next 64, it takes gelu of these.
+// takes 64 rows at a time into registers and chains the two products by 64 hidden units: while the
+// tensor cores form the next 64, it takes gelu of these. W' has no mean to multiply that of a row,
+// so x itself is the operand, and what is left of the norm, a factor for each row, comes with b.
 #include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
 
 namespace weft::kernels::sm90 {
@@ -31,23 +32,48 @@ __device__ inline void StartHidden(float (&a)[32], const uint32_t (&x)[kInputs /
   hopper::CommitProducts();
 }
 
-// 2 gelu(a + b) of 64 hidden units as operands.
-__device__ inline void HiddenOperand(uint32_t (&z)[4][4], const float (&a)[32], const float* bias) {
+// 1 / standard deviation of the two rows of this thread, [64, kInputs] as an operand. One reading
+// of the rows: the square of a mean of 1000 deviations would cost a tenth of the variance.
+template <int kInputs>
+__device__ inline void RowScales(float (&rstd)[2], const uint32_t (&x)[kInputs / 16][4],
+                                 float epsilon) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float sum = 0;
+    float squares = 0;
+#pragma unroll
+    for (int k = 0; k < kInputs / 8; ++k) {
+      const uint32_t pair = x[k / 2][i + 2 * (k % 2)];
+      const float low = hopper::LowOf(pair);
+      const float high = hopper::HighOf(pair);
+      sum += low + high;
+      squares = fmaf(low, low, fmaf(high, high, squares));
+    }
+    const float mean = RowQuadSum(sum) * (1.0F / kInputs);
+    const float variance = RowQuadSum(squares) * (1.0F / kInputs) - mean * mean;
+    rstd[i] = rsqrtf(fmaxf(variance, 0.0F) + epsilon);
+  }
+}
+
+// 2 gelu(rstd a + b) of 64 hidden units as operands.
+__device__ inline void HiddenOperand(uint32_t (&z)[4][4], const float (&a)[32],
+                                     const float (&rstd)[2], const float* bias) {
   const Place place;
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
     const float2 b = *reinterpret_cast<const float2*>(bias + 8 * j + place.column);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      z[j / 2][j % 2 * 2 + i] = hopper::PackPair(TwiceGelu(a[4 * j + 2 * i] + b.x),
-                                                 TwiceGelu(a[4 * j + 2 * i + 1] + b.y));
+      z[j / 2][j % 2 * 2 + i] =
+          hopper::PackPair(TwiceGelu(fmaf(rstd[i], a[4 * j + 2 * i], b.x)),
+                           TwiceGelu(fmaf(rstd[i], a[4 * j + 2 * i + 1], b.y)));
     }
   }
 }
 
 template <int kInputs, int kSketch>
 __device__ inline void Stage(float (&y)[kSketch / 2], const uint32_t (&x)[kInputs / 16][4],
-                             hopper::Tiles weights, const float* bias) {
+                             const float (&rstd)[2], hopper::Tiles weights, const float* bias) {
   constexpr int kChunks = HiddenOf(kSketch) / 64;
   const hopper::Tiles contract = weights + ExpandBytes(kInputs, kSketch);
   float a[2][32];
@@ -63,7 +89,7 @@ __device__ inline void Stage(float (&y)[kSketch / 2], const uint32_t (&x)[kInput
     }
     hopper::Settle(now);
     uint32_t z[4][4];
-    HiddenOperand(z, now, bias + 64 * chunk);
+    HiddenOperand(z, now, rstd, bias + 64 * chunk);
     const hopper::Tiles tile = contract + chunk * hopper::TileBytes(kSketch);
     hopper::StartProducts();
 #pragma unroll
@@ -133,9 +159,9 @@ __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
     }
     hopper::MeetThreads(1 + group, 128);  // all have read
     if (leads && row + step < params.rows) load(row + step);
-    NormaliseRows<kInputs>(x, params.epsilon);
-    float y[kSketch / 2];
-    Stage<kInputs, kSketch>(y, x, weights, bias);
+    float rstd[2], y[kSketch / 2];
+    RowScales<kInputs>(rstd, x, params.epsilon);
+    Stage<kInputs, kSketch>(y, x, rstd, weights, bias);
     StoreRows<kSketch>(params, y, tower, row);
   }
 }

@@ -33,34 +33,4 @@ __device__ inline float TwiceGeluWithSlope(float a, float& slope_less_1) {
 // Over the four lanes that share rows of accumulators.
 __device__ inline float RowQuadSum(float x) { return GroupReduce<4>(x, AddOf()); }
 
-// Of the rows of an operand in registers, [64, kInputs]: mean 0, variance 1.
-template <int kInputs>
-__device__ inline void NormaliseRows(uint32_t (&x)[kInputs / 16][4], float epsilon) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    float sum = 0;
-#pragma unroll
-    for (int k = 0; k < kInputs / 8; ++k) {
-      const uint32_t pair = x[k / 2][i + 2 * (k % 2)];
-      sum += hopper::LowOf(pair) + hopper::HighOf(pair);
-    }
-    const float mean = RowQuadSum(sum) * (1.0F / kInputs);
-    float squares = 0;
-#pragma unroll
-    for (int k = 0; k < kInputs / 8; ++k) {
-      const uint32_t pair = x[k / 2][i + 2 * (k % 2)];
-      const float low = hopper::LowOf(pair) - mean;
-      const float high = hopper::HighOf(pair) - mean;
-      squares += low * low + high * high;
-    }
-    const float rstd = rsqrtf(RowQuadSum(squares) * (1.0F / kInputs) + epsilon);
-#pragma unroll
-    for (int k = 0; k < kInputs / 8; ++k) {
-      uint32_t& pair = x[k / 2][i + 2 * (k % 2)];
-      pair = hopper::PackPair((hopper::LowOf(pair) - mean) * rstd,
-                              (hopper::HighOf(pair) - mean) * rstd);
-    }
-  }
-}
-
 }  // namespace weft::kernels::sm90
