@@ -1,5 +1,5 @@
 // Gradients of one stage for a part of its hidden units. A block has that part's weights in shared
-// memory and takes 64 rows at a time; each of its two warpgroups has half of the hidden units, as
+// memory and takes 64 rows at a time; each of its warpgroups has a share of the hidden units, as
 // rows of its accumulators, so that gelu's results and gradients are at once the left operands of
 // the sums over rows:
 //
@@ -8,7 +8,7 @@
 //   sums: z dy [hidden, r]    da x^ [hidden, n]    da [hidden]                   in registers
 //
 // da goes through shared memory to the warpgroup whose turn it is to compute d_x of these rows,
-// from all hidden units, while the other one is ahead with the next rows:
+// from all hidden units, while the others are ahead with the next rows:
 //
 //   t = da^T W'    d_x = (t - x^ mean(t o x^)) / standard deviation             [rows, n]
 #include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
@@ -16,16 +16,19 @@
 namespace weft::kernels::sm90 {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kStages = 3;   // of rows
 constexpr int kBuffers = 2;  // of da
 
 template <int kInputs, int kSketch>
 struct GradientsLayout {
   static constexpr int kPart = HiddenPart(kInputs, kSketch);
-  static constexpr int kBlocks = kPart / 128;  // of 64 hidden units, of a warpgroup
-  // Rows whose a and dz are in registers at a time: sums of 256 x (128 + 32) leave space for half.
-  static constexpr int kStepRows = kInputs == 128 && kSketch == 32 ? 32 : 64;
+  // Four warpgroups hide more of gelu's latency than two, where a quarter of the sums leaves them
+  // registers.
+  static constexpr int kGroups = kInputs <= 64 && kSketch == 32 ? 4 : 2;
+  static constexpr int kThreads = 128 * kGroups;
+  static constexpr int kBlocks = kPart / 64 / kGroups;  // of 64 hidden units, of a warpgroup
+  // Rows whose a and dz are in registers at a time.
+  static constexpr int kStepRows = kSketch == 32 ? 32 : 64;
   static constexpr int kSteps = kSketchTileRows / kStepRows;
   static constexpr int kInputTiles = TilesOf(kInputs);
   static constexpr int kContract = kInputTiles * hopper::TileBytes(kPart);
@@ -111,10 +114,10 @@ __device__ inline void Begin(const SketchGradientsParams& params,
   hopper::InitBarrier(shared.loaded(), 1);
   for (int i = 0; i < kStages; ++i) {
     hopper::InitBarrier(shared.full(i), 1);
-    hopper::InitBarrier(shared.empty(i), kThreads / 32);
+    hopper::InitBarrier(shared.empty(i), Layout::kThreads / 32);
   }
   for (int i = 0; i < kBuffers; ++i) {
-    hopper::InitBarrier(shared.ready(i), kThreads / 32);
+    hopper::InitBarrier(shared.ready(i), Layout::kThreads / 32);
     hopper::InitBarrier(shared.free(i), 1);
   }
   hopper::PublishBarriers();
@@ -181,8 +184,8 @@ __device__ inline void HiddenProducts(Hidden<kInputs, kSketch>& a, Hidden<kInput
   hopper::Settle(d_z);
 }
 
-// The same hidden units' and rows' part of the sums; da to `slopes`, a tile [rows, 64 hidden units].
-// Leaves the products pending.
+// The same hidden units' and rows' part of the sums; da to `slopes`, a tile [rows, 64 hidden
+// units]. Leaves the products pending.
 template <int kInputs, int kSketch>
 __device__ inline void StartSums(float (&expand)[kInputs / 2], float (&contract)[kSketch / 2],
                                  float (&slope_sums)[2], const Hidden<kInputs, kSketch>& a,
@@ -291,7 +294,7 @@ __device__ inline void InputGradients(const SketchGradientsParams& params,
   hopper::Arrive(shared.free(buffer));
 }
 
-// The rows of the block, both warpgroups.
+// The rows of the block, all warpgroups.
 template <int kInputs, int kSketch>
 __device__ inline void SumRows(const SketchGradientsParams& params,
                                const GradientsShared<kInputs, kSketch>& shared,
@@ -302,6 +305,7 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
   const hopper::Tiles memory = hopper::TilesAt(shared.memory);
   hopper::RingPlace<kStages> at;
   hopper::RingPlace<kBuffers> out;
+  int turn = 0;
   for (int row = work.first; row < params.rows; row += work.step) {
     const hopper::Tiles rows = memory + (Layout::kRows + at.stage * Layout::kStageBytes);
     hopper::AwaitPhase(shared.full(at.stage), at.parity);
@@ -325,7 +329,7 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
       hopper::Settle(sums.expand[unit]);
       hopper::Settle(sums.contract[unit]);
     }
-    const bool mine = out.stage == group;
+    const bool mine = turn == group;
     if (mine) {
       hopper::AwaitPhase(shared.ready(out.stage), out.parity);
       InputGradients(params, shared, work, memory, at.stage, out.stage, row);
@@ -339,6 +343,7 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
     __syncwarp();
     at.Advance();
     out.Advance();
+    turn = turn + 1 == Layout::kGroups ? 0 : turn + 1;
   }
 }
 
@@ -356,7 +361,7 @@ __device__ inline void WriteSums(float* to, const float (&d)[kColumns / 2], int 
 }
 
 template <int kInputs, int kSketch>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(GradientsLayout<kInputs, kSketch>::kThreads, 1)
     Gradients(const __grid_constant__ SketchGradientsParams params) {
   using Layout = GradientsLayout<kInputs, kSketch>;
   constexpr int kPart = Layout::kPart;
@@ -395,8 +400,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <int kInputs, int kSketch>
 cudaError_t Launch(int multiprocessors, const SketchGradientsParams& params, cudaStream_t stream) {
   const int blocks = SketchGradientBlocks(params, multiprocessors) * params.tower_count;
-  return LaunchShared(Gradients<kInputs, kSketch>, dim3(blocks), kThreads,
-                      GradientsLayout<kInputs, kSketch>::kSharedBytes, stream, params);
+  using Layout = GradientsLayout<kInputs, kSketch>;
+  return LaunchShared(Gradients<kInputs, kSketch>, dim3(blocks), Layout::kThreads,
+                      Layout::kSharedBytes, stream, params);
 }
 
 }  // namespace
