@@ -1,40 +1,13 @@
 // The formulas of activations, of numbers in registers. For op code only.
 //
-// T is the type that the result will be rounded to. For bf16 the exponential and the division are
-// the GPU's quick ones, good to about 2^-21: with the library's, these ops would wait for
-// arithmetic instead of memory.
+// T is the type that the result will be rounded to (quick_math.cuh): with the library's exponential
+// and division these ops would wait for arithmetic instead of memory.
 #pragma once
 
+#include "kernels/device/cuda/quick_math.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
 namespace weft::kernels {
-
-template <typename T>
-inline constexpr bool kIsQuick = sizeof(T) < sizeof(float);
-
-inline constexpr float kLog2E = 1.44269504F;
-
-// The GPU's own functions: without the instructions that care for results below 2^-126.
-__device__ inline float QuickExp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-__device__ inline float QuickExp(float x) { return QuickExp2(kLog2E * x); }
-__device__ inline float QuickInverse(float x) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-template <typename T>
-__device__ inline float ExpOf(float x) {
-  return kIsQuick<T> ? QuickExp(x) : expf(x);
-}
-template <typename T>
-__device__ inline float InverseOf(float x) {
-  return kIsQuick<T> ? QuickInverse(x) : 1.0F / x;
-}
 
 template <typename T>
 __device__ inline float SigmoidOf(float x) {

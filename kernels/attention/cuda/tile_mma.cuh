@@ -77,23 +77,79 @@ __device__ inline uint32_t Pack(float low, float high) {
 }
 __device__ inline uint32_t PairAt(const bf16* at) { return *reinterpret_cast<const uint32_t*>(at); }
 
+// Four matrices of 8 x 8 bf16; the lanes name their rows, 8 lanes a matrix. Transposed: lanes get
+// what lies in columns as if it lay in rows.
+__device__ inline void LoadMatrices(const bf16* row, uint32_t (&first)[2], uint32_t (&second)[2]) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
+               : "r"(address)
+               : "memory");
+}
+__device__ inline void LoadTransposed(const bf16* row, uint32_t (&first)[2],
+                                      uint32_t (&second)[2]) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
+               : "r"(address)
+               : "memory");
+}
+
+// The left operand of products: the warp's 16 rows of kWidth columns, of which `a` is the first; in
+// registers when they are bf16.
+template <typename T, int kWidth>
+struct LeftRows;
+template <int kWidth>
+struct LeftRows<bf16, kWidth> {
+  __device__ inline void Load(const bf16* a, int stride) {
+    const int lane = threadIdx.x % 32;
+    const bf16* const row = a + lane % 16 * stride + lane / 16 * 8;
+#pragma unroll
+    for (int step = 0; step < kWidth / 16; ++step) {
+      uint32_t first[2], second[2];
+      LoadMatrices(row + 16 * step, first, second);
+      parts[step][0] = first[0];
+      parts[step][1] = first[1];
+      parts[step][2] = second[0];
+      parts[step][3] = second[1];
+    }
+  }
+  uint32_t parts[kWidth / 16][4] = {};
+};
+template <int kWidth>
+struct LeftRows<float, kWidth> {
+  __device__ inline void Load(const float* a, int a_stride) {
+    rows = a;
+    stride = a_stride;
+  }
+  const float* rows = nullptr;
+  int stride = 0;
+};
+
+// d[16, 8 N] += left[16, 16] b[8 N, 16]^T. N is even.
+template <int N>
+__device__ inline void MultiplyRows(const uint32_t (&left)[4], const bf16* b, int b_stride,
+                                    float (&d)[N][4]) {
+  static_assert(N % 2 == 0);
+  const int lane = threadIdx.x % 32;
+  const bf16* const row = b + (lane % 8 + lane / 16 * 8) * b_stride + lane / 8 % 2 * 8;
+#pragma unroll
+  for (int n = 0; n < N; n += 2) {
+    uint32_t first[2], second[2];
+    LoadMatrices(row + 8 * n * b_stride, first, second);
+    Multiply(left, first, d[n]);
+    Multiply(left, second, d[n + 1]);
+  }
+}
+
 // d[16, 8 N] += a[16, k] b[8 N, k]^T; `a` is the warp's first row. k is a multiple of 16.
 template <int N>
 __device__ inline void ProductOfRows(const bf16* a, int a_stride, const bf16* b, int b_stride,
                                      int k, float (&d)[N][4]) {
-  const int row = threadIdx.x % 32 / 4;
-  const int pair = threadIdx.x % 4 * 2;
-  const bf16* const a_row = a + row * a_stride + pair;
-  const bf16* const b_row = b + row * b_stride + pair;
   for (int at = 0; at < k; at += 16) {
-    const uint32_t left[4] = {PairAt(a_row + at), PairAt(a_row + 8 * a_stride + at),
-                              PairAt(a_row + at + 8), PairAt(a_row + 8 * a_stride + at + 8)};
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const bf16* const column = b_row + 8 * n * b_stride + at;
-      const uint32_t right[2] = {PairAt(column), PairAt(column + 8)};
-      Multiply(left, right, d[n]);
-    }
+    LeftRows<bf16, 16> left;
+    left.Load(a + at, a_stride);
+    MultiplyRows(left.parts[0], b + at, b_stride, d);
   }
 }
 template <int N>
@@ -114,6 +170,21 @@ __device__ inline void ProductOfRows(const float* a, int a_stride, const float* 
   }
 }
 
+// The same with the left operand at hand.
+template <int kWidth, int N>
+__device__ inline void ProductOfRows(const LeftRows<bf16, kWidth>& a, const bf16* b, int b_stride,
+                                     float (&d)[N][4]) {
+#pragma unroll
+  for (int step = 0; step < kWidth / 16; ++step) {
+    MultiplyRows(a.parts[step], b + 16 * step, b_stride, d);
+  }
+}
+template <int kWidth, int N>
+__device__ inline void ProductOfRows(const LeftRows<float, kWidth>& a, const float* b, int b_stride,
+                                     float (&d)[N][4]) {
+  ProductOfRows(a.rows, a.stride, b, b_stride, kWidth, d);
+}
+
 // d[16, 8 N] += p[16, 8 K] b[8 K, 8 N], p being accumulators (rounded to the type of b). K is even.
 template <int K, int N>
 __device__ inline void ProductOfColumns(const float (&p)[K][4], const bf16* b, int b_stride,
@@ -128,13 +199,8 @@ __device__ inline void ProductOfColumns(const float (&p)[K][4], const bf16* b, i
                               Pack(p[k + 1][0], p[k + 1][1]), Pack(p[k + 1][2], p[k + 1][3])};
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
-      const auto address =
-          static_cast<uint32_t>(__cvta_generic_to_shared(row + 8 * k * b_stride + 8 * n));
       uint32_t first[2], second[2];
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
-                   : "r"(address)
-                   : "memory");
+      LoadTransposed(row + 8 * k * b_stride + 8 * n, first, second);
       Multiply(left, first, d[n]);
       Multiply(left, second, d[n + 1]);
     }
@@ -211,6 +277,44 @@ __device__ inline void ForAccumulators(const float (&d)[N][4], const F& store) {
   for (int n = 0; n < N; ++n) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) store(row + c / 2 * 8, 8 * n + column + c % 2, d[n][c]);
+  }
+}
+
+// Two neighbours, together where they are aligned.
+template <typename T>
+__device__ inline void StorePair(const float (&values)[2], bool aligned, bool both, T* to) {
+  if (aligned) {
+    if constexpr (sizeof(T) == 2) {
+      *reinterpret_cast<uint32_t*>(to) = Pack(values[0], values[1]);
+    } else {
+      *reinterpret_cast<float2*>(to) = make_float2(values[0], values[1]);
+    }
+    return;
+  }
+  to[0] = FromFloat<T>(values[0]);
+  if (both) to[1] = FromFloat<T>(values[1]);
+}
+
+// Rows first_row ... of a result, of `rows` rows `columns` wide: to[row * step + column] =
+// accumulators, times factors[0] in the upper 8 of the warp's 16 rows and factors[1] in the lower.
+template <int N, typename T>
+__device__ inline void StoreRows(const float (&d)[N][4], const float (&factors)[2], int first_row,
+                                 int rows, T* to, int64_t step, int columns) {
+  const int row = first_row + static_cast<int>(threadIdx.x) % 32 / 4;
+  const int first_column = static_cast<int>(threadIdx.x) % 4 * 2;
+  const bool pairs = columns % 2 == 0 && reinterpret_cast<uintptr_t>(to) % (2 * sizeof(T)) == 0 &&
+                     step % 2 == 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (row + 8 * half >= rows) break;
+    T* const at = to + (row + 8 * half) * step;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int column = 8 * n + first_column;
+      if (column >= columns) break;
+      const float values[2] = {d[n][2 * half] * factors[half], d[n][2 * half + 1] * factors[half]};
+      StorePair(values, pairs, column + 1 < columns, at + column);
+    }
   }
 }
 

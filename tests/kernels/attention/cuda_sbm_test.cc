@@ -118,27 +118,42 @@ double SizeOfTerms(const SbmInputs& in, absl::string_view what) {
   return what == "d_q" || what == "d_v" ? 1.0 : slope;
 }
 
-TEST_P(CudaSbmTest, EqualsTheReferenceAlongAGraph) {
-  WEFT_CUDA_OR_SKIP(cuda, GetParam());
-  for (SbmInputs in : Problems()) {
-    RoundTo(GetParam(), {&in.q, &in.k, &in.v, &in.d_o});
-    const SbmResults graph = SampleSbm(DeviceRun::Cpu(), in);
-    const SbmResults exact = RunSbm(DeviceRun::Reference(), in, &graph);
-    const SbmResults got = RunSbm(Run(), in, &graph);
-    ForEachSbmResult(
-        [&](absl::string_view what, const Values& g, const Values& e) {
-          if (what == "lse") return;
-          ExpectNear(GetParam(), g, e, absl::StrCat(what, " ", in.Name()), SizeOfTerms(in, what));
-        },
-        got, exact);
-    for (size_t i = 0; i < exact.lse.size(); ++i) {  // rows without edges: -infinity on both sides
-      if (std::isinf(exact.lse[i])) {
-        EXPECT_EQ(got.lse[i], exact.lse[i]) << in.Name();
-      } else {
-        EXPECT_NEAR(got.lse[i], exact.lse[i], 4e-6 * (1.0 + std::abs(exact.lse[i]))) << in.Name();
-      }
+void ExpectEqualsReference(DType type, DeviceRun run, SbmInputs in) {
+  RoundTo(type, {&in.q, &in.k, &in.v, &in.d_o});
+  const SbmResults graph = SampleSbm(DeviceRun::Cpu(), in);
+  const SbmResults exact = RunSbm(DeviceRun::Reference(), in, &graph);
+  const SbmResults got = RunSbm(std::move(run), in, &graph);
+  ForEachSbmResult(
+      [&](absl::string_view what, const Values& g, const Values& e) {
+        if (what == "lse") return;
+        ExpectNear(type, g, e, absl::StrCat(what, " ", in.Name()), SizeOfTerms(in, what));
+      },
+      got, exact);
+  for (size_t i = 0; i < exact.lse.size(); ++i) {  // rows without edges: -infinity on both sides
+    if (std::isinf(exact.lse[i])) {
+      EXPECT_EQ(got.lse[i], exact.lse[i]) << in.Name();
+    } else {
+      EXPECT_NEAR(got.lse[i], exact.lse[i], 4e-6 * (1.0 + std::abs(exact.lse[i]))) << in.Name();
     }
   }
+}
+
+TEST_P(CudaSbmTest, EqualsTheReferenceAlongAGraph) {
+  WEFT_CUDA_OR_SKIP(cuda, GetParam());
+  for (const SbmInputs& in : Problems()) ExpectEqualsReference(GetParam(), Run(), in);
+}
+
+// All kernels once, so narrow that tools which watch every access (compute-sanitizer) get through.
+TEST_P(CudaSbmTest, ANarrowProblemEqualsTheReference) {
+  WEFT_CUDA_OR_SKIP(cuda, GetParam());
+  ExpectEqualsReference(GetParam(), Run(),
+                        RandomSbm({.queries = 70,
+                                   .keys = 150,
+                                   .heads = 2,
+                                   .head_dim = 24,
+                                   .clusters = 40,
+                                   .causal = true,
+                                   .dropout = Dropout(0.3)}));
 }
 
 TEST_P(CudaSbmTest, GivesTheSameBitsAgain) {

@@ -85,6 +85,16 @@ __global__ void __launch_bounds__(kSquareThreads)
   if (threadIdx.x == 0) means[blockIdx.x] = sum;
 }
 
+// d_affinity [H, K, K] = the sum of parts [B, H, K, K] over the sequences.
+__global__ void __launch_bounds__(kThreads)
+    SumSequencesKernel(int batch, int64_t count, const float* parts, float* d_affinity) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  float sum = 0;
+  for (int b = 0; b < batch; ++b) sum += parts[b * count + i];
+  d_affinity[i] = sum;
+}
+
 // A block a cluster: the gradient of its embedding from its row and its column of logits.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -143,6 +153,14 @@ cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clust
   });
   if (error != cudaSuccess) return error;
   AffinitySoftmaxKernel<<<sizes.heads, kSquareThreads, 0, on.stream>>>(square, affinity);
+  return cudaGetLastError();
+}
+
+cudaError_t SumSequences(const CudaLaunch& on, const Sizes& sizes, const float* parts,
+                         float* d_affinity) {
+  const int64_t count = int64_t{sizes.heads} * sizes.clusters * sizes.clusters;
+  SumSequencesKernel<<<BlocksFor(count), kThreads, 0, on.stream>>>(sizes.batch, count, parts,
+                                                                   d_affinity);
   return cudaGetLastError();
 }
 

@@ -8,25 +8,56 @@ namespace {
 constexpr int kBlockRows = 64;
 constexpr int kWarps = 4;
 
-// A warp turns 32 rows x 32 columns of bits. bits [heads, rows, words] -> turned [heads, columns,
+// Lane i has row i of 32 x 32 bits, and gets column i.
+__device__ inline uint32_t Turned(uint32_t row) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  uint32_t mask = 0x0000FFFF;  // the columns whose bit `distance` is not set
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const uint32_t other = __shfl_xor_sync(0xFFFFFFFF, row, distance);
+    row = (lane & distance) == 0 ? (row & mask) | (other & mask) << distance
+                                 : (row & ~mask) | (other >> distance & mask);
+    mask ^= mask << distance / 2;
+  }
+  return row;
+}
+
+// A block turns kTurnedWords x kTurnedWords squares of 32 x 32 bits, a warp some of them, so that
+// both sides are accessed 32 bytes at a time. bits [heads, rows, words] -> turned [heads, columns,
 // turned_words].
-__global__ void __launch_bounds__(32 * kWarps)
+constexpr int kTurnedWords = 8;
+__global__ void __launch_bounds__(32 * kTurnedWords)
     TurnKernel(int rows, int columns, int words, int turned_words, const uint32_t* bits,
                uint32_t* turned) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int word = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  const int row = static_cast<int>(blockIdx.y) * 32 + lane;
+  __shared__ uint32_t before[32 * kTurnedWords][kTurnedWords + 1];
+  __shared__ uint32_t after[32 * kTurnedWords][kTurnedWords + 1];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / 32;
+  const int lane = thread % 32;
+  const int first_word = static_cast<int>(blockIdx.x) * kTurnedWords;
+  const int first_turned = static_cast<int>(blockIdx.y) * kTurnedWords;
   const int64_t head = blockIdx.z;
-  if (32 * word >= columns) return;
-  const uint32_t own = row < rows ? bits[(head * rows + row) * words + word] : 0;
-  uint32_t result = 0;
-#pragma unroll
-  for (int column = 0; column < 32; ++column) {
-    const uint32_t all = __ballot_sync(0xFFFFFFFF, own >> column & 1U);
-    if (lane == column) result = all;
+  for (int i = thread; i < 32 * kTurnedWords * kTurnedWords; i += 32 * kTurnedWords) {
+    const int row = i / kTurnedWords;
+    const int word = i % kTurnedWords;
+    const bool there = 32 * first_turned + row < rows && first_word + word < words;
+    before[row][word] =
+        there ? bits[(head * rows + 32 * first_turned + row) * words + first_word + word] : 0;
   }
-  const int column = 32 * word + lane;
-  if (column < columns) turned[(head * columns + column) * turned_words + blockIdx.y] = result;
+  __syncthreads();
+#pragma unroll
+  for (int word = 0; word < kTurnedWords; ++word) {
+    after[32 * word + lane][warp] = Turned(before[32 * warp + lane][word]);
+  }
+  __syncthreads();
+  for (int i = thread; i < 32 * kTurnedWords * kTurnedWords; i += 32 * kTurnedWords) {
+    const int column = 32 * first_word + i / kTurnedWords;
+    const int word = first_turned + i % kTurnedWords;
+    if (column < columns && word < turned_words) {
+      turned[(head * columns + column) * turned_words + word] =
+          after[i / kTurnedWords][i % kTurnedWords];
+    }
+  }
 }
 
 // A warp lists for one block the others whose word is not zero.
@@ -91,10 +122,12 @@ cudaError_t ListByQueries(const CudaLaunch& on, const Sizes& s, const uint32_t* 
       .others = reinterpret_cast<int32_t*>(memory + TurnedBytes(s)),
       .counts = reinterpret_cast<int32_t*>(memory + TurnedBytes(s) + ListBytes(s, s.keys, blocks))};
   if (blocks == 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>(CeilDiv(CeilDiv(s.keys, 32), kWarps)),
-                  static_cast<unsigned>(2 * blocks), static_cast<unsigned>(s.all_heads()));
-  TurnKernel<<<grid, 32 * kWarps, 0, on.stream>>>(s.queries, s.keys, 2 * Blocks(s.keys), 2 * blocks,
-                                                  bits, reinterpret_cast<uint32_t*>(memory));
+  const dim3 grid(static_cast<unsigned>(CeilDiv(s.keys, 32 * kTurnedWords)),
+                  static_cast<unsigned>(CeilDiv(2 * blocks, kTurnedWords)),
+                  static_cast<unsigned>(s.all_heads()));
+  TurnKernel<<<grid, 32 * kTurnedWords, 0, on.stream>>>(s.queries, s.keys, 2 * Blocks(s.keys),
+                                                        2 * blocks, bits,
+                                                        reinterpret_cast<uint32_t*>(memory));
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? MakeList(on, s, s.keys, blocks, *lists) : error;
 }

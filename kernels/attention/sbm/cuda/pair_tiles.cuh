@@ -12,15 +12,17 @@ namespace weft::kernels::sbm {
 
 using tiles::kColumns;
 using tiles::kLn2;
-using tiles::kLog2e;
+using tiles::kNames;
 using tiles::kOthers;
 using tiles::kOwn;
 using tiles::kPairThreads;
+using tiles::kStages;
 
-// Of the walk: which others, and which own rows they meet.
+// A group of others, and which own rows each of them meets. Behind the end of the list: row 0,
+// which then meets none.
 struct OtherRows {
-  int row[kOthers];  // -1: none
-  uint64_t meets[kOthers];
+  alignas(16) uint64_t meets[kOthers];
+  int row[kOthers];
 };
 
 // Rows 0 ... 63 of the block, -1 beyond the end.
@@ -29,21 +31,63 @@ __device__ inline void NameOwnRows(int rows, int* own) {
   if (threadIdx.x < kOwn) own[threadIdx.x] = row < rows ? row : -1;
 }
 
-// Others first ... first + 31 of the block's list. The caller synchronises before and after.
-__device__ inline void NameOthers(const PairLists& lists, int head, int others, int first,
-                                  int count, OtherRows* rows) {
-  const int n = static_cast<int>(threadIdx.x);
-  if (n >= kOthers) return;
-  const int blocks = static_cast<int>(gridDim.x);
-  const int64_t block = int64_t{head} * blocks + blockIdx.x;
-  const int row = first + n < count ? lists.others[block * others + first + n] : -1;
-  rows->row[n] = row;
-  rows->meets[n] = row < 0 ? 0 : lists.words[(int64_t{head} * others + row) * blocks + blockIdx.x];
-}
+// The others of the block's list, of which there are `all` in the head.
+struct OthersList {
+  __device__ OthersList(const PairLists& lists, int head, int all)
+      : blocks(static_cast<int>(gridDim.x)),
+        count(lists.counts[int64_t{head} * blocks + blockIdx.x]),
+        rows(lists.others + (int64_t{head} * blocks + blockIdx.x) * all),
+        words(lists.words + int64_t{head} * all * blocks + blockIdx.x) {}
 
+  [[nodiscard]] __device__ int groups() const { return (count + kOthers - 1) / kOthers; }
+  __device__ void CopyNames(int group, OtherRows* to) const {
+    const int n = static_cast<int>(threadIdx.x);
+    const int at = group * kOthers + n;
+    if (n < kOthers) CopyAsync<4>(&to->row[n], rows + min(at, count - 1), at < count);
+  }
+  // When the names are there.
+  __device__ void CopyMeets(int group, OtherRows* to) const {
+    const int n = static_cast<int>(threadIdx.x);
+    if (n >= kOthers) return;
+    CopyAsync<8>(&to->meets[n], words + int64_t{to->row[n]} * blocks, group * kOthers + n < count);
+  }
+
+  int blocks, count;
+  const int32_t* rows;
+  const uint64_t* words;
+};
+
+// Which of a lane's pairs are edges: of accumulators d[n][c].
+struct Links {
+  __device__ explicit Links(const OtherRows& others) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const auto* const words = reinterpret_cast<const uint32_t*>(others.meets);
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const uint32_t rows = words[2 * (8 * n + lane % 4 * 2 + c) + warp / 2];
+        bits[n][c] = rows >> (warp % 2 * 16 + lane / 4);
+      }
+    }
+  }
+  [[nodiscard]] __device__ bool operator()(int n, int c) const {
+    return (bits[n][c % 2] & (c < 2 ? 1U : 1U << 8)) != 0;
+  }
+  uint32_t bits[kColumns][2];  // bit 0: the lane's first row, bit 8: its second
+};
+
+// Whether edges weigh differently from what their logits say.
+__device__ inline bool HasFactors(const PairArgs& args) {
+  return args.copies != nullptr || args.dropout.on;
+}
 __device__ inline float CopiesOf(const PairArgs& args, int head, int query, int key) {
   if (args.copies == nullptr) return 1.0F;
   return args.copies[(int64_t{head} * args.sizes.queries + query) * args.copies_step + key];
+}
+__device__ inline float KeptOf(const PairArgs& args, int head, int query, int key) {
+  return DropoutFactor(args.dropout, head, query + args.sizes.keys - args.sizes.queries, key);
 }
 
 template <typename T>

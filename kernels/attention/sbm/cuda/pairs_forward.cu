@@ -11,38 +11,34 @@ template <typename T, int kWidth>
 struct Shared {
   static constexpr int kStride = StrideOf<T>(kWidth);
   alignas(16) T q[kOwn * kStride];
-  alignas(16) T k[kOthers * kStride];
-  alignas(16) T v[kOthers * kStride];
-  OtherRows others;
+  alignas(16) T k[kStages][kOthers * kStride];
+  alignas(16) T v[kStages][kOthers * kStride];
+  OtherRows others[kNames];
   int own[kOwn];
 };
 
-// Logits of a lane's pairs become weights exp(logit - maximum), the running values are brought to
-// the new maximum.
 struct RunningRow {
   float maximum = -INFINITY;  // of scale log2(e) q . k
   float sum = 0.0F;           // of this lane's pairs
 };
 
-template <int N>
-__device__ inline void Weigh(const PairArgs& args, const OtherRows& others, int head, int query,
-                             int half, float (&s)[kColumns][4], RunningRow& row, float (&o)[N][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int bit = static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4 + 8 * half;
-  float largest = row.maximum;
+// The products q . k of a lane's pairs of one query become weights exp(logit - maximum), the
+// running values are brought to the new maximum.
+template <typename T, int N>
+__device__ inline void Weigh(float scale, const Links& linked, int half, float (&s)[kColumns][4],
+                             RunningRow& row, float (&o)[N][4]) {
+  float largest = -INFINITY;
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      float& x = s[n][2 * half + c];
-      const bool linked = (others.meets[8 * n + lane % 4 * 2 + c] >> bit & 1U) != 0;
-      x = linked ? x * args.scale * kLog2e : -INFINITY;
-      largest = fmaxf(largest, x);
+    for (int c = 2 * half; c < 2 * half + 2; ++c) {
+      s[n][c] = linked(n, c) ? s[n][c] * scale : -INFINITY;
+      largest = fmaxf(largest, s[n][c]);
     }
   }
-  largest = tiles::RowReduce(largest, MaxOf());
+  largest = fmaxf(row.maximum, tiles::RowReduce(largest, MaxOf()));
   const float base = largest == -INFINITY ? 0.0F : largest;
-  const float fading = exp2f(row.maximum - base);
+  const float fading = Exp2Of<T>(row.maximum - base);
   row.maximum = largest;
   row.sum *= fading;
 #pragma unroll
@@ -53,23 +49,31 @@ __device__ inline void Weigh(const PairArgs& args, const OtherRows& others, int 
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      float& x = s[n][2 * half + c];
-      if (x == -INFINITY) {
-        x = 0.0F;
-        continue;
-      }
-      const int key = others.row[8 * n + lane % 4 * 2 + c];
-      x = exp2f(x - base) * CopiesOf(args, head, query, key);
-      row.sum += x;
-      const int position = query + args.sizes.keys - args.sizes.queries;
-      x *= DropoutFactor(args.dropout, head, position, key);
+    for (int c = 2 * half; c < 2 * half + 2; ++c) s[n][c] = Exp2Of<T>(s[n][c] - base);
+  }
+}
+
+// Weights of edges that count several times, and of what dropout leaves.
+__device__ inline void AddFactors(const PairArgs& args, const OtherRows& others,
+                                  const Links& linked, int head, int first_query,
+                                  float (&s)[kColumns][4], RunningRow (&rows)[2]) {
+#pragma unroll
+  for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      if (!linked(n, c)) continue;
+      const int query = first_query + c / 2 * 8;
+      const int key = others.row[8 * n + static_cast<int>(threadIdx.x) % 4 * 2 + c % 2];
+      s[n][c] *= CopiesOf(args, head, query, key);
+      rows[c / 2].sum += s[n][c];
+      s[n][c] *= KeptOf(args, head, query, key);
     }
   }
 }
 
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kPairThreads) ForwardKernel(PairArgs args, T* o, float* lse) {
+__global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 3 : 1)
+    ForwardKernel(PairArgs args, T* o, float* lse) {
   extern __shared__ __align__(16) uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
   constexpr int kStride = Shared<T, kWidth>::kStride;
@@ -78,29 +82,44 @@ __global__ void __launch_bounds__(kPairThreads) ForwardKernel(PairArgs args, T* 
   const int head = static_cast<int>(blockIdx.y);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane_row = warp_row + static_cast<int>(threadIdx.x) % 32 / 4;
+  const int first_query = static_cast<int>(blockIdx.x) * kOwn + lane_row;
   const auto q = HeadRows<T>(args.q, sizes.queries, sizes, head);
   const auto k = HeadRows<T>(args.k, sizes.keys, sizes, head);
   const auto v = HeadRows<T>(args.v, sizes.keys, sizes, head);
+  const OthersList keys(args.lists, head, sizes.keys);
   NameOwnRows(sizes.queries, shared.own);
   __syncthreads();
-  tiles::LoadRows<kPairThreads>(q, shared.own, kOwn, 0, kWidth, shared.q, kStride);
-  const int first_query = static_cast<int>(blockIdx.x) * kOwn + lane_row;
-  const int count = args.lists.counts[int64_t{head} * gridDim.x + blockIdx.x];
+  tiles::LeftRows<T, kWidth> queries;
   float sums[kGroups][4] = {};
   RunningRow rows[2];
-  for (int first = 0; first < count; first += kOthers) {
-    __syncthreads();
-    NameOthers(args.lists, head, sizes.keys, first, count, &shared.others);
-    __syncthreads();
-    tiles::LoadRows<kPairThreads>(k, shared.others.row, kOthers, 0, kWidth, shared.k, kStride);
-    tiles::LoadRows<kPairThreads>(v, shared.others.row, kOthers, 0, kWidth, shared.v, kStride);
-    __syncthreads();
-    float s[kColumns][4] = {};
-    tiles::ProductOfRows(shared.q + warp_row * kStride, kStride, shared.k, kStride, kWidth, s);
-    Weigh(args, shared.others, head, first_query, 0, s, rows[0], sums);
-    Weigh(args, shared.others, head, first_query + 8, 1, s, rows[1], sums);
-    tiles::ProductOfColumns(s, shared.v, kStride, sums);
-  }
+  tiles::WalkGroups(
+      keys.groups(), [&](int g) { keys.CopyNames(g, &shared.others[g % kNames]); },
+      [&] { tiles::CopyRows<kOwn, kWidth>(q, shared.own, 0, shared.q); },
+      [&](int g) {
+        OtherRows& others = shared.others[g % kNames];
+        keys.CopyMeets(g, &others);
+        tiles::CopyRows<kOthers, kWidth>(k, others.row, 0, shared.k[g % kStages]);
+        tiles::CopyRows<kOthers, kWidth>(v, others.row, 0, shared.v[g % kStages]);
+      },
+      [&] { queries.Load(shared.q + warp_row * kStride, kStride); },
+      [&](int g) {
+        float s[kColumns][4] = {};
+        tiles::ProductOfRows(queries, shared.k[g % kStages], kStride, s);
+        const Links linked(shared.others[g % kNames]);
+        const float scale = args.scale * kLog2E;
+        Weigh<T>(scale, linked, 0, s, rows[0], sums);
+        Weigh<T>(scale, linked, 1, s, rows[1], sums);
+        if (HasFactors(args)) {
+          AddFactors(args, shared.others[g % kNames], linked, head, first_query, s, rows);
+        } else {
+#pragma unroll
+          for (int n = 0; n < kColumns; ++n) {
+            rows[0].sum += s[n][0] + s[n][1];
+            rows[1].sum += s[n][2] + s[n][3];
+          }
+        }
+        tiles::ProductOfColumns(s, shared.v[g % kStages], kStride, sums);
+      });
   float share[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -113,12 +132,8 @@ __global__ void __launch_bounds__(kPairThreads) ForwardKernel(PairArgs args, T* 
     }
   }
   const auto to = HeadRows<T>(o, sizes.queries, sizes, head);
-  const int block_row = static_cast<int>(blockIdx.x) * kOwn + warp_row;
-  tiles::ForAccumulators(sums, [&](int row, int column, float value) {
-    if (block_row + row >= sizes.queries || column >= sizes.dim) return;
-    const_cast<T*>(to.first)[(block_row + row) * to.step + column] =
-        FromFloat<T>(value * share[row / 8]);
-  });
+  tiles::StoreRows(sums, share, static_cast<int>(blockIdx.x) * kOwn + warp_row, sizes.queries,
+                   const_cast<T*>(to.first), to.step, sizes.dim);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The gradients along the edges. One pass owns the queries, one the keys, and each computes the
-// pairs again: every sum has one owner and one order. Within a pass, part 0 makes the gradients of
-// queries, or of keys and values; part n > 0 makes some columns of Gamma z, or of Gamma^T y, Gamma
-// being the gradients of p on the edges.
+// pairs again: every sum has one owner and one order. A pass makes the gradients of queries, or of
+// keys and values, and the first columns of Gamma z, or of Gamma^T y, Gamma being the gradients of
+// p on the edges; further columns, if there are more clusters, take further passes.
 #include "kernels/attention/sbm/cuda/pair_tiles.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 
@@ -10,178 +10,219 @@ namespace {
 
 using tiles::StrideOf;
 
-// Of the clusters a part has as many as a padded head width, at most.
-template <typename T, int kWidth>
+constexpr int kFirstClusters = 32;
+
+template <typename T, int kWidth, bool kFurther>
 struct Shared {
   static constexpr int kStride = StrideOf<T>(kWidth);
-  alignas(16) T own1[kOwn * kStride];       // q or k
-  alignas(16) T own2[kOwn * kStride];       // d_o or v
-  alignas(16) T other1[kOthers * kStride];  // k or q
-  alignas(16) T other2[kOthers * kStride];  // v or d_o
-  alignas(16) T clusters[kOthers * kStride];
-  OtherRows others;
+  static constexpr int kClusters = kFurther && sizeof(T) == 2 ? kWidth : kFirstClusters;
+  static constexpr int kClusterStride = StrideOf<T>(kClusters);
+  alignas(16) T own1[kOwn * kStride];                // q or k
+  alignas(16) T own2[kOwn * kStride];                // d_o or v
+  alignas(16) T other1[kStages][kOthers * kStride];  // k or q
+  alignas(16) T other2[kStages][kOthers * kStride];  // v or d_o
+  alignas(16) T clusters[kStages][kOthers * kClusterStride];
+  OtherRows others[kNames];
+  // Of queries that are others.
+  float lse[kStages][kOthers];
+  float mean[kStages][kOthers];
   int own[kOwn];
-  // Of the side that holds the queries: log2(e) lse, and d_o . o.
-  float lse[kOwn];
-  float mean[kOwn];
 };
 
-// A pair's products become what it contributes: the gradient of its logit, its weight after dropout
-// and the gradient of its p.
+// Of the queries of a lane's pairs: log2(e) lse, and d_o . o.
+template <bool kKeysOwn>
+struct Statistics {
+  // Own queries: the lane's two.
+  __device__ void LoadOwn(const GradientArgs& args, int head, int first_query) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int query = first_query + 8 * half;
+      if (query >= args.pairs.sizes.queries) continue;
+      const int64_t at = int64_t{head} * args.pairs.sizes.queries + query;
+      own_lse[half] = args.lse[at] * kLog2E;
+      own_mean[half] = args.mean[at];
+    }
+  }
+  [[nodiscard]] __device__ float lse(int n, int c) const {
+    return kKeysOwn ? lses[Other(n, c)] * kLog2E : own_lse[c / 2];
+  }
+  [[nodiscard]] __device__ float mean(int n, int c) const {
+    return kKeysOwn ? means[Other(n, c)] : own_mean[c / 2];
+  }
+  __device__ static int Other(int n, int c) {
+    return 8 * n + static_cast<int>(threadIdx.x) % 4 * 2 + c % 2;
+  }
+  float own_lse[2] = {};
+  float own_mean[2] = {};
+  const float* lses = nullptr;  // of others, in shared memory
+  const float* means = nullptr;
+};
+
+// What a pair contributes: the gradient of its logit, its weight after dropout and the gradient of
+// its p.
 struct Pair {
   float slope;
   float weight;
   float gamma;
 };
-__device__ inline Pair Contribution(const GradientArgs& args, int head, int query, int key,
+template <typename T>
+__device__ inline Pair Contribution(const GradientArgs& args, float copies, float kept,
                                     float product, float slope, float lse, float mean,
                                     float density_part) {
-  const PairArgs& pairs = args.pairs;
-  const float copies = CopiesOf(pairs, head, query, key);
-  const float logit = product * pairs.scale;
-  const float weight = copies * exp2f(logit * kLog2e - lse);
-  const int position = query + pairs.sizes.keys - pairs.sizes.queries;
-  const float kept = DropoutFactor(pairs.dropout, head, position, key);
+  const float logit = product * args.pairs.scale;
+  const float weight = copies * Exp2Of<T>(logit * kLog2E - lse);
   const float h = weight * (kept * slope - mean);
   const float estimate = (args.logit ? h * logit : h) / copies + density_part;
   return {h, weight * kept, copies * fminf(fmaxf(estimate, -args.clip), args.clip)};
 }
 
-// Loads lse and mean of the queries that `rows` names.
-template <typename S>
-__device__ inline void LoadStatistics(const GradientArgs& args, int head, const int* rows,
-                                      int count, S& shared) {
-  const int n = static_cast<int>(threadIdx.x);
-  if (n >= count) return;
-  const int64_t at = int64_t{head} * args.pairs.sizes.queries + rows[n];
-  shared.lse[n] = rows[n] < 0 ? 0.0F : args.lse[at] * kLog2e;
-  shared.mean[n] = rows[n] < 0 ? 0.0F : args.mean[at];
-}
-
-template <typename T, int kWidth, int N>
-__device__ inline void StoreRows(const float (&sums)[N][4], float factor, int rows, int warp_row,
-                                 T* first, int64_t step, int columns) {
-  const int block_row = static_cast<int>(blockIdx.x) * kOwn + warp_row;
-  tiles::ForAccumulators(sums, [&](int row, int column, float value) {
-    if (block_row + row >= rows || column >= columns) return;
-    first[(block_row + row) * step + column] = FromFloat<T>(value * factor);
-  });
-}
-
-// Calls add(logits' gradients, weights, gammas) for each 32 others of the block.
-template <typename T, int kWidth, bool kKeysOwn, typename Add>
-__device__ inline void WalkPairs(const GradientArgs& args, Shared<T, kWidth>& shared, int part,
-                                 const Add& add) {
-  constexpr int kStride = Shared<T, kWidth>::kStride;
-  const Sizes& sizes = args.pairs.sizes;
-  const int head = static_cast<int>(blockIdx.y);
-  const int own_rows = kKeysOwn ? sizes.keys : sizes.queries;
-  const int other_rows = kKeysOwn ? sizes.queries : sizes.keys;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  const auto q = HeadRows<T>(args.pairs.q, sizes.queries, sizes, head);
-  const auto d_o = HeadRows<T>(args.d_o, sizes.queries, sizes, head);
-  const auto k = HeadRows<T>(args.pairs.k, sizes.keys, sizes, head);
-  const auto v = HeadRows<T>(args.pairs.v, sizes.keys, sizes, head);
-  const tiles::Rows<float> memberships{
-      args.memberships + int64_t{head} * other_rows * sizes.clusters, sizes.clusters,
-      sizes.clusters,
-      tiles::InVectors<float>(args.memberships, sizes.clusters) && sizes.clusters % 8 == 0};
-  const float density_part = args.density_part[head / sizes.heads];
-
-  NameOwnRows(own_rows, shared.own);
-  __syncthreads();
-  tiles::LoadRows<kPairThreads>(kKeysOwn ? k : q, shared.own, kOwn, 0, kWidth, shared.own1,
-                                kStride);
-  tiles::LoadRows<kPairThreads>(kKeysOwn ? v : d_o, shared.own, kOwn, 0, kWidth, shared.own2,
-                                kStride);
-  if (!kKeysOwn) LoadStatistics(args, head, shared.own, kOwn, shared);
-  const int count = args.pairs.lists.counts[int64_t{head} * gridDim.x + blockIdx.x];
-  for (int first = 0; first < count; first += kOthers) {
-    __syncthreads();
-    NameOthers(args.pairs.lists, head, other_rows, first, count, &shared.others);
-    __syncthreads();
-    const int* const others = shared.others.row;
-    tiles::LoadRows<kPairThreads>(kKeysOwn ? q : k, others, kOthers, 0, kWidth, shared.other1,
-                                  kStride);
-    tiles::LoadRows<kPairThreads>(kKeysOwn ? d_o : v, others, kOthers, 0, kWidth, shared.other2,
-                                  kStride);
-    if (part > 0) {
-      tiles::LoadRows<kPairThreads>(memberships, others, kOthers, (part - 1) * kWidth, kWidth,
-                                    shared.clusters, kStride);
-    }
-    if (kKeysOwn) LoadStatistics(args, head, others, kOthers, shared);
-    __syncthreads();
-    float slopes[kColumns][4] = {};
-    float weights[kColumns][4] = {};
-    float gammas[kColumns][4];
-    tiles::ProductOfRows(shared.own1 + warp_row * kStride, kStride, shared.other1, kStride, kWidth,
-                         slopes);
-    tiles::ProductOfRows(shared.own2 + warp_row * kStride, kStride, shared.other2, kStride, kWidth,
-                         weights);
+// The products q . k in `slopes` and d_o . v in `weights` of a lane's pairs become what these
+// contribute. own_row: the lane's first.
+template <typename T, bool kKeysOwn>
+__device__ inline void Contribute(const GradientArgs& args, const OtherRows& others, int head,
+                                  int own_row, const Statistics<kKeysOwn>& of, float density_part,
+                                  float (&slopes)[kColumns][4], float (&weights)[kColumns][4],
+                                  float (&gammas)[kColumns][4]) {
+  const Links linked(others);
+  const bool factors = HasFactors(args.pairs);
 #pragma unroll
-    for (int n = 0; n < kColumns; ++n) {
+  for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const int own = warp_row + lane / 4 + c / 2 * 8;
-        const int other = 8 * n + lane % 4 * 2 + c % 2;
-        Pair pair{0.0F, 0.0F, 0.0F};
-        if ((shared.others.meets[other] >> own & 1U) != 0) {
-          const int own_row = static_cast<int>(blockIdx.x) * kOwn + own;
-          const int query = kKeysOwn ? others[other] : own_row;
-          const int key = kKeysOwn ? own_row : others[other];
-          const int place = kKeysOwn ? other : own;
-          pair = Contribution(args, head, query, key, slopes[n][c], weights[n][c],
-                              shared.lse[place], shared.mean[place], density_part);
-        }
-        slopes[n][c] = pair.slope;
-        weights[n][c] = pair.weight;
-        gammas[n][c] = pair.gamma;
+    for (int c = 0; c < 4; ++c) {
+      float copies = 1.0F;
+      float kept = 1.0F;
+      if (factors && linked(n, c)) {
+        const int other_row = others.row[of.Other(n, c)];
+        const int query = kKeysOwn ? other_row : own_row + c / 2 * 8;
+        const int key = kKeysOwn ? own_row + c / 2 * 8 : other_row;
+        copies = CopiesOf(args.pairs, head, query, key);
+        kept = KeptOf(args.pairs, head, query, key);
       }
+      const Pair pair = Contribution<T>(args, copies, kept, slopes[n][c], weights[n][c],
+                                        of.lse(n, c), of.mean(n, c), density_part);
+      slopes[n][c] = linked(n, c) ? pair.slope : 0.0F;
+      weights[n][c] = linked(n, c) ? pair.weight : 0.0F;
+      gammas[n][c] = linked(n, c) ? pair.gamma : 0.0F;
     }
-    add(slopes, weights, gammas);
   }
 }
 
 // d1: of queries or keys; d2: of values, null when queries are own.
-template <typename T, int kWidth, bool kKeysOwn>
-__global__ void __launch_bounds__(kPairThreads) GradientKernel(GradientArgs args, T* d1, T* d2) {
+template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
+__global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
+    GradientKernel(GradientArgs args, T* d1, T* d2) {
   extern __shared__ __align__(16) uint8_t memory[];
-  auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
-  constexpr int kStride = Shared<T, kWidth>::kStride;
+  using Memory = Shared<T, kWidth, kFurther>;
+  auto& shared = *reinterpret_cast<Memory*>(memory);
+  constexpr int kStride = Memory::kStride;
   constexpr int kGroups = kWidth / 8;
+  constexpr float kOnes[2] = {1.0F, 1.0F};
   const Sizes& sizes = args.pairs.sizes;
   const int head = static_cast<int>(blockIdx.y);
-  const int part = static_cast<int>(blockIdx.z);
+  const int first_cluster =
+      kFurther ? kFirstClusters + static_cast<int>(blockIdx.z) * Memory::kClusters : 0;
   const int own_rows = kKeysOwn ? sizes.keys : sizes.queries;
+  const int other_rows = kKeysOwn ? sizes.queries : sizes.keys;
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  float sums1[kGroups][4] = {};
-  if (part > 0) {
-    WalkPairs<T, kWidth, kKeysOwn>(
-        args, shared, part,
-        [&](const auto& /*slopes*/, const auto& /*weights*/, const auto& gammas) {
-          tiles::ProductOfColumns(gammas, shared.clusters, kStride, sums1);
-        });
-    const int begin = (part - 1) * kWidth;
-    float* const to = args.sums + int64_t{head} * own_rows * sizes.clusters + begin;
-    StoreRows<float, kWidth>(sums1, 1.0F, own_rows, warp_row, to, sizes.clusters,
-                             sizes.clusters - begin);
-    return;
-  }
-  float sums2[kKeysOwn ? kGroups : 2][4] = {};
-  WalkPairs<T, kWidth, kKeysOwn>(
-      args, shared, part, [&](const auto& slopes, const auto& weights, const auto& /*gammas*/) {
-        tiles::ProductOfColumns(slopes, shared.other1, kStride, sums1);
-        if constexpr (kKeysOwn) tiles::ProductOfColumns(weights, shared.other2, kStride, sums2);
+  const int block_row = static_cast<int>(blockIdx.x) * kOwn + warp_row;
+  const int lane_row = block_row + static_cast<int>(threadIdx.x) % 32 / 4;
+  const auto q = HeadRows<T>(args.pairs.q, sizes.queries, sizes, head);
+  const auto d_o = HeadRows<T>(args.d_o, sizes.queries, sizes, head);
+  const auto k = HeadRows<T>(args.pairs.k, sizes.keys, sizes, head);
+  const auto v = HeadRows<T>(args.pairs.v, sizes.keys, sizes, head);
+  const tiles::Rows<T> memberships{static_cast<const T*>(args.memberships) +
+                                       int64_t{head} * other_rows * sizes.clusters,
+                                   sizes.clusters, sizes.clusters,
+                                   tiles::InVectors<T>(args.memberships, sizes.clusters)};
+  const float density_part = args.density_part[head / sizes.heads];
+  const OthersList list(args.pairs.lists, head, other_rows);
+  NameOwnRows(own_rows, shared.own);
+  __syncthreads();
+
+  tiles::LeftRows<T, kWidth> left1;
+  tiles::LeftRows<T, kWidth> left2;
+  Statistics<kKeysOwn> statistics;
+  float sums1[kFurther ? 2 : kGroups][4] = {};
+  float sums2[kFurther || !kKeysOwn ? 2 : kGroups][4] = {};
+  float cluster_sums[Memory::kClusters / 8][4] = {};
+  tiles::WalkGroups(
+      list.groups(), [&](int g) { list.CopyNames(g, &shared.others[g % kNames]); },
+      [&] {
+        tiles::CopyRows<kOwn, kWidth>(kKeysOwn ? k : q, shared.own, 0, shared.own1);
+        tiles::CopyRows<kOwn, kWidth>(kKeysOwn ? v : d_o, shared.own, 0, shared.own2);
+      },
+      [&](int g) {
+        OtherRows& others = shared.others[g % kNames];
+        const int stage = g % kStages;
+        list.CopyMeets(g, &others);
+        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? q : k, others.row, 0, shared.other1[stage]);
+        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? d_o : v, others.row, 0, shared.other2[stage]);
+        tiles::CopyRows<kOthers, Memory::kClusters>(memberships, others.row, first_cluster,
+                                                    shared.clusters[stage]);
+        const int n = static_cast<int>(threadIdx.x);
+        if (!kKeysOwn || n >= kOthers) return;
+        const int64_t at = int64_t{head} * sizes.queries + others.row[n];
+        CopyAsync<4>(&shared.lse[stage][n], args.lse + at, true);
+        CopyAsync<4>(&shared.mean[stage][n], args.mean + at, true);
+      },
+      [&] {
+        left1.Load(shared.own1 + warp_row * kStride, kStride);
+        if constexpr (!kKeysOwn) {
+          left2.Load(shared.own2 + warp_row * kStride, kStride);
+          statistics.LoadOwn(args, head, lane_row);
+        }
+      },
+      [&](int g) {
+        const int stage = g % kStages;
+        float slopes[kColumns][4] = {};
+        float weights[kColumns][4] = {};
+        float gammas[kColumns][4];
+        tiles::ProductOfRows(left1, shared.other1[stage], kStride, slopes);
+        if constexpr (kKeysOwn) {
+          tiles::ProductOfRows(shared.own2 + warp_row * kStride, kStride, shared.other2[stage],
+                               kStride, kWidth, weights);
+        } else {
+          tiles::ProductOfRows(left2, shared.other2[stage], kStride, weights);
+        }
+        statistics.lses = shared.lse[stage];
+        statistics.means = shared.mean[stage];
+        Contribute<T>(args, shared.others[g % kNames], head, lane_row, statistics, density_part,
+                      slopes, weights, gammas);
+        tiles::ProductOfColumns(gammas, shared.clusters[stage], Memory::kClusterStride,
+                                cluster_sums);
+        if constexpr (!kFurther) {
+          tiles::ProductOfColumns(slopes, shared.other1[stage], kStride, sums1);
+          if constexpr (kKeysOwn) {
+            tiles::ProductOfColumns(weights, shared.other2[stage], kStride, sums2);
+          }
+        }
       });
+
+  tiles::StoreRows(cluster_sums, kOnes, block_row, own_rows,
+                   args.sums + int64_t{head} * own_rows * sizes.clusters + first_cluster,
+                   sizes.clusters, min(Memory::kClusters, sizes.clusters - first_cluster));
+  if constexpr (kFurther) return;
   const auto to1 = HeadRows<T>(d1, own_rows, sizes, head);
-  StoreRows<T, kWidth>(sums1, args.pairs.scale, own_rows, warp_row, const_cast<T*>(to1.first),
-                       to1.step, sizes.dim);
+  const float scales[2] = {args.pairs.scale, args.pairs.scale};
+  tiles::StoreRows(sums1, scales, block_row, own_rows, const_cast<T*>(to1.first), to1.step,
+                   sizes.dim);
   if constexpr (kKeysOwn) {
     const auto to2 = HeadRows<T>(d2, own_rows, sizes, head);
-    StoreRows<T, kWidth>(sums2, 1.0F, own_rows, warp_row, const_cast<T*>(to2.first), to2.step,
-                         sizes.dim);
+    tiles::StoreRows(sums2, kOnes, block_row, own_rows, const_cast<T*>(to2.first), to2.step,
+                     sizes.dim);
   }
+}
+
+template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
+cudaError_t LaunchPass(const CudaLaunch& on, const GradientArgs& args, int own_rows, int parts,
+                       void* d1, void* d2) {
+  if (parts <= 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(own_rows, kOwn)),
+                  static_cast<unsigned>(args.pairs.sizes.all_heads()),
+                  static_cast<unsigned>(parts));
+  constexpr int kBytes = sizeof(Shared<T, kWidth, kFurther>);
+  return LaunchShared(GradientKernel<T, kWidth, kKeysOwn, kFurther>, grid, kPairThreads, kBytes,
+                      on.stream, args, static_cast<T*>(d1), static_cast<T*>(d2));
 }
 
 template <bool kKeysOwn>
@@ -191,12 +232,12 @@ cudaError_t Launch(const CudaLaunch& on, const GradientArgs& args, void* d1, voi
   if (own_rows == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     return tiles::ForWidth<T>(sizes.dim, [&]<int kWidth>() {
-      constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      const dim3 grid(static_cast<unsigned>(CeilDiv(own_rows, kOwn)),
-                      static_cast<unsigned>(sizes.all_heads()),
-                      static_cast<unsigned>(1 + CeilDiv(sizes.clusters, kWidth)));
-      return LaunchShared(GradientKernel<T, kWidth, kKeysOwn>, grid, kPairThreads, kBytes,
-                          on.stream, args, static_cast<T*>(d1), static_cast<T*>(d2));
+      const cudaError_t error =
+          LaunchPass<T, kWidth, kKeysOwn, false>(on, args, own_rows, 1, d1, d2);
+      if (error != cudaSuccess) return error;
+      constexpr int kClusters = Shared<T, kWidth, true>::kClusters;
+      const int parts = static_cast<int>(CeilDiv(sizes.clusters - kFirstClusters, kClusters));
+      return LaunchPass<T, kWidth, kKeysOwn, true>(on, args, own_rows, parts, d1, d2);
     });
   });
 }
@@ -218,6 +259,12 @@ __global__ void __launch_bounds__(256)
   if (threadIdx.x % 32 == 0) {
     mean[(sequence * sizes.heads + head) * sizes.queries + token % sizes.queries] = sum;
   }
+}
+
+__global__ void __launch_bounds__(256)
+    RoundKernel(int64_t count, const float* memberships, bf16* rounded) {
+  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i < count) rounded[i] = FromFloat<bf16>(memberships[i]);
 }
 
 // A warp a sequence: density_gradient over the pairs that could be edges.
@@ -251,6 +298,14 @@ cudaError_t QueryGradients(const CudaLaunch& on, const GradientArgs& args, void*
 }
 cudaError_t KeyGradients(const CudaLaunch& on, const GradientArgs& args, void* d_k, void* d_v) {
   return Launch<true>(on, args, d_k, d_v);
+}
+
+cudaError_t RoundMemberships(const CudaLaunch& on, int64_t count, const float* memberships,
+                             void* rounded) {
+  if (count == 0) return cudaSuccess;
+  RoundKernel<<<static_cast<unsigned>(CeilDiv(count, 256)), 256, 0, on.stream>>>(
+      count, memberships, static_cast<bf16*>(rounded));
+  return cudaGetLastError();
 }
 
 cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const void* o,

@@ -53,6 +53,17 @@ sbm::PairArgs PairsOf(const SbmProblem& p, const SbmGraph& graph, const Tensor& 
           .v = v.address()};
 }
 
+// The memberships of one side in the compute type: as they are, or rounded to `space`.
+absl::StatusOr<const void*> OfComputeType(CudaStream& cuda, const Tensor& memberships,
+                                          void* space) {
+  if (!cuda.launch().bf16) return memberships.address();
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sbm::RoundMemberships(cuda.launch(), memberships.count(),
+                                       Data<float>(memberships), space),
+                 "SbmBackward"));
+  return space;
+}
+
 // d_query = Z S^T, d_key = Z' S, d_affinity = sum over sequences of y^T Z, all in fp32.
 absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
                                const SbmMemberships& memberships, const float* query_sums,
@@ -83,24 +94,28 @@ absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
     product.d = Data<float>(d.key) + key_at;
     product.a_step = product.d_step = p.keys * n;
     WEFT_RETURN_IF_ERROR(Run(cuda, product));
-    WEFT_RETURN_IF_ERROR(Run(cuda, {.m = n,
-                                    .n = n,
-                                    .k = p.queries,
-                                    .a = Data<float>(memberships.query) + query_at,
-                                    .a_stride = n,
-                                    .a_transposed = true,
-                                    .b = query_sums + query_at,
-                                    .b_stride = n,
-                                    .d = Data<float>(d.affinity),
-                                    .d_stride = n,
-                                    .beta = b == 0 ? 0.0F : 1.0F,
-                                    .batch = static_cast<int>(p.heads),
-                                    .a_step = p.queries * n,
-                                    .b_step = p.queries * n,
-                                    .d_step = n * n,
-                                    .operands_f32 = true}));
   }
-  return absl::OkStatus();
+  // All sequences at once: a product of so few rows and columns lasts as long as its depth.
+  const int all_heads = static_cast<int>(p.batch * p.heads);
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch parts, cuda.Scratch(all_heads * n * n * 4));
+  WEFT_RETURN_IF_ERROR(Run(cuda, {.m = n,
+                                  .n = n,
+                                  .k = p.queries,
+                                  .a = memberships.query.address(),
+                                  .a_stride = n,
+                                  .a_transposed = true,
+                                  .b = query_sums,
+                                  .b_stride = n,
+                                  .d = parts.data<float>(),
+                                  .d_stride = n,
+                                  .batch = all_heads,
+                                  .a_step = p.queries * n,
+                                  .b_step = p.queries * n,
+                                  .d_step = n * n,
+                                  .operands_f32 = true}));
+  return CudaStatus(sbm::SumSequences(cuda.launch(), SizesOf(p), parts.data<float>(),
+                                      Data<float>(d.affinity)),
+                    "SbmBackward");
 }
 
 }  // namespace
@@ -185,8 +200,10 @@ absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved
   const int64_t query_sums = p.batch * p.heads * p.queries * p.clusters;
   const int64_t key_sums = p.batch * p.heads * p.keys * p.clusters;
   const int64_t means = p.batch * p.heads * p.queries;
+  const int64_t most_memberships = std::max(query_sums, key_sums);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch sums,
                         cuda.Scratch((query_sums + key_sums + means + p.batch) * 4));
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch rounded, cuda.Scratch(most_memberships * 2));
   auto* const z = sums.data<float>();
   float* const mean = z + query_sums + key_sums;
   float* const density_part = mean + means;
@@ -208,14 +225,16 @@ absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved
                          .density_part = density_part,
                          .logit = p.straight_through == SbmStraightThrough::kLogit,
                          .clip = static_cast<float>(p.clip),
-                         .memberships = Data<float>(saved.memberships.key),
                          .sums = z};
+  WEFT_ASSIGN_OR_RETURN(
+      args.memberships, OfComputeType(cuda, saved.memberships.key, rounded.data<void>()));
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sbm::QueryGradients(cuda.launch(), args, d_q.address()), "SbmBackward"));
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sbm::ListByKeys(cuda.launch(), sizes, bits, space.data<void>(), &args.pairs.lists),
                  "SbmBackward"));
-  args.memberships = Data<float>(saved.memberships.query);
+  WEFT_ASSIGN_OR_RETURN(
+      args.memberships, OfComputeType(cuda, saved.memberships.query, rounded.data<void>()));
   args.sums = z + query_sums;
   WEFT_RETURN_IF_ERROR(CudaStatus(
       sbm::KeyGradients(cuda.launch(), args, d_k.address(), d_v.address()), "SbmBackward"));

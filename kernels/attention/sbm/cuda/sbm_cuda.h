@@ -87,12 +87,16 @@ struct GradientArgs {
   const float* density_part = nullptr;  // [B]: of the gradient of p on every edge
   bool logit = false;                   // the straight-through estimate kLogit
   float clip = 1.0F;
-  // The other side's memberships, and what they give this side: Gamma z or Gamma^T y.
-  const float* memberships = nullptr;  // [B, H, others, K]
+  // The other side's memberships, of the compute type, and what they give this side: Gamma z or
+  // Gamma^T y.
+  const void* memberships = nullptr;   // [B, H, others, K]
   float* sums = nullptr;               // [B, H, own, K]
 };
 cudaError_t QueryGradients(const CudaLaunch& on, const GradientArgs& args, void* d_q);
 cudaError_t KeyGradients(const CudaLaunch& on, const GradientArgs& args, void* d_k, void* d_v);
+// `count` memberships in bf16.
+cudaError_t RoundMemberships(const CudaLaunch& on, int64_t count, const float* memberships,
+                             void* rounded);
 // mean and density_part.
 cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const void* o,
                              const void* d_o, const int32_t* valid, float density_gradient,
@@ -109,6 +113,9 @@ cudaError_t SigmoidGradients(const CudaLaunch& on, const Sizes& sizes, const flo
 // clusters [H, K, D] -> affinity [H, K, K].
 cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clusters,
                      float* affinity);
+// d_affinity [H, K, K] = the sum of parts [B, H, K, K] over the sequences.
+cudaError_t SumSequences(const CudaLaunch& on, const Sizes& sizes, const float* parts,
+                         float* d_affinity);
 // Added to d_clusters; `means` [H] is working space.
 cudaError_t AffinityGradient(const CudaLaunch& on, const Sizes& sizes, const void* clusters,
                              const float* affinity, const float* d_affinity, float* means,

@@ -8,14 +8,14 @@ namespace {
 template <typename T, int kWidth>
 struct Shared {
   static constexpr int kStride = tiles::StrideOf<T>(kWidth);
-  static constexpr int kFeatureStride = tiles::StrideOf<T>(kFeatures);
   alignas(16) T q[kOwn * kStride];
-  alignas(16) T k[kOthers * kStride];
-  alignas(16) T v[kOthers * kStride];
-  alignas(16) T phi[kOwn * kFeatureStride];
-  alignas(16) T psi[kOthers * kFeatureStride];
-  SideRows<kOwn> queries;
-  SideRows<kOthers> keys;
+  alignas(16) T k[kStages][kOthers * kStride];
+  alignas(16) T v[kStages][kOthers * kStride];
+  FeaturePlaces<T> features;
+  OtherRows keys[kStages];
+  int names[kNames][kOthers];
+  int own[kOwn];
+  FurtherFeatures<T> further;
 };
 
 // One query of a lane.
@@ -26,29 +26,22 @@ struct RunningRow {
   float low_rank = 0.0F;
 };
 
-// The products a = q . k and x = phi . psi of a lane's pairs of one query become weights, in `a`.
-template <int N>
-__device__ inline void Weigh(const PairArgs& args, const SideRows<kOwn>& queries,
-                             const SideRows<kOthers>& keys, int half, float (&a)[kColumns][4],
-                             const float (&x)[kColumns][4], RunningRow& row, float (&o)[N][4]) {
-  const Sizes& s = args.sizes;
-  const int head = static_cast<int>(blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int own = static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4 + 8 * half;
-  const int query = queries.token[own];
-  float largest = row.reference;
-  Kind kinds[kColumns][2];
+// The logits of a lane's pairs of one query, in `a`, may have a larger reference: the running
+// values are brought to it.
+template <typename T, int N>
+__device__ inline void Refer(float scale, const Kinds& kinds, int half, float (&a)[kColumns][4],
+                             RunningRow& row, float (&o)[N][4]) {
+  float largest = -INFINITY;
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      kinds[n][c] = KindOf(args, head, query, keys.token[8 * n + lane % 4 * 2 + c]);
-      a[n][2 * half + c] *= s.root * s.root;
-      if (kinds[n][c].counts && kinds[n][c].exact) largest = fmaxf(largest, a[n][2 * half + c]);
+    for (int c = 2 * half; c < 2 * half + 2; ++c) {
+      a[n][c] *= scale;
+      if (kinds.Exact(n, c)) largest = fmaxf(largest, a[n][c]);
     }
   }
-  largest = tiles::RowReduce(largest, MaxOf());
-  const float fading = row.reference == -INFINITY ? 0.0F : expf(row.reference - largest);
+  largest = fmaxf(row.reference, tiles::RowReduce(largest, MaxOf()));
+  const float fading = row.reference == -INFINITY ? 0.0F : ExpOf<T>(row.reference - largest);
   row.reference = largest;
   row.exact *= fading;
   row.low_rank *= fading;
@@ -57,115 +50,156 @@ __device__ inline void Weigh(const PairArgs& args, const SideRows<kOwn>& queries
     o[n][2 * half] *= fading;
     o[n][2 * half + 1] *= fading;
   }
+}
+
+// The logits in `a` and the products x = phi . psi become weights, in `a`.
+template <typename T>
+__device__ inline void Weigh(const Walk& walk, GroupKinds group, const Kinds& kinds,
+                             const OwnRows& own, const OtherRows& keys, float (&a)[kColumns][4],
+                             const float (&x)[kColumns][4], RunningRow (&rows)[2]) {
+  const PairArgs& args = walk.args;
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      float& weight = a[n][2 * half + c];
-      const Kind kind = kinds[n][c];
-      if (!kind.counts) {
-        weight = 0.0F;
-        continue;
+    for (int c = 0; c < 4; ++c) {
+      RunningRow& row = rows[c / 2];
+      const int other = OtherOf(n, c);
+      const bool is_exact = kinds.Exact(n, c);
+      float low = 0.0F;
+      if (group.low_rank) {
+        const float scale = own.scale[c / 2] + keys.scale[other];
+        const bool none = !kinds.Counts(n, c) || scale == -INFINITY;
+        low = none ? 0.0F : ExpOf<T>(scale - row.reference) * x[n][c];
       }
-      const int other = 8 * n + lane % 4 * 2 + c;
-      const float scale = queries.scale[own] + keys.scale[other];
-      const float low = scale == -INFINITY ? 0.0F : expf(scale - largest) * x[n][2 * half + c];
-      if (!kind.exact) {
-        row.low_rank += low;
-        weight = low;
-        continue;
+      float exact = 0.0F;
+      if (group.exact) exact = is_exact ? ExpOf<T>(a[n][c] - row.reference) : 0.0F;
+      float kept = 1.0F;
+      if (args.dropout.on && is_exact) {
+        kept = DropoutFactor(args.dropout, walk.head, own.token[c / 2], keys.token[other]);
       }
-      const float exact = expf(weight - largest);
-      const float kept = DropoutFactor(args.dropout, head, query, keys.token[other]);
       // What is there already: nothing where pairs are filled in, else the low-rank weight.
       const float there = args.set == PairSet::kFilled ? 0.0F : low;
+      const float instead = args.drops_corrections ? (1.0F - kept) * low : 0.0F;
       row.exact += exact;
-      row.low_rank -= there;
-      weight = kept * exact + (args.drops_corrections ? (1.0F - kept) * low : 0.0F) - there;
+      row.low_rank += is_exact ? -there : low;
+      a[n][c] = is_exact ? kept * exact + instead - there : low;
+    }
+  }
+}
+
+// Brings what lies in memory to the new references and adds what has been added up here.
+template <int N>
+__device__ inline void AddToSums(const PairArgs& args, int head, const int* names, int warp_row,
+                                 const RunningRow (&rows)[2], const float (&sums)[N][4]) {
+  const Sizes& s = args.sizes;
+  const int first_column = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const RunningRow& row = rows[half];
+    const float fading = row.before == -INFINITY ? 0.0F : expf(row.before - row.reference);
+    const float exact = tiles::RowReduce(row.exact, AddOf());
+    const float low_rank = tiles::RowReduce(row.low_rank, AddOf());
+    const int query = names[warp_row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * half];
+    if (query < 0) continue;
+    const int64_t at = int64_t{head} * s.queries + query;
+    float* const to =
+        args.space.sums + (int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns();
+    if (first_column == 0) {
+      args.space.reference[at] = row.reference;
+      args.space.exact_mass[at] = args.space.exact_mass[at] * fading + exact;
+      to[s.value_dim] = to[s.value_dim] * fading + low_rank;
+    }
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int column = 8 * n + first_column;
+      if (column + 1 < s.value_dim) {
+        auto* const pair = reinterpret_cast<float2*>(to + column);
+        const float2 before = *pair;
+        *pair = {before.x * fading + sums[n][2 * half], before.y * fading + sums[n][2 * half + 1]};
+      } else if (column < s.value_dim) {
+        to[column] = to[column] * fading + sums[n][2 * half];
+      }
     }
   }
 }
 
 // Own rows first ... first + 63 of the block.
 template <typename T, int kWidth>
-__device__ void ForwardRows(const PairArgs& args, const Walk& walk, int first,
-                            Shared<T, kWidth>& shared) {
+__device__ inline void ForwardRows(const Walk& walk, int first, Shared<T, kWidth>& shared) {
   constexpr int kStride = Shared<T, kWidth>::kStride;
-  constexpr int kGroups = kWidth / 8;
+  const PairArgs& args = walk.args;
   const Sizes& s = args.sizes;
   const int head = walk.head;
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  const int lane_row = warp_row + static_cast<int>(threadIdx.x) % 32 / 4;
   const auto q = HeadRows<T>(args.in.q, s.queries, s, head, s.key_dim);
   const auto k = HeadRows<T>(args.in.k, s.keys, s, head, s.key_dim);
   const auto v = HeadRows<T>(args.in.v, s.keys, s, head, s.value_dim);
-  const auto phi = FeatureRows<T>(args.space.phi, s.queries, s, head);
-  const auto psi = FeatureRows<T>(args.space.psi, s.keys, s, head);
+  const FeatureSides<T> features{FeatureRows<T>(args.space.phi, s.queries, s, head),
+                                 FeatureRows<T>(args.space.psi, s.keys, s, head)};
+  const Side queries = SideOf(args, nullptr, head, false);
+  const Side keys = SideOf(args, nullptr, head, true);
   __syncthreads();
-  NameRows(
-      args, head, false, first, [&](int n) { return walk.Own(n); }, nullptr, &shared.queries);
+  if (threadIdx.x < kOwn) {
+    shared.own[threadIdx.x] = walk.Own(first + static_cast<int>(threadIdx.x));
+  }
   __syncthreads();
-  tiles::LoadRows<kPairThreads>(q, shared.queries.token, kOwn, 0, kWidth, shared.q, kStride);
+  OwnRows own;
+  tiles::LeftRows<T, kWidth> left;
   RunningRow rows[2];
+  float sums[kWidth / 8][4] = {};
+  tiles::WalkGroups(
+      walk.groups(), [&](int g) { walk.CopyNames(g, shared.names[g % kNames]); },
+      [&] {
+        tiles::CopyRows<kOwn, kWidth>(q, shared.own, 0, shared.q);
+        features.CopyOwn(shared.own, shared.features);
+      },
+      [&](int g) {
+        const int* const names = shared.names[g % kNames];
+        const int stage = g % kStages;
+        shared.keys[stage].Copy(walk, keys, g, names);
+        tiles::CopyRows<kOthers, kWidth>(k, names, 0, shared.k[stage]);
+        tiles::CopyRows<kOthers, kWidth>(v, names, 0, shared.v[stage]);
+        features.CopyOthers(names, stage, shared.features);
+      },
+      [&] {
+        left.Load(shared.q + warp_row * kStride, kStride);
+        own.Load(walk, queries, shared.own);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int query = shared.queries.token[lane_row + 8 * half];
-    rows[half].before =
-        query < 0 ? -INFINITY : args.space.reference[int64_t{head} * s.queries + query];
-    rows[half].reference = rows[half].before;
-  }
-  float sums[kGroups][4] = {};
-  for (int other = 0; other < walk.other_count; other += kOthers) {
-    __syncthreads();
-    NameRows(
-        args, head, true, other, [&](int n) { return walk.Other(n); }, nullptr, &shared.keys);
-    __syncthreads();
-    tiles::LoadRows<kPairThreads>(k, shared.keys.token, kOthers, 0, kWidth, shared.k, kStride);
-    tiles::LoadRows<kPairThreads>(v, shared.keys.token, kOthers, 0, kWidth, shared.v, kStride);
-    float x[kColumns][4] = {};
-    FeatureProducts(s, phi, psi, shared.queries.token, shared.keys.token, shared.phi, shared.psi,
-                    x);
-    float a[kColumns][4] = {};
-    tiles::ProductOfRows(shared.q + warp_row * kStride, kStride, shared.k, kStride, kWidth, a);
-    Weigh(args, shared.queries, shared.keys, 0, a, x, rows[0], sums);
-    Weigh(args, shared.queries, shared.keys, 1, a, x, rows[1], sums);
-    tiles::ProductOfColumns(a, shared.v, kStride, sums);
-  }
-  float fading[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    RunningRow& row = rows[half];
-    fading[half] = row.before == -INFINITY ? 0.0F : expf(row.before - row.reference);
-    const float exact = tiles::RowReduce(row.exact, AddOf());
-    const float low_rank = tiles::RowReduce(row.low_rank, AddOf());
-    const int query = shared.queries.token[lane_row + 8 * half];
-    if (threadIdx.x % 4 != 0 || query < 0) continue;
-    const int64_t at = int64_t{head} * s.queries + query;
-    args.space.reference[at] = row.reference;
-    args.space.exact_mass[at] = args.space.exact_mass[at] * fading[half] + exact;
-    float& mass =
-        args.space.sums[(int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns() +
-                        s.value_dim];
-    mass = mass * fading[half] + low_rank;
-  }
-  tiles::ForAccumulators(sums, [&](int row, int column, float value) {
-    const int query = shared.queries.token[warp_row + row];
-    if (query < 0 || column >= s.value_dim) return;
-    float& to =
-        args.space
-            .sums[(int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns() + column];
-    to = to * fading[row / 8] + value;
-  });
+        for (int half = 0; half < 2; ++half) {
+          const int query = own.token[half];
+          rows[half].before =
+              query < 0 ? -INFINITY : args.space.reference[int64_t{head} * s.queries + query];
+          rows[half].reference = rows[half].before;
+        }
+      },
+      [&](int g) {
+        const int stage = g % kStages;
+        const GroupKinds group = GroupKindsOf<false>(walk, g);
+        const Kinds kinds = KindsOf<false>(walk, own, shared.keys[stage]);
+        float a[kColumns][4] = {};
+        float x[kColumns][4] = {};
+        if (group.low_rank) {
+          features.Multiply(s.features, shared.own, shared.names[g % kNames], stage,
+                            shared.features, shared.further, x);
+        }
+        if (group.exact) {
+          tiles::ProductOfRows(left, shared.k[stage], kStride, a);
+          Refer<T>(s.root * s.root, kinds, 0, a, rows[0], sums);
+          Refer<T>(s.root * s.root, kinds, 1, a, rows[1], sums);
+        }
+        Weigh<T>(walk, group, kinds, own, shared.keys[stage], a, x, rows);
+        tiles::ProductOfColumns(a, shared.v[stage], kStride, sums);
+      });
+  if (walk.groups() > 0) AddToSums(args, head, shared.own, warp_row, rows, sums);
 }
 
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kPairThreads) ForwardKernel(PairArgs args) {
+__global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
+    ForwardKernel(PairArgs args) {
   extern __shared__ __align__(16) uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<T, kWidth>*>(memory);
   const Walk walk(args);
-  for (int first = 0; first < walk.own_count; first += kOwn) {
-    ForwardRows<T, kWidth>(args, walk, first, shared);
-  }
+  for (int first = 0; first < walk.own_count; first += kOwn) ForwardRows(walk, first, shared);
 }
 
 }  // namespace
@@ -178,8 +212,8 @@ cudaError_t PairsForward(const CudaLaunch& on, const PairArgs& args) {
   return ForComputeType(on, [&]<typename T>() {
     const int width = s.key_dim > s.value_dim ? s.key_dim : s.value_dim;
     return tiles::ForWidth<T>(width, [&]<int kWidth>() {
-      constexpr int kBytes = sizeof(Shared<T, kWidth>);
-      return LaunchShared(ForwardKernel<T, kWidth>, grid, kPairThreads, kBytes, on.stream, args);
+      const int bytes = SharedBytes<Shared<T, kWidth>, T>(s.features);
+      return LaunchShared(ForwardKernel<T, kWidth>, grid, kPairThreads, bytes, on.stream, args);
     });
   });
 }

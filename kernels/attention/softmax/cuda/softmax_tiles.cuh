@@ -6,6 +6,7 @@
 
 #include "kernels/attention/cuda/tile_mma.cuh"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
+#include "kernels/device/cuda/async_copy.cuh"
 #include "kernels/random/philox.cuh"
 
 namespace weft::kernels::softmax_tiles {
@@ -25,8 +26,6 @@ struct BackwardTiles {
   static constexpr int kTile = kBytesOfRow > 512 ? 16 : kBytesOfRow > 256 ? 32 : 64;
 };
 
-__device__ inline void AwaitCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 // to[kRows, kWidth] = rows first ... of one head of a [B, n, heads, head_dim] tensor; zeros where
 // there is nothing. All threads of the block; arrived after AwaitCopies and a barrier.
 template <int kRows, int kWidth, int kThreads, typename T>
@@ -45,11 +44,7 @@ __device__ inline void CopyRows(const void* tensor, int n, int heads, int batch,
     T* const at = to + row * kStride + column;
     const bool there = first + row < n && column < head_dim;
     if (vectors) {
-      const T* const source = from + (there ? (first + row) * step + column : 0);
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                       static_cast<uint32_t>(__cvta_generic_to_shared(at))),
-                   "l"(source), "r"(there ? 16 : 0)
-                   : "memory");
+      CopyAsync<16>(at, from + (there ? (first + row) * step + column : 0), there);
     } else {
 #pragma unroll
       for (int e = 0; e < V; ++e) {
