@@ -185,42 +185,74 @@ __device__ inline void ProductOfRows(const LeftRows<float, kWidth>& a, const flo
   ProductOfRows(a.rows, a.stride, b, b_stride, kWidth, d);
 }
 
-// d[16, 8 N] += p[16, 8 K] b[8 K, 8 N], p being accumulators (rounded to the type of b). K is even.
-template <int K, int N>
-__device__ inline void ProductOfColumns(const float (&p)[K][4], const bf16* b, int b_stride,
-                                        float (&d)[N][4]) {
-  static_assert(K % 2 == 0 && N % 2 == 0);
+// d[16, 8 N] += left[16, 16] b[16, 8 N]. N is even.
+template <int N>
+__device__ inline void MultiplyColumns(const uint32_t (&left)[4], const bf16* b, int b_stride,
+                                       float (&d)[N][4]) {
+  static_assert(N % 2 == 0);
   const int lane = threadIdx.x % 32;
   // Lanes 0 to 15 name the 16 rows at columns 16 n, the others the same rows 8 columns on.
   const bf16* const row = b + lane % 16 * b_stride + lane / 16 * 8;
 #pragma unroll
+  for (int n = 0; n < N; n += 2) {
+    uint32_t first[2], second[2];
+    LoadTransposed(row + 8 * n, first, second);
+    Multiply(left, first, d[n]);
+    Multiply(left, second, d[n + 1]);
+  }
+}
+// The same of a left operand [16, 8] in fp32, whose columns k and the rows of b have the order that
+// `left` has: 2 (lane % 4) and the next.
+template <int N>
+__device__ inline void MultiplyColumns(const Halves<4>& left, const float* b, int b_stride,
+                                       float (&d)[N][4]) {
+  const int lane = threadIdx.x % 32;
+  const float* const at = b + lane % 4 * 2 * b_stride + lane / 4;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    MultiplyF32(left, Halves<2>({at[8 * n], at[8 * n + b_stride]}), d[n]);
+  }
+}
+
+// d[16, 8 N] += p[16, 8 K] b[8 K, 8 N], p being accumulators (rounded to the type of b). K is even.
+template <int K, int N>
+__device__ inline void ProductOfColumns(const float (&p)[K][4], const bf16* b, int b_stride,
+                                        float (&d)[N][4]) {
+  static_assert(K % 2 == 0);
+#pragma unroll
   for (int k = 0; k < K; k += 2) {
     const uint32_t left[4] = {Pack(p[k][0], p[k][1]), Pack(p[k][2], p[k][3]),
                               Pack(p[k + 1][0], p[k + 1][1]), Pack(p[k + 1][2], p[k + 1][3])};
-#pragma unroll
-    for (int n = 0; n < N; n += 2) {
-      uint32_t first[2], second[2];
-      LoadTransposed(row + 8 * k * b_stride + 8 * n, first, second);
-      Multiply(left, first, d[n]);
-      Multiply(left, second, d[n + 1]);
-    }
+    MultiplyColumns(left, b + 8 * k * b_stride, b_stride, d);
   }
 }
 template <int K, int N>
 __device__ inline void ProductOfColumns(const float (&p)[K][4], const float* b, int b_stride,
                                         float (&d)[N][4]) {
-  const int column = threadIdx.x % 32 / 4;
-  const int row = threadIdx.x % 4 * 2;
-  const float* const at = b + row * b_stride + column;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
-    // Rows in another order than the instruction's, on both sides alike.
-    const Halves<4> left({p[k][0], p[k][2], p[k][1], p[k][3]});
+    MultiplyColumns(Halves<4>({p[k][0], p[k][2], p[k][1], p[k][3]}), b + 8 * k * b_stride, b_stride,
+                    d);
+  }
+}
+// d[16, 8 N] += a[16, kWidth] b[kWidth, 8 N].
+template <int kWidth, int N>
+__device__ inline void ProductOfColumns(const LeftRows<bf16, kWidth>& a, const bf16* b,
+                                        int b_stride, float (&d)[N][4]) {
 #pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const float* const other = at + 8 * k * b_stride + 8 * n;
-      MultiplyF32(left, Halves<2>({other[0], other[b_stride]}), d[n]);
-    }
+  for (int step = 0; step < kWidth / 16; ++step) {
+    MultiplyColumns(a.parts[step], b + 16 * step * b_stride, b_stride, d);
+  }
+}
+template <int kWidth, int N>
+__device__ inline void ProductOfColumns(const LeftRows<float, kWidth>& a, const float* b,
+                                        int b_stride, float (&d)[N][4]) {
+  const int lane = threadIdx.x % 32;
+  const float* const row = a.rows + lane / 4 * a.stride + lane % 4 * 2;
+  for (int k = 0; k < kWidth; k += 8) {
+    const float* const low = row + k;
+    const float* const high = low + 8 * a.stride;
+    MultiplyColumns(Halves<4>({low[0], high[0], low[1], high[1]}), b + k * b_stride, b_stride, d);
   }
 }
 

@@ -10,26 +10,27 @@ constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kScanThreads = 256;
 
-// The token of a warp: where its rows lie by heads and by tokens.
+// The token of a warp: where its rows lie by heads and by tokens. blockIdx.y is a head.
 struct Token {
   __device__ Token(const Sizes& s, int count)
       : lane(static_cast<int>(threadIdx.x) % 32),
-        by_head(int64_t{blockIdx.x} * kWarps + threadIdx.x / 32),
-        exists(by_head < int64_t{s.all_heads()} * count) {
-    const int64_t head = by_head / count;
+        token(static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32),
+        exists(token < count) {
+    const auto head = static_cast<int>(blockIdx.y);
     sequence = head / s.heads;
-    token = static_cast<int>(by_head % count);
+    by_head = int64_t{head} * count + token;
     by_token = (sequence * count + token) * s.heads + head % s.heads;
+    padded = int64_t{head} * ((count + kTile - 1) / kTile * kTile) + token;
   }
-  int lane;
-  int64_t by_head;  // row of [heads, count]
+  int lane, token;
   bool exists;
+  int64_t by_head;  // row of [heads, count]
   int64_t sequence, by_token;
-  int token;
+  int64_t padded;  // row of [heads, count rounded up to whole tiles]
 };
 
-unsigned BlocksFor(const Sizes& s, int count) {
-  return static_cast<unsigned>(CeilDiv(int64_t{s.all_heads()} * count, kWarps));
+dim3 BlocksFor(const Sizes& s, int count) {
+  return {static_cast<unsigned>(CeilDiv(count, kWarps)), static_cast<unsigned>(s.all_heads())};
 }
 
 // |u|^2 / 2 + ln(r) / 2.
@@ -176,10 +177,8 @@ __global__ void __launch_bounds__(kThreads)
                         float* folded, float* shares) {
   const Token at(s, s.queries);
   if (!at.exists) return;
-  const int64_t head = at.by_head / s.queries;
-  const int64_t padded = head * s.query_tiles() * kTile + at.token;
   float* const to = folded + at.by_head * s.feature_rows;
-  const float2 sums = Fold(s, at, phi + at.by_head * s.features, d_phi + padded * s.features, to);
+  const float2 sums = Fold(s, at, phi + at.by_head * s.features, d_phi + at.padded * s.features, to);
   if (s.offset > 0.0F) {
     const float* const x = products + at.by_token * s.feature_rows;
     const int top = TopFeature(s, at, x, LargestProduct(s, at, x));
@@ -195,15 +194,13 @@ __global__ void __launch_bounds__(kThreads)
                       float* folded, float* shares, float* rests) {
   const Token at(s, s.keys);
   if (!at.exists) return;
-  const int64_t head = at.by_head / s.keys;
-  const int64_t padded = head * s.key_tiles() * kTile + at.token;
   float* const to = folded + at.by_head * s.feature_rows;
   if (own_scale[at.by_head] == -INFINITY) {
     for (int l = at.lane; l < s.feature_rows; l += 32) to[l] = 0.0F;
     if (at.lane == 0) shares[at.by_head] = rests[at.by_head] = 0.0F;
     return;
   }
-  const float2 sums = Fold(s, at, psi + at.by_head * s.features, d_psi + padded * s.features, to);
+  const float2 sums = Fold(s, at, psi + at.by_head * s.features, d_psi + at.padded * s.features, to);
   if (at.lane != 0) return;
   shares[at.by_head] = sums.x;
   rests[at.by_head] = sums.y - sums.x;
@@ -242,26 +239,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    StoreKernel(Sizes s, int count, int padded, const T* rows, const float* d_u,
-                const float* shares, T* d) {
-  const Token at(s, count);
-  if (!at.exists) return;
-  const int64_t from = (at.by_head / count * padded + at.token) * s.key_dim;
-  for (int x = at.lane; x < s.key_dim; x += 32) {
-    const int64_t to = at.by_token * s.key_dim + x;
-    const float u = s.root * ToFloat(rows[to]);
-    d[to] = FromFloat<T>(s.root * (d_u[from + x] - shares[at.by_head] * u));
-  }
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
     StoreValueKernel(Sizes s, const float* d_value, T* d_v) {
   const Token at(s, s.keys);
   if (!at.exists) return;
-  const int64_t row = at.by_head / s.keys * s.key_tiles() * kTile + at.token;
   for (int x = at.lane; x < s.value_dim; x += 32) {
-    d_v[at.by_token * s.value_dim + x] = FromFloat<T>(d_value[row * s.value_columns() + x]);
+    d_v[at.by_token * s.value_dim + x] = FromFloat<T>(d_value[at.padded * s.value_columns() + x]);
   }
 }
 
@@ -283,7 +265,7 @@ cudaError_t KeyFeatures(const CudaLaunch& on, const Sizes& s, const Operands& in
   if (s.keys == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     const auto* const k = static_cast<const T*>(in.k);
-    const unsigned blocks = BlocksFor(s, s.keys);
+    const dim3 blocks = BlocksFor(s, s.keys);
     OwnScaleKernel<T>
         <<<blocks, kThreads, 0, on.stream>>>(s, k, in.valid, space.key_products, space.own_scale);
     KeyScaleKernel<<<static_cast<unsigned>(s.all_heads()), kScanThreads, 0, on.stream>>>(
@@ -298,7 +280,7 @@ cudaError_t QueryFeatureGradients(const CudaLaunch& on, const Sizes& s, const Sp
   if (s.queries == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     QueryGradientKernel<T><<<BlocksFor(s, s.queries), kThreads, 0, on.stream>>>(
-        s, space.query_products, static_cast<const T*>(space.phi), space.d_phi, space.wide_phi,
+        s, space.query_products, static_cast<const T*>(space.phi), space.d_phi, space.d_query_products,
         space.query_shares);
     return cudaGetLastError();
   });
@@ -307,27 +289,15 @@ cudaError_t QueryFeatureGradients(const CudaLaunch& on, const Sizes& s, const Sp
 cudaError_t KeyFeatureGradients(const CudaLaunch& on, const Sizes& s, const Space& space) {
   if (s.keys == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
-    const unsigned blocks = BlocksFor(s, s.keys);
+    const dim3 blocks = BlocksFor(s, s.keys);
     KeyGradientKernel<T><<<blocks, kThreads, 0, on.stream>>>(
-        s, static_cast<const T*>(space.psi), space.d_psi, space.own_scale, space.wide_psi,
+        s, static_cast<const T*>(space.psi), space.d_psi, space.own_scale, space.d_key_products,
         space.key_shares, space.rests);
     if (s.offset > 0.0F) {
       KeyScaleGradientKernel<<<blocks, kThreads, 0, on.stream>>>(
-          s, space.key_products, space.own_scale, space.key_scale, space.rests, space.wide_psi,
+          s, space.key_products, space.own_scale, space.key_scale, space.rests, space.d_key_products,
           space.key_shares);
     }
-    return cudaGetLastError();
-  });
-}
-
-cudaError_t StoreGradients(const CudaLaunch& on, const Sizes& s, bool keys, const void* rows,
-                           const float* d_u, const float* shares, void* d) {
-  const int count = keys ? s.keys : s.queries;
-  if (count == 0) return cudaSuccess;
-  const int padded = (keys ? s.key_tiles() : s.query_tiles()) * kTile;
-  return ForComputeType(on, [&]<typename T>() {
-    StoreKernel<T><<<BlocksFor(s, count), kThreads, 0, on.stream>>>(
-        s, count, padded, static_cast<const T*>(rows), d_u, shares, static_cast<T*>(d));
     return cudaGetLastError();
   });
 }

@@ -34,82 +34,86 @@ __device__ inline float StateScale(const Sizes& s, const float* key_scale, int t
   return begin == 0 ? -INFINITY : LastScale(s, key_scale, begin - 1);
 }
 
-// A warp a row of [heads, padded].
+// A warp a token; blockIdx.y is a head.
 struct Row {
-  __device__ Row(const Sizes& s, int rows, int count_)
-      : lane(static_cast<int>(threadIdx.x) % 32), count(count_) {
-    const int64_t index = int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
-    exists = index < int64_t{s.all_heads()} * rows;
-    padded = index;
-    head = index / rows;
-    token = static_cast<int>(index % rows);
-    inside = token < count;
-    by_head = head * count + token;
-    by_token = (head / s.heads * count + token) * s.heads + head % s.heads;
+  __device__ Row(const Sizes& s, int count)
+      : lane(static_cast<int>(threadIdx.x) % 32),
+        token(static_cast<int>(blockIdx.x) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32),
+        exists(token < count) {
+    const auto head = static_cast<int>(blockIdx.y);
+    by_head = int64_t{head} * count + token;
+    by_token = (int64_t{head / s.heads} * count + token) * s.heads + head % s.heads;
+    padded = int64_t{head} * ((count + kTile - 1) / kTile * kTile) + token;
   }
-  int lane, count, token;
-  bool exists, inside;
-  int64_t padded, head, by_head, by_token;
+  int lane, token;
+  bool exists;
+  int64_t by_head, by_token, padded;
 };
-unsigned RowBlocks(const Sizes& s, int rows) {
-  return static_cast<unsigned>(CeilDiv(int64_t{s.all_heads()} * rows, kThreads / 32));
+dim3 RowBlocks(const Sizes& s, int count) {
+  return {static_cast<unsigned>(CeilDiv(count, kThreads / 32)),
+          static_cast<unsigned>(s.all_heads())};
 }
 
-template <typename T>
+// Kernels with a thread a token: blockIdx.y is a head.
+__device__ inline int TokenOfThread() {
+  return static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+}
+dim3 TokenBlocks(const Sizes& s, int count) {
+  return {static_cast<unsigned>(CeilDiv(count, kThreads)), static_cast<unsigned>(s.all_heads())};
+}
+
 __global__ void __launch_bounds__(kThreads)
-    WidenKeysKernel(Sizes s, bool scale_values, const T* v, const T* psi, const float* key_scale,
-                    float* wide_psi, float* values) {
-  const Row row(s, s.key_tiles() * kTile, s.keys);
-  if (!row.exists) return;
-  const float* const scales = key_scale + row.head * s.keys;
-  const int tile = row.token / kTile;
-  const float factor = row.inside ? Factor(scales[row.token], LastScale(s, scales, tile)) : 0.0F;
-  for (int l = row.lane; l < s.features; l += 32) {
-    wide_psi[row.padded * s.features + l] =
-        row.inside ? factor * ToFloat(psi[row.by_head * s.features + l]) : 0.0F;
-  }
-  for (int e = row.lane; e < s.value_columns(); e += 32) {
-    float value = 0;
-    if (row.inside && e < s.value_dim) value = ToFloat(v[row.by_token * s.value_dim + e]);
-    if (row.inside && e == s.value_dim) value = 1;
-    values[row.padded * s.value_columns() + e] = scale_values ? factor * value : value;
-  }
+    ScaleKeysKernel(Sizes s, const float* key_scale, float* key_factors) {
+  const int token = TokenOfThread();
+  if (token >= s.keys) return;
+  const int64_t head = blockIdx.y;
+  const float* const scales = key_scale + head * s.keys;
+  key_factors[head * s.keys + token] =
+      Factor(scales[token], LastScale(s, scales, token / kTile));
 }
 
-template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    StartQueriesKernel(Sizes s, const uint8_t* complete, const T* phi, const float* key_scale,
-                       float* query_scale, float* reference, float* exact_mass, float* wide_phi) {
-  const Row row(s, s.query_tiles() * kTile, s.queries);
-  if (!row.exists) return;
-  const float* const scales = key_scale + row.head * s.keys;
-  float factor = 0;
-  if (row.inside) {
-    const float seen = SeenScale(s, scales, row.token);
-    const bool none = complete != nullptr && complete[row.token] != 0;
-    const float own = none ? -INFINITY : query_scale[row.by_head];
-    const bool blind = own == -INFINITY || seen == -INFINITY;
-    if (!blind) factor = Factor(StateScale(s, scales, row.token / kTile), seen);
-    __syncwarp();
-    if (row.lane == 0) {
-      query_scale[row.by_head] = own;
-      reference[row.by_head] = blind ? -INFINITY : own + seen;
-      exact_mass[row.by_head] = 0;
-    }
-  }
-  for (int l = row.lane; l < s.features; l += 32) {
-    wide_phi[row.padded * s.features + l] =
-        factor == 0.0F ? 0.0F : factor * ToFloat(phi[row.by_head * s.features + l]);
-  }
+    StartQueriesKernel(Sizes s, const uint8_t* complete, const float* key_scale, float* query_scale,
+                       float* reference, float* exact_mass, float* query_factors) {
+  const int token = TokenOfThread();
+  if (token >= s.queries) return;
+  const int64_t at = int64_t{blockIdx.y} * s.queries + token;
+  const float* const scales = key_scale + int64_t{blockIdx.y} * s.keys;
+  const float seen = SeenScale(s, scales, token);
+  const bool none = complete != nullptr && complete[token] != 0;
+  const float own = none ? -INFINITY : query_scale[at];
+  const bool blind = own == -INFINITY || seen == -INFINITY;
+  query_scale[at] = own;
+  reference[at] = blind ? -INFINITY : own + seen;
+  exact_mass[at] = 0;
+  query_factors[at] = blind ? 0.0F : Factor(StateScale(s, scales, token / kTile), seen);
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) WidenPhiKernel(Sizes s, const T* phi, float* wide_phi) {
-  const Row row(s, s.query_tiles() * kTile, s.queries);
-  if (!row.exists) return;
-  for (int l = row.lane; l < s.features; l += 32) {
-    wide_phi[row.padded * s.features + l] =
-        row.inside ? ToFloat(phi[row.by_head * s.features + l]) : 0.0F;
+__global__ void __launch_bounds__(kThreads)
+    ScaleGradientsKernel(Sizes s, Units units, const float* log_normaliser,
+                         const float* query_scale, const float* key_scale, float* query_factors) {
+  const int token = TokenOfThread();
+  if (token >= s.queries) return;
+  const int64_t at = int64_t{blockIdx.y} * s.queries + token;
+  const float* const scales = key_scale + int64_t{blockIdx.y} * s.keys;
+  const int tile = token / kTile;
+  const float log_z = log_normaliser[at];
+  const bool none = query_scale[at] == -INFINITY || log_z == -INFINITY;
+  const float unit =
+      units == Units::kOfState ? StateScale(s, scales, tile) : FirstScale(s, scales, tile);
+  // A tile of queries of which the first see nothing has the unit of nothing: so do its sums.
+  query_factors[at] = none ? 0.0F : Factor(unit, log_z - query_scale[at]);
+}
+
+// Loads the next kAhead of `count` numbers that lie `step` apart; forward, or backward from the
+// last.
+constexpr int kAhead = 8;
+__device__ inline void LoadAhead(const float* from, int64_t step, int first, int count,
+                                 float (&values)[kAhead]) {
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int at = first + i;
+    values[i] = at >= 0 && at < count ? from[at * step] : 0.0F;
   }
 }
 
@@ -122,21 +126,30 @@ __global__ void __launch_bounds__(kThreads)
   const float* const sums = tile_sums + int64_t{blockIdx.y} * s.key_tiles() * elements + element;
   float* const to = states + int64_t{blockIdx.y} * s.query_tiles() * elements + element;
   const float* const scales = key_scale + int64_t{blockIdx.y} * s.keys;
+  // A tile's state is there when the tiles before those that it fills in are added.
   float sum = 0;
-  int done = 0;
-  for (int tile = 0; tile < s.query_tiles(); ++tile) {
-    for (; done < s.FilledBegin(tile); ++done) {
-      if (s.causal && done > 0) {
-        sum *= Factor(LastScale(s, scales, done - 1), LastScale(s, scales, done));
+  int tile = 0;
+  float ahead[kAhead];
+  for (int first = 0; first < s.key_tiles(); first += kAhead) {
+    LoadAhead(sums, elements, first, s.key_tiles(), ahead);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int added = first + i;
+      if (added >= s.key_tiles()) break;
+      for (; tile < s.query_tiles() && s.FilledBegin(tile) <= added; ++tile) {
+        to[tile * elements] = sum;
       }
-      sum += sums[done * elements];
+      if (s.causal && added > 0) {
+        sum *= Factor(LastScale(s, scales, added - 1), LastScale(s, scales, added));
+      }
+      sum += ahead[i];
     }
-    to[tile * elements] = sum;
   }
+  for (; tile < s.query_tiles(); ++tile) to[tile * elements] = sum;
   if (s.causal) return;
   sum = 0;
-  done = s.key_tiles();
-  for (int tile = s.query_tiles() - 1; tile >= 0; --tile) {
+  int done = s.key_tiles();
+  for (tile = s.query_tiles() - 1; tile >= 0; --tile) {
     for (; done > s.FilledEnd(tile); --done) sum += sums[(done - 1) * elements];
     to[tile * elements] += sum;
   }
@@ -151,21 +164,35 @@ __global__ void __launch_bounds__(kThreads)
   const float* const sums = tile_sums + int64_t{blockIdx.y} * s.query_tiles() * elements + element;
   float* const to = states + int64_t{blockIdx.y} * s.key_tiles() * elements + element;
   const float* const scales = key_scale + int64_t{blockIdx.y} * s.keys;
+  // A tile's state is there when the tiles of queries that begin behind it are added.
   float sum = 0;
-  int done = s.query_tiles();  // queries from this tile on begin behind the keys' tile
-  for (int tile = s.key_tiles() - 1; tile >= 0; --tile) {
-    const float unit = LastScale(s, scales, tile);
-    if (s.causal && tile + 1 < s.key_tiles()) sum *= Factor(unit, LastScale(s, scales, tile + 1));
-    for (; done > 0 && s.FilledBegin(done - 1) > tile; --done) {
-      const float factor = s.causal ? Factor(unit, FirstScale(s, scales, done - 1)) : 1.0F;
-      sum += factor * sums[(done - 1) * elements];
-    }
+  int tile = s.key_tiles() - 1;
+  const auto store = [&] {
     to[tile * elements] = sum;
+    --tile;
+    if (s.causal && tile >= 0) {
+      sum *= Factor(LastScale(s, scales, tile), LastScale(s, scales, tile + 1));
+    }
+  };
+  float ahead[kAhead];
+  for (int last = s.query_tiles() - 1; last >= 0 && tile >= 0; last -= kAhead) {
+    LoadAhead(sums, elements, last - kAhead + 1, s.query_tiles(), ahead);
+#pragma unroll
+    for (int i = kAhead - 1; i >= 0; --i) {
+      const int added = last - kAhead + 1 + i;
+      if (added < 0) break;
+      while (tile >= 0 && tile >= s.FilledBegin(added)) store();
+      if (tile < 0) break;
+      const float factor =
+          s.causal ? Factor(LastScale(s, scales, tile), FirstScale(s, scales, added)) : 1.0F;
+      sum += factor * ahead[i];
+    }
   }
+  while (tile >= 0) store();
   if (s.causal) return;
   sum = 0;
-  done = 0;
-  for (int tile = 0; tile < s.key_tiles(); ++tile) {
+  int done = 0;
+  for (tile = 0; tile < s.key_tiles(); ++tile) {
     for (; done < s.query_tiles() && s.FilledEnd(done) <= tile; ++done) {
       sum += sums[done * elements];
     }
@@ -177,7 +204,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     LoadGradientsKernel(Sizes s, const T* o, const T* d_o, const float* share,
                         bool drops_corrections, float* query_scale, float* mean) {
-  const Row row(s, s.queries, s.queries);
+  const Row row(s, s.queries);
   if (!row.exists) return;
   float sum = 0;
   for (int e = row.lane; e < s.value_dim; e += 32) {
@@ -190,39 +217,14 @@ __global__ void __launch_bounds__(kThreads)
   if (share[row.by_head] == 0.0F && !drops_corrections) query_scale[row.by_head] = -INFINITY;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    WidenGradientsKernel(Sizes s, Units units, const T* d_o, const float* log_normaliser,
-                         const float* query_scale, const float* key_scale, const float* mean,
-                         float* gradients) {
-  const Row row(s, s.query_tiles() * kTile, s.queries);
-  if (!row.exists) return;
-  float factor = 0;
-  if (row.inside && query_scale[row.by_head] != -INFINITY) {
-    const float* const scales = key_scale + row.head * s.keys;
-    const int tile = row.token / kTile;
-    const float unit =
-        units == Units::kOfState ? StateScale(s, scales, tile) : FirstScale(s, scales, tile);
-    const float log_z = log_normaliser[row.by_head];
-    // A tile of queries of which the first see nothing has the unit of nothing: so do its sums.
-    if (log_z != -INFINITY) factor = Factor(unit, log_z - query_scale[row.by_head]);
-  }
-  for (int e = row.lane; e < s.value_columns(); e += 32) {
-    float value = 0;
-    if (row.inside && e < s.value_dim) value = ToFloat(d_o[row.by_token * s.value_dim + e]);
-    if (row.inside && e == s.value_dim) value = -mean[row.by_head];
-    gradients[row.padded * s.value_columns() + e] = factor * value;
-  }
-}
-
 // What is left of the low-rank mass when the exact pairs are taken out is positive but for
 // rounding.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     FinishKernel(Sizes s, const float* sums, const float* reference, const float* exact_mass, T* o,
                  float* log_normaliser, float* share) {
-  const Row row(s, s.query_tiles() * kTile, s.queries);
-  if (!row.exists || !row.inside) return;
+  const Row row(s, s.queries);
+  if (!row.exists) return;
   const float* const from = sums + row.padded * s.value_columns();
   const bool blind = reference[row.by_head] == -INFINITY;  // no key seen
   const float low_rank = fmaxf(from[s.value_dim], 0.0F);
@@ -235,13 +237,6 @@ __global__ void __launch_bounds__(kThreads)
   log_normaliser[row.by_head] = blind ? -INFINITY : reference[row.by_head] + logf(sum);
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    WidenProjectionKernel(int64_t count, const T* w, float* wide_w) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) wide_w[i] = ToFloat(w[i]);
-}
-
 cudaError_t Done() { return cudaGetLastError(); }
 
 dim3 StateGrid(const Sizes& s) {
@@ -251,46 +246,20 @@ dim3 StateGrid(const Sizes& s) {
 
 }  // namespace
 
-cudaError_t WidenKeys(const CudaLaunch& on, const Sizes& s, const Operands& in, bool scale_values,
-                      const Space& space) {
+cudaError_t ScaleKeys(const CudaLaunch& on, const Sizes& s, const Space& space) {
   if (s.keys == 0) return cudaSuccess;
-  return ForComputeType(on, [&]<typename T>() {
-    WidenKeysKernel<T><<<RowBlocks(s, s.key_tiles() * kTile), kThreads, 0, on.stream>>>(
-        s, scale_values, static_cast<const T*>(in.v), static_cast<const T*>(space.psi),
-        space.key_scale, space.wide_psi, space.values);
-    return Done();
-  });
+  ScaleKeysKernel<<<TokenBlocks(s, s.keys), kThreads, 0, on.stream>>>(s, space.key_scale,
+                                                                      space.key_factors);
+  return Done();
 }
 
 cudaError_t StartQueries(const CudaLaunch& on, const Sizes& s, const uint8_t* complete,
                          const Space& space) {
   if (s.queries == 0) return cudaSuccess;
-  return ForComputeType(on, [&]<typename T>() {
-    StartQueriesKernel<T><<<RowBlocks(s, s.query_tiles() * kTile), kThreads, 0, on.stream>>>(
-        s, complete, static_cast<const T*>(space.phi), space.key_scale, space.query_scale,
-        space.reference, space.exact_mass, space.wide_phi);
-    return Done();
-  });
-}
-
-cudaError_t WidenPhi(const CudaLaunch& on, const Sizes& s, const Space& space) {
-  if (s.queries == 0) return cudaSuccess;
-  return ForComputeType(on, [&]<typename T>() {
-    WidenPhiKernel<T><<<RowBlocks(s, s.query_tiles() * kTile), kThreads, 0, on.stream>>>(
-        s, static_cast<const T*>(space.phi), space.wide_phi);
-    return Done();
-  });
-}
-
-cudaError_t WidenProjection(const CudaLaunch& on, const Sizes& s, const Operands& in,
-                            const Space& space) {
-  const int64_t count = int64_t{s.feature_rows} * s.key_dim;
-  return ForComputeType(on, [&]<typename T>() {
-    WidenProjectionKernel<T>
-        <<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0, on.stream>>>(
-            count, static_cast<const T*>(in.w), space.wide_w);
-    return Done();
-  });
+  StartQueriesKernel<<<TokenBlocks(s, s.queries), kThreads, 0, on.stream>>>(
+      s, complete, space.key_scale, space.query_scale, space.reference, space.exact_mass,
+      space.query_factors);
+  return Done();
 }
 
 cudaError_t SumKeyTiles(const CudaLaunch& on, const Sizes& s, const Space& space) {
@@ -318,22 +287,19 @@ cudaError_t LoadGradients(const CudaLaunch& on, const Sizes& s, const Results& r
   });
 }
 
-cudaError_t WidenGradients(const CudaLaunch& on, const Sizes& s, const Results& results,
+cudaError_t ScaleGradients(const CudaLaunch& on, const Sizes& s, const Results& results,
                            Units units, const Space& space) {
   if (s.queries == 0) return cudaSuccess;
-  return ForComputeType(on, [&]<typename T>() {
-    WidenGradientsKernel<T><<<RowBlocks(s, s.query_tiles() * kTile), kThreads, 0, on.stream>>>(
-        s, units, static_cast<const T*>(results.d_o), results.log_normaliser, space.query_scale,
-        space.key_scale, space.mean, space.gradients);
-    return Done();
-  });
+  ScaleGradientsKernel<<<TokenBlocks(s, s.queries), kThreads, 0, on.stream>>>(
+      s, units, results.log_normaliser, space.query_scale, space.key_scale, space.query_factors);
+  return Done();
 }
 
 cudaError_t Finish(const CudaLaunch& on, const Sizes& s, const Space& space, void* o,
                    float* log_normaliser, float* share) {
   if (s.queries == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
-    FinishKernel<T><<<RowBlocks(s, s.query_tiles() * kTile), kThreads, 0, on.stream>>>(
+    FinishKernel<T><<<RowBlocks(s, s.queries), kThreads, 0, on.stream>>>(
         s, space.sums, space.reference, space.exact_mass, static_cast<T*>(o), log_normaliser,
         share);
     return Done();

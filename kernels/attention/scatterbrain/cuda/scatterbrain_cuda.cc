@@ -1,9 +1,7 @@
 // Scatterbrain on a GPU: features, sums over tiles of keys, what those give the queries, then the
 // pairs that are written out, in rounds. Every result has one owner and every sum one order.
 //
-// Products of the low-rank part are of fp32 operands: exact pairs take their low-rank weights out
-// of its sums again, and what is left may be small. The backward pass computes features, sums and
-// pairs again.
+// The backward pass computes features, sums and pairs again.
 #include "kernels/attention/scatterbrain/cuda/scatterbrain_cuda.h"
 
 #include <algorithm>
@@ -74,9 +72,8 @@ Space Carve(const Sizes& s, int64_t element, int rounds, int buckets, bool backw
   space.query_scale = carver.Take<float>(queries);
   space.key_scale = carver.Take<float>(keys);
   space.own_scale = carver.Take<float>(keys);
-  space.wide_phi = carver.Take<float>(wide_queries * s.features);
-  space.wide_psi = carver.Take<float>(wide_keys * s.features);
-  space.values = carver.Take<float>(wide_keys * columns);
+  space.query_factors = carver.Take<float>(queries);
+  space.key_factors = carver.Take<float>(keys);
   space.tile_sums = carver.Take<float>(most_tiles * s.features * columns);
   space.states = carver.Take<float>(most_tiles * s.features * columns);
   if (s.support == Support::kHash) {
@@ -91,7 +88,6 @@ Space Carve(const Sizes& s, int64_t element, int rounds, int buckets, bool backw
     space.exact_mass = carver.Take<float>(queries);
     return space;
   }
-  space.gradients = carver.Take<float>(wide_queries * columns);
   space.mean = carver.Take<float>(queries);
   space.d_query = carver.Take<float>(wide_queries * s.key_dim);
   space.d_key = carver.Take<float>(wide_keys * s.key_dim);
@@ -101,7 +97,8 @@ Space Carve(const Sizes& s, int64_t element, int rounds, int buckets, bool backw
   space.query_shares = carver.Take<float>(queries);
   space.key_shares = carver.Take<float>(keys);
   space.rests = carver.Take<float>(keys);
-  space.wide_w = carver.Take<float>(int64_t{s.feature_rows} * s.key_dim);
+  space.d_query_products = carver.Take<float>(queries * s.feature_rows);
+  space.d_key_products = carver.Take<float>(keys * s.feature_rows);
   return space;
 }
 
@@ -119,12 +116,10 @@ class Call {
 
   absl::Status Forward(Tensor& o, ScatterbrainSaved& saved) {
     WEFT_RETURN_IF_ERROR(Prepare());
-    WEFT_RETURN_IF_ERROR(Check(WidenKeys(on(), sizes_, operands_, false, space_)));
     WEFT_RETURN_IF_ERROR(Check(StartQueries(on(), sizes_, complete_, space_)));
     WEFT_RETURN_IF_ERROR(KeyStates());
-    // sums = phi times the state of the tile
-    WEFT_RETURN_IF_ERROR(TimesStates(space_.wide_phi, sizes_.features, false, sizes_.query_tiles(),
-                                     space_.sums, sizes_.value_columns()));
+    WEFT_RETURN_IF_ERROR(Check(
+        FeaturesTimesStates(on(), sizes_, Queries(nullptr), space_.states, space_.sums)));
     WEFT_RETURN_IF_ERROR(ForPairs([&](const PairArgs& args) { return PairsForward(on(), args); }));
     return Check(Finish(on(), sizes_, space_, o.address(), Data<float>(saved.log_normaliser),
                         Data<float>(saved.low_rank_share)));
@@ -235,70 +230,41 @@ class Call {
                        .d_stride = sizes_.feature_rows});
   }
 
-  // tile_sums = features^T columns, tile by tile of 64 rows.
-  absl::Status SumTiles(const float* features, const float* columns, int tiles) {
-    const int64_t e = sizes_.value_columns();
-    const int64_t r = sizes_.features;
-    return Run(cuda_, {.m = r,
-                       .n = e,
-                       .k = kTile,
-                       .a = features,
-                       .a_stride = r,
-                       .a_transposed = true,
-                       .b = columns,
-                       .b_stride = e,
-                       .d = space_.tile_sums,
-                       .d_stride = e,
-                       .batch = sizes_.all_heads() * tiles,
-                       .a_step = kTile * r,
-                       .b_step = kTile * e,
-                       .d_step = r * e,
-                       .operands_f32 = true});
+  [[nodiscard]] LowRankSide Queries(const void* d_o) const {
+    return {.count = sizes_.queries,
+            .features = space_.phi,
+            .factors = space_.query_factors,
+            .values = d_o,
+            .extra = space_.mean};
   }
-  // to = rows times the state of their tile, or its transpose.
-  absl::Status TimesStates(const float* rows, int64_t width, bool transposed, int tiles, float* to,
-                           int64_t to_width) {
-    const int64_t e = sizes_.value_columns();
-    return Run(cuda_, {.m = kTile,
-                       .n = to_width,
-                       .k = width,
-                       .a = rows,
-                       .a_stride = width,
-                       .b = space_.states,
-                       .b_stride = e,
-                       .b_transposed = transposed,
-                       .d = to,
-                       .d_stride = to_width,
-                       .batch = sizes_.all_heads() * tiles,
-                       .a_step = kTile * width,
-                       .b_step = sizes_.features * e,
-                       .d_step = kTile * to_width,
-                       .operands_f32 = true});
+  [[nodiscard]] LowRankSide Keys() const {
+    return {.count = sizes_.keys,
+            .features = space_.psi,
+            .factors = space_.key_factors,
+            .values = operands_.v};
   }
   absl::Status KeyStates() {
-    WEFT_RETURN_IF_ERROR(SumTiles(space_.wide_psi, space_.values, sizes_.key_tiles()));
+    WEFT_RETURN_IF_ERROR(Check(ScaleKeys(on(), sizes_, space_)));
+    WEFT_RETURN_IF_ERROR(Check(SumTiles(on(), sizes_, Keys(), space_.tile_sums)));
     return Check(SumKeyTiles(on(), sizes_, space_));
   }
 
   // d_phi by the keys outside.
   absl::Status OutsideQueries(const Results& results) {
-    WEFT_RETURN_IF_ERROR(Check(WidenKeys(on(), sizes_, operands_, false, space_)));
     WEFT_RETURN_IF_ERROR(KeyStates());
-    WEFT_RETURN_IF_ERROR(Check(WidenGradients(on(), sizes_, results, Units::kOfState, space_)));
-    return TimesStates(space_.gradients, sizes_.value_columns(), true, sizes_.query_tiles(),
-                       space_.d_phi, sizes_.features);
+    WEFT_RETURN_IF_ERROR(Check(ScaleGradients(on(), sizes_, results, Units::kOfState, space_)));
+    return Check(ValuesTimesStates(on(), sizes_, Queries(results.d_o), space_.states,
+                                   space_.d_phi));
   }
   // d_psi and d_value by the queries that meet the keys outside of what they fill in.
   absl::Status OutsideKeys(const Results& results) {
-    WEFT_RETURN_IF_ERROR(Check(WidenPhi(on(), sizes_, space_)));
-    WEFT_RETURN_IF_ERROR(Check(WidenGradients(on(), sizes_, results, Units::kOfTile, space_)));
-    WEFT_RETURN_IF_ERROR(SumTiles(space_.wide_phi, space_.gradients, sizes_.query_tiles()));
+    WEFT_RETURN_IF_ERROR(Check(ScaleGradients(on(), sizes_, results, Units::kOfTile, space_)));
+    WEFT_RETURN_IF_ERROR(
+        Check(SumTiles(on(), sizes_, Queries(results.d_o), space_.tile_sums)));
     WEFT_RETURN_IF_ERROR(Check(SumQueryTiles(on(), sizes_, space_)));
-    WEFT_RETURN_IF_ERROR(TimesStates(space_.wide_psi, sizes_.features, false, sizes_.key_tiles(),
-                                     space_.d_value, sizes_.value_columns()));
-    WEFT_RETURN_IF_ERROR(Check(WidenKeys(on(), sizes_, operands_, true, space_)));
-    return TimesStates(space_.values, sizes_.value_columns(), true, sizes_.key_tiles(),
-                       space_.d_psi, sizes_.features);
+    WEFT_RETURN_IF_ERROR(
+        Check(FeaturesTimesStates(on(), sizes_, Keys(), space_.states, space_.d_value)));
+    return Check(ValuesTimesStates(on(), sizes_, Keys(), space_.states, space_.d_psi));
   }
   absl::Status Clear(float* d_u, int tiles) {
     const int64_t count = int64_t{sizes_.all_heads()} * tiles * kTile * sizes_.key_dim;
@@ -346,34 +312,21 @@ class Call {
   absl::Status FinishGradients(Tensor& d_q, Tensor& d_k, Tensor& d_v) {
     WEFT_RETURN_IF_ERROR(Check(QueryFeatureGradients(on(), sizes_, space_)));
     WEFT_RETURN_IF_ERROR(Check(KeyFeatureGradients(on(), sizes_, space_)));
-    WEFT_RETURN_IF_ERROR(Check(WidenProjection(on(), sizes_, operands_, space_)));
-    WEFT_RETURN_IF_ERROR(
-        AddProjected(space_.wide_phi, sizes_.queries, sizes_.query_tiles(), space_.d_query));
-    WEFT_RETURN_IF_ERROR(
-        AddProjected(space_.wide_psi, sizes_.keys, sizes_.key_tiles(), space_.d_key));
-    WEFT_RETURN_IF_ERROR(Check(StoreGradients(on(), sizes_, false, in_.q.address(), space_.d_query,
-                                              space_.query_shares, d_q.address())));
-    WEFT_RETURN_IF_ERROR(Check(StoreGradients(on(), sizes_, true, in_.k.address(), space_.d_key,
-                                              space_.key_shares, d_k.address())));
+    WEFT_RETURN_IF_ERROR(Check(ProjectGradients(on(), sizes_,
+                                                {.count = sizes_.queries,
+                                                 .rows = operands_.q,
+                                                 .d_u = space_.d_query,
+                                                 .products = space_.d_query_products,
+                                                 .shares = space_.query_shares},
+                                                operands_.w, d_q.address())));
+    WEFT_RETURN_IF_ERROR(Check(ProjectGradients(on(), sizes_,
+                                                {.count = sizes_.keys,
+                                                 .rows = operands_.k,
+                                                 .d_u = space_.d_key,
+                                                 .products = space_.d_key_products,
+                                                 .shares = space_.key_shares},
+                                                operands_.w, d_k.address())));
     return Check(StoreValueGradients(on(), sizes_, space_.d_value, d_v.address()));
-  }
-  // d_u += products W, head by head.
-  absl::Status AddProjected(const float* products, int64_t count, int tiles, float* d_u) {
-    return Run(cuda_, {.m = count,
-                       .n = p_.key_dim,
-                       .k = sizes_.feature_rows,
-                       .a = products,
-                       .a_stride = sizes_.feature_rows,
-                       .b = space_.wide_w,
-                       .b_stride = p_.key_dim,
-                       .d = d_u,
-                       .d_stride = p_.key_dim,
-                       .beta = 1.0F,
-                       .batch = sizes_.all_heads(),
-                       .a_step = count * sizes_.feature_rows,
-                       .b_step = 0,
-                       .d_step = tiles * kTile * p_.key_dim,
-                       .operands_f32 = true});
   }
 
   struct DeviceGroups {

@@ -66,7 +66,7 @@ struct Sizes {
 
 // Working space of a call, all on the device. Arrays of features have the compute type.
 struct Space {
-  float* query_products;  // [B, T, H, rows of W]: q W^T; later gradients of them, by heads
+  float* query_products;  // [B, T, H, rows of W]: q W^T
   float* key_products;    // [B, S, H, rows of W]
   void* phi;              // [heads, T, r]
   void* psi;              // [heads, S, r]; zeros for padding
@@ -74,9 +74,8 @@ struct Space {
                        // there is no low-rank part
   float* key_scale;    // [heads, S]: m
   float* own_scale;    // [heads, S]: the key's own largest exponent; -infinity for padding
-  float* wide_phi;     // [heads, Tp, r]: phi times a factor
-  float* wide_psi;     // [heads, Sp, r]
-  float* values;       // [heads, Sp, E]
+  float* query_factors;  // [heads, T]: of a query's products with a tile's sums
+  float* key_factors;    // [heads, S]
   float* tile_sums;    // [heads, tiles, r, E]
   float* states;       // [heads, tiles, r, E]: sums over the tiles outside of what is filled in
   float* sums;         // [heads, Tp, E]: of values, and in column Dv of the low-rank weights, in
@@ -84,7 +83,6 @@ struct Space {
   float* reference;    // [heads, T]
   float* exact_mass;   // [heads, T]
   // Backward alone.
-  float* gradients;     // [heads, Tp, E]: d_o and -mean, times a factor
   float* mean;          // [heads, T]: d_o . o
   float* d_query;       // [heads, Tp, D]: of u
   float* d_key;         // [heads, Sp, D]
@@ -94,7 +92,8 @@ struct Space {
   float* query_shares;  // [heads, T]: what is taken of u from its gradient
   float* key_shares;    // [heads, S]
   float* rests;         // [heads, S]: what m gets from a key
-  float* wide_w;        // [rows of W, D]
+  float* d_query_products;  // [heads, T, rows of W]
+  float* d_key_products;    // [heads, S, rows of W]
   // Of hashes.
   int32_t* query_lists;   // [heads, rounds, T]: tokens by bucket, in order within each
   int32_t* key_lists;     // [heads, rounds, S]
@@ -115,31 +114,24 @@ cudaError_t QueryFeatures(const CudaLaunch& on, const Sizes& sizes, const Operan
                           const Space& space);
 cudaError_t KeyFeatures(const CudaLaunch& on, const Sizes& sizes, const Operands& in,
                         const Space& space);
-// Gradients of the products, by heads ([heads, T, rows of W]), from those of the features; and what
-// each token's u gets less.
+// d_query_products, d_key_products from the gradients of the features; and what each token's u gets
+// less.
 cudaError_t QueryFeatureGradients(const CudaLaunch& on, const Sizes& sizes, const Space& space);
 cudaError_t KeyFeatureGradients(const CudaLaunch& on, const Sizes& sizes, const Space& space);
-// d = root (d_u - share u), of the compute type.
-cudaError_t StoreGradients(const CudaLaunch& on, const Sizes& sizes, bool keys, const void* rows,
-                           const float* d_u, const float* shares, void* d);
 cudaError_t StoreValueGradients(const CudaLaunch& on, const Sizes& sizes, const float* d_value,
                                 void* d_v);
 
-// ---- Sums over tiles (low_rank.cu): what lies between the matrix products of
-// scatterbrain_cuda.cc.
+// ---- Sums over tiles (low_rank.cu): what lies between the products of low_rank_products.cu.
 
-// wide_psi and values; psi is brought to the scale of its tile's last key, and values too if they
-// are to be scaled.
-cudaError_t WidenKeys(const CudaLaunch& on, const Sizes& sizes, const Operands& in,
-                      bool scale_values, const Space& space);
-// reference, exact_mass and wide_phi: phi in units of exp(reference). `complete` [T]: 1 where the
-// support covers all that a query could see; null: nowhere.
+// key_factors: they bring keys to the scale of their tile's last key.
+cudaError_t ScaleKeys(const CudaLaunch& on, const Sizes& sizes, const Space& space);
+// reference, exact_mass and query_factors, which give low-rank weights in units of exp(reference).
+// `complete` [T]: 1 where the support covers all that a query could see; null: nowhere.
 cudaError_t StartQueries(const CudaLaunch& on, const Sizes& sizes, const uint8_t* complete,
                          const Space& space);
 // tile_sums of keys -> states of tiles of queries.
 cudaError_t SumKeyTiles(const CudaLaunch& on, const Sizes& sizes, const Space& space);
-// mean, query_scale and gradients: factors of the queries' weights outside, in the units of their
-// tile's state, or of their own tile's sums.
+// mean and query_scale.
 struct Results {
   const void* o = nullptr;
   const void* d_o = nullptr;
@@ -148,18 +140,47 @@ struct Results {
 };
 cudaError_t LoadGradients(const CudaLaunch& on, const Sizes& sizes, const Results& results,
                           bool drops_corrections, const Space& space);
+// query_factors: of the gradients by the queries' weights outside, in the units of their tile's
+// state, or of their own tile's sums.
 enum class Units : int { kOfState, kOfTile };
-cudaError_t WidenGradients(const CudaLaunch& on, const Sizes& sizes, const Results& results,
+cudaError_t ScaleGradients(const CudaLaunch& on, const Sizes& sizes, const Results& results,
                            Units units, const Space& space);
-// wide_w = W, in fp32.
-cudaError_t WidenProjection(const CudaLaunch& on, const Sizes& sizes, const Operands& in,
-                            const Space& space);
-// wide_phi = phi.
-cudaError_t WidenPhi(const CudaLaunch& on, const Sizes& sizes, const Space& space);
 // tile_sums of queries -> states of tiles of keys.
 cudaError_t SumQueryTiles(const CudaLaunch& on, const Sizes& sizes, const Space& space);
 cudaError_t Finish(const CudaLaunch& on, const Sizes& sizes, const Space& space, void* o,
                    float* log_normaliser, float* share);
+
+// ---- Products of the low-rank part (low_rank_products.cu), as good as those of fp32 operands
+
+// One side of a call: its tokens' features, factors of these, and what is summed: rows of values,
+// and behind each one more number.
+struct LowRankSide {
+  int count = 0;
+  const void* features = nullptr;  // [heads, count, r]: phi or psi
+  const float* factors = nullptr;  // [heads, count]
+  const void* values = nullptr;    // [B, count, H, Dv]: d_o or v
+  const float* extra = nullptr;    // [heads, count]: minus the number behind; null: it is one
+};
+// tile_sums [heads, tiles, r, E] = factors features^T values, tile by tile.
+cudaError_t SumTiles(const CudaLaunch& on, const Sizes& sizes, const LowRankSide& side,
+                     float* tile_sums);
+// to [heads, tiles x 64, E] = factors features times the state of their tile.
+cudaError_t FeaturesTimesStates(const CudaLaunch& on, const Sizes& sizes, const LowRankSide& side,
+                                const float* states, float* to);
+// to [heads, tiles x 64, r] = factors values times the transposed state of their tile.
+cudaError_t ValuesTimesStates(const CudaLaunch& on, const Sizes& sizes, const LowRankSide& side,
+                              const float* states, float* to);
+
+struct ProjectionGradients {
+  int count = 0;                    // of tokens
+  const void* rows = nullptr;       // [B, count, H, D]: q or k
+  const float* d_u = nullptr;       // [heads, tiles x 64, D]
+  const float* products = nullptr;  // [heads, count, rows of W]: gradients of u W^T
+  const float* shares = nullptr;    // [heads, count]
+};
+// d = root (d_u + products W - shares u), of the compute type.
+cudaError_t ProjectGradients(const CudaLaunch& on, const Sizes& sizes,
+                             const ProjectionGradients& of, const void* w, void* d);
 
 // ---- Pairs that are written out (pairs_forward.cu, pairs_gradients.cu)
 
