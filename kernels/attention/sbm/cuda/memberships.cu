@@ -1,4 +1,5 @@
 // What memberships and affinities need beside matrix products and the ops of kernels/ops.
+#include "kernels/attention/cuda/tile_product.cuh"
 #include "kernels/attention/sbm/cuda/sbm_cuda.h"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
@@ -85,6 +86,41 @@ __global__ void __launch_bounds__(kSquareThreads)
   if (threadIdx.x == 0) means[blockIdx.x] = sum;
 }
 
+// A block 64 x 64 of to [B, H, count, K] = sums S^T, or sums S; blockIdx.z is a head.
+__global__ void __launch_bounds__(kTileThreads)
+    TimesAffinityKernel(Sizes s, int count, bool transposed, const float* sums,
+                        const float* affinity, float* to) {
+  __shared__ Slabs<float> slabs;
+  const int n = s.clusters;
+  const int64_t head = blockIdx.z;
+  const int first_row = static_cast<int>(blockIdx.x) * kTile;
+  const int first_column = static_cast<int>(blockIdx.y) * kTile;
+  const int64_t row_stride = transposed ? n : 1;
+  const int64_t depth_stride = transposed ? 1 : n;
+  const Panel<float> left{.at = sums + (head * count + first_row) * n,
+                          .row_stride = n,
+                          .depth_stride = 1,
+                          .rows = count - first_row,
+                          .depth = n};
+  const Panel<float> right{
+      .at = affinity + head % s.heads * n * n + first_column * row_stride,
+      .row_stride = row_stride,
+      .depth_stride = depth_stride,
+      .rows = n - first_column,
+      .depth = n};
+  float product[4][4] = {};
+  TileProduct(product, left, right, slabs);
+#pragma unroll
+  for (int group = 0; group < 4; ++group) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int row = first_row + TileRow() + 8 * (e / 2);
+      const int column = first_column + TileColumn() + 8 * group + e % 2;
+      if (row < count && column < n) to[(head * count + row) * n + column] = product[group][e];
+    }
+  }
+}
+
 // d_affinity [H, K, K] = the sum of parts [B, H, K, K] over the sequences.
 __global__ void __launch_bounds__(kThreads)
     SumSequencesKernel(int batch, int64_t count, const float* parts, float* d_affinity) {
@@ -153,6 +189,17 @@ cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clust
   });
   if (error != cudaSuccess) return error;
   AffinitySoftmaxKernel<<<sizes.heads, kSquareThreads, 0, on.stream>>>(square, affinity);
+  return cudaGetLastError();
+}
+
+cudaError_t TimesAffinity(const CudaLaunch& on, const Sizes& sizes, int count, bool transposed,
+                          const float* sums, const float* affinity, float* to) {
+  if (count == 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(count, kTile)),
+                  static_cast<unsigned>(CeilDiv(sizes.clusters, kTile)),
+                  static_cast<unsigned>(sizes.all_heads()));
+  TimesAffinityKernel<<<grid, kTileThreads, 0, on.stream>>>(sizes, count, transposed, sums,
+                                                            affinity, to);
   return cudaGetLastError();
 }
 

@@ -69,32 +69,15 @@ absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
                                const SbmMemberships& memberships, const float* query_sums,
                                const float* key_sums, SbmMemberships& d) {
   const int64_t n = p.clusters;
-  for (int64_t b = 0; b < p.batch; ++b) {
-    const int64_t query_at = b * p.heads * p.queries * n;
-    const int64_t key_at = b * p.heads * p.keys * n;
-    CudaGemm product{.m = p.queries,
-                     .n = n,
-                     .k = n,
-                     .a = query_sums + query_at,
-                     .a_stride = n,
-                     .b = memberships.affinity.address(),
-                     .b_stride = n,
-                     .b_transposed = true,
-                     .d = Data<float>(d.query) + query_at,
-                     .d_stride = n,
-                     .batch = static_cast<int>(p.heads),
-                     .a_step = p.queries * n,
-                     .b_step = n * n,
-                     .d_step = p.queries * n,
-                     .operands_f32 = true};
-    WEFT_RETURN_IF_ERROR(Run(cuda, product));
-    product.m = p.keys;
-    product.a = key_sums + key_at;
-    product.b_transposed = false;
-    product.d = Data<float>(d.key) + key_at;
-    product.a_step = product.d_step = p.keys * n;
-    WEFT_RETURN_IF_ERROR(Run(cuda, product));
-  }
+  const auto* const affinity = Data<float>(memberships.affinity);
+  WEFT_RETURN_IF_ERROR(CudaStatus(
+      sbm::TimesAffinity(cuda.launch(), SizesOf(p), static_cast<int>(p.queries),
+                         /*transposed=*/true, query_sums, affinity, Data<float>(d.query)),
+      "SbmBackward"));
+  WEFT_RETURN_IF_ERROR(CudaStatus(
+      sbm::TimesAffinity(cuda.launch(), SizesOf(p), static_cast<int>(p.keys),
+                         /*transposed=*/false, key_sums, affinity, Data<float>(d.key)),
+      "SbmBackward"));
   // All sequences at once: a product of so few rows and columns lasts as long as its depth.
   const int all_heads = static_cast<int>(p.batch * p.heads);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch parts, cuda.Scratch(all_heads * n * n * 4));

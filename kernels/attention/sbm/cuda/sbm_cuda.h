@@ -113,6 +113,9 @@ cudaError_t SigmoidGradients(const CudaLaunch& on, const Sizes& sizes, const flo
 // clusters [H, K, D] -> affinity [H, K, K].
 cudaError_t Affinity(const CudaLaunch& on, const Sizes& sizes, const void* clusters,
                      float* affinity);
+// to [B, H, count, K] = sums times the affinity [H, K, K], or times its transpose.
+cudaError_t TimesAffinity(const CudaLaunch& on, const Sizes& sizes, int count, bool transposed,
+                          const float* sums, const float* affinity, float* to);
 // d_affinity [H, K, K] = the sum of parts [B, H, K, K] over the sequences.
 cudaError_t SumSequences(const CudaLaunch& on, const Sizes& sizes, const float* parts,
                          float* d_affinity);
