@@ -14,8 +14,8 @@ inline constexpr int kOwn = 64;
 inline constexpr int kOthers = 32;
 inline constexpr int kPairThreads = 128;
 inline constexpr int kColumns = kOthers / 8;  // accumulators' groups of 8 others
-inline constexpr int kStages = 2;              // groups whose rows are in shared memory
-inline constexpr int kNames = 3;               // groups whose names are
+inline constexpr int kStages = 2;             // groups whose rows are in shared memory
+inline constexpr int kNames = 3;              // groups whose names are
 inline constexpr float kLn2 = 0.6931471805599453F;
 
 // Whether rows of `width` elements may be read 16 bytes of T at a time.

@@ -334,8 +334,8 @@ __device__ inline void StoreRows(const float (&d)[N][4], const float (&factors)[
                                  int rows, T* to, int64_t step, int columns) {
   const int row = first_row + static_cast<int>(threadIdx.x) % 32 / 4;
   const int first_column = static_cast<int>(threadIdx.x) % 4 * 2;
-  const bool pairs = columns % 2 == 0 && reinterpret_cast<uintptr_t>(to) % (2 * sizeof(T)) == 0 &&
-                     step % 2 == 0;
+  const bool pairs =
+      columns % 2 == 0 && reinterpret_cast<uintptr_t>(to) % (2 * sizeof(T)) == 0 && step % 2 == 0;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     if (row + 8 * half >= rows) break;

@@ -102,12 +102,11 @@ __global__ void __launch_bounds__(kTileThreads)
                           .depth_stride = 1,
                           .rows = count - first_row,
                           .depth = n};
-  const Panel<float> right{
-      .at = affinity + head % s.heads * n * n + first_column * row_stride,
-      .row_stride = row_stride,
-      .depth_stride = depth_stride,
-      .rows = n - first_column,
-      .depth = n};
+  const Panel<float> right{.at = affinity + head % s.heads * n * n + first_column * row_stride,
+                           .row_stride = row_stride,
+                           .depth_stride = depth_stride,
+                           .rows = n - first_column,
+                           .depth = n};
   float product[4][4] = {};
   TileProduct(product, left, right, slabs);
 #pragma unroll

@@ -125,9 +125,8 @@ cudaError_t ListByQueries(const CudaLaunch& on, const Sizes& s, const uint32_t* 
   const dim3 grid(static_cast<unsigned>(CeilDiv(s.keys, 32 * kTurnedWords)),
                   static_cast<unsigned>(CeilDiv(2 * blocks, kTurnedWords)),
                   static_cast<unsigned>(s.all_heads()));
-  TurnKernel<<<grid, 32 * kTurnedWords, 0, on.stream>>>(s.queries, s.keys, 2 * Blocks(s.keys),
-                                                        2 * blocks, bits,
-                                                        reinterpret_cast<uint32_t*>(memory));
+  TurnKernel<<<grid, 32 * kTurnedWords, 0, on.stream>>>(
+      s.queries, s.keys, 2 * Blocks(s.keys), 2 * blocks, bits, reinterpret_cast<uint32_t*>(memory));
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? MakeList(on, s, s.keys, blocks, *lists) : error;
 }

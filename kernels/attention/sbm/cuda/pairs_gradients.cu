@@ -77,21 +77,20 @@ __device__ inline Pair Contribution(const GradientArgs& args, float copies, floa
 }
 
 // The products q . k in `slopes` and d_o . v in `weights` of a lane's pairs become what these
-// contribute. own_row: the lane's first.
-template <typename T, bool kKeysOwn>
+// contribute. own_row: the lane's first. kFactors: edges weigh differently (HasFactors).
+template <typename T, bool kFactors, bool kKeysOwn>
 __device__ inline void Contribute(const GradientArgs& args, const OtherRows& others, int head,
                                   int own_row, const Statistics<kKeysOwn>& of, float density_part,
                                   float (&slopes)[kColumns][4], float (&weights)[kColumns][4],
                                   float (&gammas)[kColumns][4]) {
   const Links linked(others);
-  const bool factors = HasFactors(args.pairs);
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       float copies = 1.0F;
       float kept = 1.0F;
-      if (factors && linked(n, c)) {
+      if (kFactors && linked(n, c)) {
         const int other_row = others.row[of.Other(n, c)];
         const int query = kKeysOwn ? other_row : own_row + c / 2 * 8;
         const int key = kKeysOwn ? own_row + c / 2 * 8 : other_row;
@@ -107,69 +106,125 @@ __device__ inline void Contribute(const GradientArgs& args, const OtherRows& oth
   }
 }
 
-// d1: of queries or keys; d2: of values, null when queries are own.
+// Where a pass reads, and how its stages are filled.
+template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
+struct Pass {
+  using Memory = Shared<T, kWidth, kFurther>;
+
+  __device__ Pass(const GradientArgs& of, Memory& memory)
+      : args(of),
+        shared(memory),
+        head(static_cast<int>(blockIdx.y)),
+        own_rows(kKeysOwn ? of.pairs.sizes.keys : of.pairs.sizes.queries),
+        other_rows(kKeysOwn ? of.pairs.sizes.queries : of.pairs.sizes.keys),
+        first_cluster(kFurther ? kFirstClusters + static_cast<int>(blockIdx.z) * Memory::kClusters
+                               : 0),
+        own1(HeadRows<T>(kKeysOwn ? of.pairs.k : of.pairs.q, own_rows, of.pairs.sizes, head)),
+        own2(HeadRows<T>(kKeysOwn ? of.pairs.v : of.d_o, own_rows, of.pairs.sizes, head)),
+        other1(HeadRows<T>(kKeysOwn ? of.pairs.q : of.pairs.k, other_rows, of.pairs.sizes, head)),
+        other2(HeadRows<T>(kKeysOwn ? of.d_o : of.pairs.v, other_rows, of.pairs.sizes, head)),
+        list(of.pairs.lists, head, other_rows) {
+    const int clusters = of.pairs.sizes.clusters;
+    memberships = {static_cast<const T*>(of.memberships) + int64_t{head} * other_rows * clusters,
+                   clusters, clusters, tiles::InVectors<T>(of.memberships, clusters)};
+  }
+
+  __device__ void CopyOwn() const {
+    tiles::CopyRows<kOwn, kWidth>(own1, shared.own, 0, shared.own1);
+    tiles::CopyRows<kOwn, kWidth>(own2, shared.own, 0, shared.own2);
+  }
+  __device__ void CopyOthers(int group) const {
+    OtherRows& others = shared.others[group % kNames];
+    const int stage = group % kStages;
+    list.CopyMeets(group, &others);
+    tiles::CopyRows<kOthers, kWidth>(other1, others.row, 0, shared.other1[stage]);
+    tiles::CopyRows<kOthers, kWidth>(other2, others.row, 0, shared.other2[stage]);
+    tiles::CopyRows<kOthers, Memory::kClusters>(memberships, others.row, first_cluster,
+                                                shared.clusters[stage]);
+    const int n = static_cast<int>(threadIdx.x);
+    if (!kKeysOwn || n >= kOthers) return;
+    const int64_t at = int64_t{head} * other_rows + others.row[n];
+    CopyAsync<4>(&shared.lse[stage][n], args.lse + at, true);
+    CopyAsync<4>(&shared.mean[stage][n], args.mean + at, true);
+  }
+
+  const GradientArgs& args;
+  Memory& shared;
+  int head, own_rows, other_rows, first_cluster;
+  tiles::Rows<T> own1, own2, other1, other2, memberships;
+  OthersList list;
+};
+
+// A warp's results.
+template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
+struct Sums {
+  using Memory = Shared<T, kWidth, kFurther>;
+
+  __device__ void Add(const float (&slopes)[kColumns][4], const float (&weights)[kColumns][4],
+                      const float (&gammas)[kColumns][4], const Memory& shared, int stage) {
+    tiles::ProductOfColumns(gammas, shared.clusters[stage], Memory::kClusterStride, of_clusters);
+    if constexpr (!kFurther) {
+      tiles::ProductOfColumns(slopes, shared.other1[stage], Memory::kStride, first);
+      if constexpr (kKeysOwn) {
+        tiles::ProductOfColumns(weights, shared.other2[stage], Memory::kStride, second);
+      }
+    }
+  }
+  // d1: of queries or keys; d2: of values, null when queries are own.
+  __device__ void Store(const Pass<T, kWidth, kKeysOwn, kFurther>& pass, int row, T* d1,
+                        T* d2) const {
+    const Sizes& sizes = pass.args.pairs.sizes;
+    const float ones[2] = {1.0F, 1.0F};
+    tiles::StoreRows(
+        of_clusters, ones, row, pass.own_rows,
+        pass.args.sums + int64_t{pass.head} * pass.own_rows * sizes.clusters + pass.first_cluster,
+        sizes.clusters, min(Memory::kClusters, sizes.clusters - pass.first_cluster));
+    if constexpr (!kFurther) {
+      const float scales[2] = {pass.args.pairs.scale, pass.args.pairs.scale};
+      const auto to1 = HeadRows<T>(d1, pass.own_rows, sizes, pass.head);
+      tiles::StoreRows(first, scales, row, pass.own_rows, const_cast<T*>(to1.first), to1.step,
+                       sizes.dim);
+    }
+    if constexpr (!kFurther && kKeysOwn) {
+      const auto to2 = HeadRows<T>(d2, pass.own_rows, sizes, pass.head);
+      tiles::StoreRows(second, ones, row, pass.own_rows, const_cast<T*>(to2.first), to2.step,
+                       sizes.dim);
+    }
+  }
+
+  float first[kFurther ? 2 : kWidth / 8][4] = {};                // of queries or keys
+  float second[kFurther || !kKeysOwn ? 2 : kWidth / 8][4] = {};  // of values
+  float of_clusters[Memory::kClusters / 8][4] = {};
+};
+
 template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
 __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
     GradientKernel(GradientArgs args, T* d1, T* d2) {
   extern __shared__ __align__(16) uint8_t memory[];
   using Memory = Shared<T, kWidth, kFurther>;
-  auto& shared = *reinterpret_cast<Memory*>(memory);
   constexpr int kStride = Memory::kStride;
-  constexpr int kGroups = kWidth / 8;
-  constexpr float kOnes[2] = {1.0F, 1.0F};
-  const Sizes& sizes = args.pairs.sizes;
-  const int head = static_cast<int>(blockIdx.y);
-  const int first_cluster =
-      kFurther ? kFirstClusters + static_cast<int>(blockIdx.z) * Memory::kClusters : 0;
-  const int own_rows = kKeysOwn ? sizes.keys : sizes.queries;
-  const int other_rows = kKeysOwn ? sizes.queries : sizes.keys;
+  auto& shared = *reinterpret_cast<Memory*>(memory);
+  const Pass<T, kWidth, kKeysOwn, kFurther> pass(args, shared);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
   const int block_row = static_cast<int>(blockIdx.x) * kOwn + warp_row;
   const int lane_row = block_row + static_cast<int>(threadIdx.x) % 32 / 4;
-  const auto q = HeadRows<T>(args.pairs.q, sizes.queries, sizes, head);
-  const auto d_o = HeadRows<T>(args.d_o, sizes.queries, sizes, head);
-  const auto k = HeadRows<T>(args.pairs.k, sizes.keys, sizes, head);
-  const auto v = HeadRows<T>(args.pairs.v, sizes.keys, sizes, head);
-  const tiles::Rows<T> memberships{static_cast<const T*>(args.memberships) +
-                                       int64_t{head} * other_rows * sizes.clusters,
-                                   sizes.clusters, sizes.clusters,
-                                   tiles::InVectors<T>(args.memberships, sizes.clusters)};
-  const float density_part = args.density_part[head / sizes.heads];
-  const OthersList list(args.pairs.lists, head, other_rows);
-  NameOwnRows(own_rows, shared.own);
+  const float density_part = args.density_part[pass.head / args.pairs.sizes.heads];
+  const T* const own1 = shared.own1 + warp_row * kStride;
+  const T* const own2 = shared.own2 + warp_row * kStride;
+  NameOwnRows(pass.own_rows, shared.own);
   __syncthreads();
-
   tiles::LeftRows<T, kWidth> left1;
-  tiles::LeftRows<T, kWidth> left2;
+  tiles::LeftRows<T, kWidth> left2;  // keys: registers are needed for more
   Statistics<kKeysOwn> statistics;
-  float sums1[kFurther ? 2 : kGroups][4] = {};
-  float sums2[kFurther || !kKeysOwn ? 2 : kGroups][4] = {};
-  float cluster_sums[Memory::kClusters / 8][4] = {};
+  Sums<T, kWidth, kKeysOwn, kFurther> sums;
   tiles::WalkGroups(
-      list.groups(), [&](int g) { list.CopyNames(g, &shared.others[g % kNames]); },
+      pass.list.groups(), [&](int g) { pass.list.CopyNames(g, &shared.others[g % kNames]); },
+      [&] { pass.CopyOwn(); }, [&](int g) { pass.CopyOthers(g); },
       [&] {
-        tiles::CopyRows<kOwn, kWidth>(kKeysOwn ? k : q, shared.own, 0, shared.own1);
-        tiles::CopyRows<kOwn, kWidth>(kKeysOwn ? v : d_o, shared.own, 0, shared.own2);
-      },
-      [&](int g) {
-        OtherRows& others = shared.others[g % kNames];
-        const int stage = g % kStages;
-        list.CopyMeets(g, &others);
-        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? q : k, others.row, 0, shared.other1[stage]);
-        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? d_o : v, others.row, 0, shared.other2[stage]);
-        tiles::CopyRows<kOthers, Memory::kClusters>(memberships, others.row, first_cluster,
-                                                    shared.clusters[stage]);
-        const int n = static_cast<int>(threadIdx.x);
-        if (!kKeysOwn || n >= kOthers) return;
-        const int64_t at = int64_t{head} * sizes.queries + others.row[n];
-        CopyAsync<4>(&shared.lse[stage][n], args.lse + at, true);
-        CopyAsync<4>(&shared.mean[stage][n], args.mean + at, true);
-      },
-      [&] {
-        left1.Load(shared.own1 + warp_row * kStride, kStride);
+        left1.Load(own1, kStride);
         if constexpr (!kKeysOwn) {
-          left2.Load(shared.own2 + warp_row * kStride, kStride);
-          statistics.LoadOwn(args, head, lane_row);
+          left2.Load(own2, kStride);
+          statistics.LoadOwn(args, pass.head, lane_row);
         }
       },
       [&](int g) {
@@ -179,38 +234,24 @@ __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
         float gammas[kColumns][4];
         tiles::ProductOfRows(left1, shared.other1[stage], kStride, slopes);
         if constexpr (kKeysOwn) {
-          tiles::ProductOfRows(shared.own2 + warp_row * kStride, kStride, shared.other2[stage],
-                               kStride, kWidth, weights);
+          tiles::ProductOfRows(own2, kStride, shared.other2[stage], kStride, kWidth, weights);
+          statistics.lses = shared.lse[stage];
+          statistics.means = shared.mean[stage];
         } else {
           tiles::ProductOfRows(left2, shared.other2[stage], kStride, weights);
         }
-        statistics.lses = shared.lse[stage];
-        statistics.means = shared.mean[stage];
-        Contribute<T>(args, shared.others[g % kNames], head, lane_row, statistics, density_part,
-                      slopes, weights, gammas);
-        tiles::ProductOfColumns(gammas, shared.clusters[stage], Memory::kClusterStride,
-                                cluster_sums);
-        if constexpr (!kFurther) {
-          tiles::ProductOfColumns(slopes, shared.other1[stage], kStride, sums1);
-          if constexpr (kKeysOwn) {
-            tiles::ProductOfColumns(weights, shared.other2[stage], kStride, sums2);
-          }
+        const auto contribute = [&]<bool kFactors>() {
+          Contribute<T, kFactors>(args, shared.others[g % kNames], pass.head, lane_row, statistics,
+                                  density_part, slopes, weights, gammas);
+        };
+        if (HasFactors(args.pairs)) {
+          contribute.template operator()<true>();
+        } else {
+          contribute.template operator()<false>();
         }
+        sums.Add(slopes, weights, gammas, shared, stage);
       });
-
-  tiles::StoreRows(cluster_sums, kOnes, block_row, own_rows,
-                   args.sums + int64_t{head} * own_rows * sizes.clusters + first_cluster,
-                   sizes.clusters, min(Memory::kClusters, sizes.clusters - first_cluster));
-  if constexpr (kFurther) return;
-  const auto to1 = HeadRows<T>(d1, own_rows, sizes, head);
-  const float scales[2] = {args.pairs.scale, args.pairs.scale};
-  tiles::StoreRows(sums1, scales, block_row, own_rows, const_cast<T*>(to1.first), to1.step,
-                   sizes.dim);
-  if constexpr (kKeysOwn) {
-    const auto to2 = HeadRows<T>(d2, own_rows, sizes, head);
-    tiles::StoreRows(sums2, kOnes, block_row, own_rows, const_cast<T*>(to2.first), to2.step,
-                     sizes.dim);
-  }
+  sums.Store(pass, block_row, d1, d2);
 }
 
 template <typename T, int kWidth, bool kKeysOwn, bool kFurther>
@@ -242,23 +283,21 @@ cudaError_t Launch(const CudaLaunch& on, const GradientArgs& args, void* d1, voi
   });
 }
 
-// A warp a row of [B, T, H, D].
+// A warp a query; blockIdx.y is a head.
 template <typename T>
 __global__ void __launch_bounds__(256)
     MeanKernel(Sizes sizes, const T* o, const T* d_o, float* mean) {
-  const int64_t row = int64_t{blockIdx.x} * 8 + threadIdx.x / 32;
-  if (row >= int64_t{sizes.batch} * sizes.queries * sizes.heads) return;
+  const int query = static_cast<int>(blockIdx.x) * 8 + static_cast<int>(threadIdx.x) / 32;
+  if (query >= sizes.queries) return;
+  const auto head = static_cast<int>(blockIdx.y);
+  const int64_t row =
+      (int64_t{head / sizes.heads} * sizes.queries + query) * sizes.heads + head % sizes.heads;
   float sum = 0;
   for (int d = static_cast<int>(threadIdx.x) % 32; d < sizes.dim; d += 32) {
     sum += ToFloat(o[row * sizes.dim + d]) * ToFloat(d_o[row * sizes.dim + d]);
   }
   sum = GroupReduce<32>(sum, AddOf());
-  const int64_t head = row % sizes.heads;
-  const int64_t token = row / sizes.heads;
-  const int64_t sequence = token / sizes.queries;
-  if (threadIdx.x % 32 == 0) {
-    mean[(sequence * sizes.heads + head) * sizes.queries + token % sizes.queries] = sum;
-  }
+  if (threadIdx.x % 32 == 0) mean[int64_t{head} * sizes.queries + query] = sum;
 }
 
 __global__ void __launch_bounds__(256)
@@ -313,11 +352,12 @@ cudaError_t PrepareGradients(const CudaLaunch& on, const Sizes& sizes, const voi
                              float* mean, float* density_part) {
   DensityPartKernel<<<sizes.batch, 32, 0, on.stream>>>(sizes, valid, density_gradient,
                                                        density_part);
-  const int64_t rows = int64_t{sizes.batch} * sizes.queries * sizes.heads;
-  if (rows == 0) return cudaGetLastError();
+  if (sizes.queries == 0) return cudaGetLastError();
+  const dim3 grid(static_cast<unsigned>(CeilDiv(sizes.queries, 8)),
+                  static_cast<unsigned>(sizes.all_heads()));
   return ForComputeType(on, [&]<typename T>() {
-    MeanKernel<T><<<static_cast<unsigned>(CeilDiv(rows, 8)), 256, 0, on.stream>>>(
-        sizes, static_cast<const T*>(o), static_cast<const T*>(d_o), mean);
+    MeanKernel<T><<<grid, 256, 0, on.stream>>>(sizes, static_cast<const T*>(o),
+                                               static_cast<const T*>(d_o), mean);
     return cudaGetLastError();
   });
 }

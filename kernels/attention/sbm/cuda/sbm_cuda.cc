@@ -57,10 +57,9 @@ sbm::PairArgs PairsOf(const SbmProblem& p, const SbmGraph& graph, const Tensor& 
 absl::StatusOr<const void*> OfComputeType(CudaStream& cuda, const Tensor& memberships,
                                           void* space) {
   if (!cuda.launch().bf16) return memberships.address();
-  WEFT_RETURN_IF_ERROR(
-      CudaStatus(sbm::RoundMemberships(cuda.launch(), memberships.count(),
-                                       Data<float>(memberships), space),
-                 "SbmBackward"));
+  WEFT_RETURN_IF_ERROR(CudaStatus(
+      sbm::RoundMemberships(cuda.launch(), memberships.count(), Data<float>(memberships), space),
+      "SbmBackward"));
   return space;
 }
 
@@ -74,10 +73,10 @@ absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
       sbm::TimesAffinity(cuda.launch(), SizesOf(p), static_cast<int>(p.queries),
                          /*transposed=*/true, query_sums, affinity, Data<float>(d.query)),
       "SbmBackward"));
-  WEFT_RETURN_IF_ERROR(CudaStatus(
-      sbm::TimesAffinity(cuda.launch(), SizesOf(p), static_cast<int>(p.keys),
-                         /*transposed=*/false, key_sums, affinity, Data<float>(d.key)),
-      "SbmBackward"));
+  WEFT_RETURN_IF_ERROR(
+      CudaStatus(sbm::TimesAffinity(cuda.launch(), SizesOf(p), static_cast<int>(p.keys),
+                                    /*transposed=*/false, key_sums, affinity, Data<float>(d.key)),
+                 "SbmBackward"));
   // All sequences at once: a product of so few rows and columns lasts as long as its depth.
   const int all_heads = static_cast<int>(p.batch * p.heads);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch parts, cuda.Scratch(all_heads * n * n * 4));
@@ -96,9 +95,9 @@ absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
                                   .b_step = p.queries * n,
                                   .d_step = n * n,
                                   .operands_f32 = true}));
-  return CudaStatus(sbm::SumSequences(cuda.launch(), SizesOf(p), parts.data<float>(),
-                                      Data<float>(d.affinity)),
-                    "SbmBackward");
+  return CudaStatus(
+      sbm::SumSequences(cuda.launch(), SizesOf(p), parts.data<float>(), Data<float>(d.affinity)),
+      "SbmBackward");
 }
 
 }  // namespace
@@ -209,15 +208,15 @@ absl::Status SbmBackwardCuda(Stream& stream, const SbmProblem& p, const SbmSaved
                          .logit = p.straight_through == SbmStraightThrough::kLogit,
                          .clip = static_cast<float>(p.clip),
                          .sums = z};
-  WEFT_ASSIGN_OR_RETURN(
-      args.memberships, OfComputeType(cuda, saved.memberships.key, rounded.data<void>()));
+  WEFT_ASSIGN_OR_RETURN(args.memberships,
+                        OfComputeType(cuda, saved.memberships.key, rounded.data<void>()));
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sbm::QueryGradients(cuda.launch(), args, d_q.address()), "SbmBackward"));
   WEFT_RETURN_IF_ERROR(
       CudaStatus(sbm::ListByKeys(cuda.launch(), sizes, bits, space.data<void>(), &args.pairs.lists),
                  "SbmBackward"));
-  WEFT_ASSIGN_OR_RETURN(
-      args.memberships, OfComputeType(cuda, saved.memberships.query, rounded.data<void>()));
+  WEFT_ASSIGN_OR_RETURN(args.memberships,
+                        OfComputeType(cuda, saved.memberships.query, rounded.data<void>()));
   args.sums = z + query_sums;
   WEFT_RETURN_IF_ERROR(CudaStatus(
       sbm::KeyGradients(cuda.launch(), args, d_k.address(), d_v.address()), "SbmBackward"));

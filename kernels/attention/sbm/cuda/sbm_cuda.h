@@ -89,8 +89,8 @@ struct GradientArgs {
   float clip = 1.0F;
   // The other side's memberships, of the compute type, and what they give this side: Gamma z or
   // Gamma^T y.
-  const void* memberships = nullptr;   // [B, H, others, K]
-  float* sums = nullptr;               // [B, H, own, K]
+  const void* memberships = nullptr;  // [B, H, others, K]
+  float* sums = nullptr;              // [B, H, own, K]
 };
 cudaError_t QueryGradients(const CudaLaunch& on, const GradientArgs& args, void* d_q);
 cudaError_t KeyGradients(const CudaLaunch& on, const GradientArgs& args, void* d_k, void* d_v);

@@ -178,7 +178,8 @@ __global__ void __launch_bounds__(kThreads)
   const Token at(s, s.queries);
   if (!at.exists) return;
   float* const to = folded + at.by_head * s.feature_rows;
-  const float2 sums = Fold(s, at, phi + at.by_head * s.features, d_phi + at.padded * s.features, to);
+  const float2 sums =
+      Fold(s, at, phi + at.by_head * s.features, d_phi + at.padded * s.features, to);
   if (s.offset > 0.0F) {
     const float* const x = products + at.by_token * s.feature_rows;
     const int top = TopFeature(s, at, x, LargestProduct(s, at, x));
@@ -200,7 +201,8 @@ __global__ void __launch_bounds__(kThreads)
     if (at.lane == 0) shares[at.by_head] = rests[at.by_head] = 0.0F;
     return;
   }
-  const float2 sums = Fold(s, at, psi + at.by_head * s.features, d_psi + at.padded * s.features, to);
+  const float2 sums =
+      Fold(s, at, psi + at.by_head * s.features, d_psi + at.padded * s.features, to);
   if (at.lane != 0) return;
   shares[at.by_head] = sums.x;
   rests[at.by_head] = sums.y - sums.x;
@@ -280,8 +282,8 @@ cudaError_t QueryFeatureGradients(const CudaLaunch& on, const Sizes& s, const Sp
   if (s.queries == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     QueryGradientKernel<T><<<BlocksFor(s, s.queries), kThreads, 0, on.stream>>>(
-        s, space.query_products, static_cast<const T*>(space.phi), space.d_phi, space.d_query_products,
-        space.query_shares);
+        s, space.query_products, static_cast<const T*>(space.phi), space.d_phi,
+        space.d_query_products, space.query_shares);
     return cudaGetLastError();
   });
 }
@@ -295,8 +297,8 @@ cudaError_t KeyFeatureGradients(const CudaLaunch& on, const Sizes& s, const Spac
         space.key_shares, space.rests);
     if (s.offset > 0.0F) {
       KeyScaleGradientKernel<<<blocks, kThreads, 0, on.stream>>>(
-          s, space.key_products, space.own_scale, space.key_scale, space.rests, space.d_key_products,
-          space.key_shares);
+          s, space.key_products, space.own_scale, space.key_scale, space.rests,
+          space.d_key_products, space.key_shares);
     }
     return cudaGetLastError();
   });

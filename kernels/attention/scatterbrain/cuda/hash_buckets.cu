@@ -73,10 +73,9 @@ __global__ void __launch_bounds__(kThreads)
   const auto head = static_cast<int>(blockIdx.y);
   if (token >= side.count) return;
   const double squares_of_all = largest_queries[head] + largest_keys[head];
-  const double missing =
-      fmax(0.0, squares_of_all - squares[int64_t{head} * side.count + token]);
-  const bool is_padding = side.padded && valid != nullptr &&
-                          valid[int64_t{head / s.heads} * side.count + token] == 0;
+  const double missing = fmax(0.0, squares_of_all - squares[int64_t{head} * side.count + token]);
+  const bool is_padding =
+      side.padded && valid != nullptr && valid[int64_t{head / s.heads} * side.count + token] == 0;
   for (int round = 0; round < rounds; ++round) {
     const double factor = projections[int64_t{round} * (s.key_dim + 2) + side.slot];
     double& hash = hashes[(int64_t{head} * rounds + round) * side.count + token];
@@ -227,9 +226,9 @@ cudaError_t HashTokens(const CudaLaunch& on, const HashArgs& args) {
           s, of, args.rounds, args.projections, args.valid, squares, largest, largest + heads,
           hashes);
       SortKernel<<<grid(of.count, kSorted, rows), kSorted / 2, 0, on.stream>>>(of.count, hashes,
-                                                                              sorted, ids);
+                                                                               sorted, ids);
       RankKernel<<<grid(of.count, kThreads, rows), kThreads, 0, on.stream>>>(of.count, bucket,
-                                                                            hashes, sorted, ids);
+                                                                             hashes, sorted, ids);
     };
     const Side<T> queries{static_cast<const T*>(args.q), s.queries, s.queries == s.keys,
                           s.key_dim + 1};

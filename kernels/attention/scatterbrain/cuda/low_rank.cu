@@ -68,8 +68,7 @@ __global__ void __launch_bounds__(kThreads)
   if (token >= s.keys) return;
   const int64_t head = blockIdx.y;
   const float* const scales = key_scale + head * s.keys;
-  key_factors[head * s.keys + token] =
-      Factor(scales[token], LastScale(s, scales, token / kTile));
+  key_factors[head * s.keys + token] = Factor(scales[token], LastScale(s, scales, token / kTile));
 }
 
 __global__ void __launch_bounds__(kThreads)

@@ -348,8 +348,8 @@ __global__ void __launch_bounds__(kPairThreads)
       tiles::ProductOfColumns(left, shared.w.at, Matrix<T, kWidth>::kStride, sums);
     }
   }
-  const auto rows = tiles::RowsOfHead(static_cast<const T*>(of.rows), of.count, s.heads, head,
-                                      s.key_dim, false);
+  const auto rows =
+      tiles::RowsOfHead(static_cast<const T*>(of.rows), of.count, s.heads, head, s.key_dim, false);
   T* const to = d + (rows.first - static_cast<const T*>(of.rows));
   const int64_t tile = int64_t{head} * gridDim.x + blockIdx.x;
 #pragma unroll

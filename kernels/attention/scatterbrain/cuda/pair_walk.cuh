@@ -100,14 +100,22 @@ struct Walk {
   const int32_t* other_list = nullptr;
 };
 
+// Names own rows first ... first + 63 of the block, between barriers.
+__device__ inline void NameOwn(const Walk& walk, int first, int* names) {
+  __syncthreads();
+  const int n = static_cast<int>(threadIdx.x);
+  if (n < kOwn) names[n] = walk.Own(first + n);
+  __syncthreads();
+}
+
 // What belongs to rows of one side. A row that is none, or padding among the keys, has token -1.
 struct Side {
   const float* scale;  // query_scale or key_scale
   const float* log_z;  // of queries, backward; else null
   const float* mean;
   const int32_t* valid;  // of keys; null: all
-  int blocks;            // of a layout: a query's row in the table of exact blocks, or a key's column
-                         // in it, is token / block * blocks
+  int blocks;  // of a layout: a query's row in the table of exact blocks, or a key's column
+               // in it, is token / block * blocks
 };
 __device__ inline Side SideOf(const PairArgs& args, const Results* results, int head, bool keys) {
   const Sizes& s = args.sizes;
@@ -213,8 +221,36 @@ __device__ inline void LeaveOutMet(const Walk& walk, const OwnRows& own, const O
   kinds.exact = kinds.counts;
 }
 
+// What kinds of pairs a group may have: the same for all threads of the block.
+struct GroupKinds {
+  bool exact = true;     // some may be exact
+  bool low_rank = true;  // low-rank weights of some may matter
+  bool whole = false;    // all count and are exact
+};
 template <bool kKeysOwn>
-__device__ inline Kinds KindsOf(const Walk& walk, const OwnRows& own, const OtherRows& others) {
+__device__ inline GroupKinds GroupKindsOf(const Walk& walk, int group) {
+  const PairArgs& args = walk.args;
+  const Sizes& s = args.sizes;
+  if (args.set != PairSet::kFilled) return {};
+  if (s.support != Support::kWindow) return {.exact = false};
+  const int first_own = walk.index * kOwn;
+  const int first_other = walk.first_other + group * kOthers;
+  const int first_query = kKeysOwn ? first_other : first_own;
+  const int last_query = first_query + (kKeysOwn ? kOthers : kOwn) - 1;
+  const int first_key = kKeysOwn ? first_own : first_other;
+  const int last_key = first_key + (kKeysOwn ? kOwn : kOthers) - 1;
+  const bool some = last_key >= first_query - s.before && first_key <= last_query + s.after;
+  const bool all =
+      first_key >= last_query - s.before && (s.causal || last_key <= first_query + s.after);
+  const bool seen = last_query < s.queries && last_key < s.keys && args.in.valid == nullptr &&
+                    (!s.causal || last_key <= first_query);
+  return {some, !all || args.drops_corrections, all && seen};
+}
+
+template <bool kKeysOwn>
+__device__ inline Kinds KindsOf(const Walk& walk, GroupKinds group, const OwnRows& own,
+                                const OtherRows& others) {
+  if (group.whole) return {.counts = 0xFFFF, .exact = 0xFFFF};
   const PairArgs& args = walk.args;
   const Sizes& s = args.sizes;
   const bool window = args.set == PairSet::kFilled && s.support == Support::kWindow;
@@ -237,29 +273,6 @@ __device__ inline Kinds KindsOf(const Walk& walk, const OwnRows& own, const Othe
   }
   if (args.set == PairSet::kBuckets) LeaveOutMet<kKeysOwn>(walk, own, others, kinds);
   return kinds;
-}
-
-// What kinds of pairs a group may have: the same for all threads of the block.
-struct GroupKinds {
-  bool exact;     // some may be exact
-  bool low_rank;  // low-rank weights of some may matter
-};
-template <bool kKeysOwn>
-__device__ inline GroupKinds GroupKindsOf(const Walk& walk, int group) {
-  const PairArgs& args = walk.args;
-  const Sizes& s = args.sizes;
-  if (args.set != PairSet::kFilled) return {true, true};
-  if (s.support != Support::kWindow) return {false, true};
-  const int first_own = walk.index * kOwn;
-  const int first_other = walk.first_other + group * kOthers;
-  const int first_query = kKeysOwn ? first_other : first_own;
-  const int last_query = first_query + (kKeysOwn ? kOthers : kOwn) - 1;
-  const int first_key = kKeysOwn ? first_own : first_other;
-  const int last_key = first_key + (kKeysOwn ? kOwn : kOthers) - 1;
-  const bool some = last_key >= first_query - s.before && first_key <= last_query + s.after;
-  const bool all =
-      first_key >= last_query - s.before && (s.causal || last_key <= first_query + s.after);
-  return {some, !all || args.drops_corrections};
 }
 
 template <typename T>

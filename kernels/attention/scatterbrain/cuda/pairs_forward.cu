@@ -123,64 +123,79 @@ __device__ inline void AddToSums(const PairArgs& args, int head, const int* name
   }
 }
 
+// Where the pass reads, and how its stages are filled.
+template <typename T, int kWidth>
+struct Pass {
+  __device__ Pass(const Walk& of, Shared<T, kWidth>& memory) : walk(of), shared(memory) {
+    const PairArgs& args = of.args;
+    const Sizes& s = args.sizes;
+    q = HeadRows<T>(args.in.q, s.queries, s, of.head, s.key_dim);
+    k = HeadRows<T>(args.in.k, s.keys, s, of.head, s.key_dim);
+    v = HeadRows<T>(args.in.v, s.keys, s, of.head, s.value_dim);
+    features = {FeatureRows<T>(args.space.phi, s.queries, s, of.head),
+                FeatureRows<T>(args.space.psi, s.keys, s, of.head)};
+    keys = SideOf(args, nullptr, of.head, true);
+  }
+  __device__ void CopyOwn() const {
+    tiles::CopyRows<kOwn, kWidth>(q, shared.own, 0, shared.q);
+    features.CopyOwn(shared.own, shared.features);
+  }
+  __device__ void CopyOthers(int group) const {
+    const int* const names = shared.names[group % kNames];
+    const int stage = group % kStages;
+    shared.keys[stage].Copy(walk, keys, group, names);
+    tiles::CopyRows<kOthers, kWidth>(k, names, 0, shared.k[stage]);
+    tiles::CopyRows<kOthers, kWidth>(v, names, 0, shared.v[stage]);
+    features.CopyOthers(names, stage, shared.features);
+  }
+  // The lane's two queries.
+  __device__ void LoadOwn(OwnRows& own, RunningRow (&rows)[2]) const {
+    const PairArgs& args = walk.args;
+    own.Load(walk, SideOf(args, nullptr, walk.head, false), shared.own);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int query = own.token[half];
+      const int64_t at = int64_t{walk.head} * args.sizes.queries + query;
+      rows[half].before = query < 0 ? -INFINITY : args.space.reference[at];
+      rows[half].reference = rows[half].before;
+    }
+  }
+
+  const Walk& walk;
+  Shared<T, kWidth>& shared;
+  tiles::Rows<T> q, k, v;
+  FeatureSides<T> features;
+  Side keys;
+};
+
 // Own rows first ... first + 63 of the block.
 template <typename T, int kWidth>
 __device__ inline void ForwardRows(const Walk& walk, int first, Shared<T, kWidth>& shared) {
   constexpr int kStride = Shared<T, kWidth>::kStride;
-  const PairArgs& args = walk.args;
-  const Sizes& s = args.sizes;
-  const int head = walk.head;
+  const Sizes& s = walk.args.sizes;
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  const auto q = HeadRows<T>(args.in.q, s.queries, s, head, s.key_dim);
-  const auto k = HeadRows<T>(args.in.k, s.keys, s, head, s.key_dim);
-  const auto v = HeadRows<T>(args.in.v, s.keys, s, head, s.value_dim);
-  const FeatureSides<T> features{FeatureRows<T>(args.space.phi, s.queries, s, head),
-                                 FeatureRows<T>(args.space.psi, s.keys, s, head)};
-  const Side queries = SideOf(args, nullptr, head, false);
-  const Side keys = SideOf(args, nullptr, head, true);
-  __syncthreads();
-  if (threadIdx.x < kOwn) {
-    shared.own[threadIdx.x] = walk.Own(first + static_cast<int>(threadIdx.x));
-  }
-  __syncthreads();
+  const Pass<T, kWidth> pass(walk, shared);
+  NameOwn(walk, first, shared.own);
   OwnRows own;
   tiles::LeftRows<T, kWidth> left;
   RunningRow rows[2];
   float sums[kWidth / 8][4] = {};
   tiles::WalkGroups(
       walk.groups(), [&](int g) { walk.CopyNames(g, shared.names[g % kNames]); },
-      [&] {
-        tiles::CopyRows<kOwn, kWidth>(q, shared.own, 0, shared.q);
-        features.CopyOwn(shared.own, shared.features);
-      },
-      [&](int g) {
-        const int* const names = shared.names[g % kNames];
-        const int stage = g % kStages;
-        shared.keys[stage].Copy(walk, keys, g, names);
-        tiles::CopyRows<kOthers, kWidth>(k, names, 0, shared.k[stage]);
-        tiles::CopyRows<kOthers, kWidth>(v, names, 0, shared.v[stage]);
-        features.CopyOthers(names, stage, shared.features);
-      },
+      [&] { pass.CopyOwn(); }, [&](int g) { pass.CopyOthers(g); },
       [&] {
         left.Load(shared.q + warp_row * kStride, kStride);
-        own.Load(walk, queries, shared.own);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int query = own.token[half];
-          rows[half].before =
-              query < 0 ? -INFINITY : args.space.reference[int64_t{head} * s.queries + query];
-          rows[half].reference = rows[half].before;
-        }
+        pass.LoadOwn(own, rows);
       },
       [&](int g) {
         const int stage = g % kStages;
         const GroupKinds group = GroupKindsOf<false>(walk, g);
-        const Kinds kinds = KindsOf<false>(walk, own, shared.keys[stage]);
+        const Kinds kinds = KindsOf<false>(walk, group, own, shared.keys[stage]);
         float a[kColumns][4] = {};
         float x[kColumns][4] = {};
         if (group.low_rank) {
-          features.Multiply(s.features, shared.own, shared.names[g % kNames], stage,
-                            shared.features, shared.further, x);
+          pass.features.Multiply(s.features, shared.own, shared.names[g % kNames], stage,
+                                 shared.features, shared.further, x);
         }
         if (group.exact) {
           tiles::ProductOfRows(left, shared.k[stage], kStride, a);
@@ -190,7 +205,7 @@ __device__ inline void ForwardRows(const Walk& walk, int first, Shared<T, kWidth
         Weigh<T>(walk, group, kinds, own, shared.keys[stage], a, x, rows);
         tiles::ProductOfColumns(a, shared.v[stage], kStride, sums);
       });
-  if (walk.groups() > 0) AddToSums(args, head, shared.own, warp_row, rows, sums);
+  if (walk.groups() > 0) AddToSums(walk.args, walk.head, shared.own, warp_row, rows, sums);
 }
 
 template <typename T, int kWidth>

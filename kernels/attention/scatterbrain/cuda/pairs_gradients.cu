@@ -52,13 +52,6 @@ __device__ inline float Kept(const Walk& walk, const OwnRows& own, const OtherRo
   return DropoutFactor(walk.args.dropout, walk.head, query, key);
 }
 
-__device__ inline void NameOwn(const Walk& walk, int first, int* names) {
-  __syncthreads();
-  const int n = static_cast<int>(threadIdx.x);
-  if (n < kOwn) names[n] = walk.Own(first + n);
-  __syncthreads();
-}
-
 // ---- Queries, or keys and values
 
 template <typename T, int kWidth>
@@ -84,7 +77,7 @@ __device__ inline void Contribute(const Walk& walk, GroupKinds group, const OwnR
                                   float (&weights)[kColumns][4], const float (&x)[kColumns][4]) {
   const PairArgs& args = walk.args;
   const float logit_scale = args.sizes.root * args.sizes.root;
-  const Kinds kinds = KindsOf<kKeysOwn>(walk, own, others);
+  const Kinds kinds = KindsOf<kKeysOwn>(walk, group, own, others);
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
@@ -112,6 +105,17 @@ __device__ inline void Contribute(const Walk& walk, GroupKinds group, const OwnR
   }
 }
 
+template <typename T, int kWidth, bool kKeysOwn>
+__device__ inline void CopyChannels(const Walk& walk, const Pass<T, kKeysOwn>& pass, int group,
+                                    Shared<T, kWidth>& shared) {
+  const int* const names = shared.names[group % kNames];
+  const int stage = group % kStages;
+  shared.others[stage].Copy(walk, pass.others, group, names);
+  tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? pass.q : pass.k, names, 0, shared.other1[stage]);
+  tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? pass.d_o : pass.v, names, 0, shared.other2[stage]);
+  if constexpr (kKeysOwn) pass.features.CopyOthers(names, stage, shared.features);
+}
+
 // Own rows first ... first + 63.
 template <typename T, int kWidth, bool kKeysOwn>
 __device__ inline void ChannelGradients(const Walk& walk, const Results& results, int first,
@@ -123,6 +127,8 @@ __device__ inline void ChannelGradients(const Walk& walk, const Results& results
   const Pass<T, kKeysOwn> pass(args, results, walk.head);
   // Low-rank weights have no gradient by queries and keys but through features.
   const auto matters = [&](int g) { return kKeysOwn || GroupKindsOf<kKeysOwn>(walk, g).exact; };
+  const T* const own1 = shared.own1 + warp_row * kStride;
+  const T* const own2 = shared.own2 + warp_row * kStride;
   NameOwn(walk, first, shared.own);
   OwnRows own;
   tiles::LeftRows<T, kKeysOwn ? 16 : kWidth> left1;  // keys: registers are needed for more
@@ -137,21 +143,13 @@ __device__ inline void ChannelGradients(const Walk& walk, const Results& results
         if constexpr (kKeysOwn) pass.features.CopyOwn(shared.own, shared.features);
       },
       [&](int g) {
-        if (!matters(g)) return;
-        const int* const names = shared.names[g % kNames];
-        const int stage = g % kStages;
-        shared.others[stage].Copy(walk, pass.others, g, names);
-        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? pass.q : pass.k, names, 0,
-                                         shared.other1[stage]);
-        tiles::CopyRows<kOthers, kWidth>(kKeysOwn ? pass.d_o : pass.v, names, 0,
-                                         shared.other2[stage]);
-        if constexpr (kKeysOwn) pass.features.CopyOthers(names, stage, shared.features);
+        if (matters(g)) CopyChannels(walk, pass, g, shared);
       },
       [&] {
         own.Load(walk, pass.own, shared.own);
         if constexpr (!kKeysOwn) {
-          left1.Load(shared.own1 + warp_row * kStride, kStride);
-          left2.Load(shared.own2 + warp_row * kStride, kStride);
+          left1.Load(own1, kStride);
+          left2.Load(own2, kStride);
         }
       },
       [&](int g) {
@@ -167,10 +165,8 @@ __device__ inline void ChannelGradients(const Walk& walk, const Results& results
                                    shared.features, shared.further, x);
           }
           if (group.exact) {
-            tiles::ProductOfRows(shared.own1 + warp_row * kStride, kStride, shared.other1[stage],
-                                 kStride, kWidth, slopes);
-            tiles::ProductOfRows(shared.own2 + warp_row * kStride, kStride, shared.other2[stage],
-                                 kStride, kWidth, weights);
+            tiles::ProductOfRows(own1, kStride, shared.other1[stage], kStride, kWidth, slopes);
+            tiles::ProductOfRows(own2, kStride, shared.other2[stage], kStride, kWidth, weights);
           }
         } else {
           tiles::ProductOfRows(left1, shared.other1[stage], kStride, slopes);
@@ -209,7 +205,7 @@ template <typename T, int kWidth>
 struct FeatureShared {
   static constexpr int kStride = tiles::StrideOf<T>(kWidth);
   static constexpr int kFeatureStride = tiles::StrideOf<T>(kFeatures);
-  alignas(16) T own[kOwn * kStride];               // d_o or v
+  alignas(16) T own[kOwn * kStride];                // d_o or v
   alignas(16) T other[kStages][kOthers * kStride];  // v or d_o
   alignas(16) T features[kStages][kOthers * kFeatureStride];
   OtherRows others[kStages];
@@ -219,10 +215,10 @@ struct FeatureShared {
 
 // d_o . v in `slopes` becomes the gradients of phi . psi.
 template <typename T, bool kKeysOwn>
-__device__ inline void FeatureSlopes(const Walk& walk, const OwnRows& own, const OtherRows& others,
-                                     float (&slopes)[kColumns][4]) {
+__device__ inline void FeatureSlopes(const Walk& walk, GroupKinds group, const OwnRows& own,
+                                     const OtherRows& others, float (&slopes)[kColumns][4]) {
   const PairArgs& args = walk.args;
-  const Kinds kinds = KindsOf<kKeysOwn>(walk, own, others);
+  const Kinds kinds = KindsOf<kKeysOwn>(walk, group, own, others);
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
@@ -279,7 +275,8 @@ __device__ inline void FeatureGradients(const Walk& walk, const Results& results
         const int stage = g % kStages;
         float slopes[kColumns][4] = {};
         tiles::ProductOfRows(left, shared.other[stage], kStride, slopes);
-        FeatureSlopes<T, kKeysOwn>(walk, own, shared.others[stage], slopes);
+        FeatureSlopes<T, kKeysOwn>(walk, GroupKindsOf<kKeysOwn>(walk, g), own, shared.others[stage],
+                                   slopes);
         tiles::ProductOfColumns(slopes, shared.features[stage],
                                 FeatureShared<T, kWidth>::kFeatureStride, sums);
       });

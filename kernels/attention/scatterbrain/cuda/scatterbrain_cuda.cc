@@ -118,8 +118,8 @@ class Call {
     WEFT_RETURN_IF_ERROR(Prepare());
     WEFT_RETURN_IF_ERROR(Check(StartQueries(on(), sizes_, complete_, space_)));
     WEFT_RETURN_IF_ERROR(KeyStates());
-    WEFT_RETURN_IF_ERROR(Check(
-        FeaturesTimesStates(on(), sizes_, Queries(nullptr), space_.states, space_.sums)));
+    WEFT_RETURN_IF_ERROR(
+        Check(FeaturesTimesStates(on(), sizes_, Queries(nullptr), space_.states, space_.sums)));
     WEFT_RETURN_IF_ERROR(ForPairs([&](const PairArgs& args) { return PairsForward(on(), args); }));
     return Check(Finish(on(), sizes_, space_, o.address(), Data<float>(saved.log_normaliser),
                         Data<float>(saved.low_rank_share)));
@@ -253,14 +253,13 @@ class Call {
   absl::Status OutsideQueries(const Results& results) {
     WEFT_RETURN_IF_ERROR(KeyStates());
     WEFT_RETURN_IF_ERROR(Check(ScaleGradients(on(), sizes_, results, Units::kOfState, space_)));
-    return Check(ValuesTimesStates(on(), sizes_, Queries(results.d_o), space_.states,
-                                   space_.d_phi));
+    return Check(
+        ValuesTimesStates(on(), sizes_, Queries(results.d_o), space_.states, space_.d_phi));
   }
   // d_psi and d_value by the queries that meet the keys outside of what they fill in.
   absl::Status OutsideKeys(const Results& results) {
     WEFT_RETURN_IF_ERROR(Check(ScaleGradients(on(), sizes_, results, Units::kOfTile, space_)));
-    WEFT_RETURN_IF_ERROR(
-        Check(SumTiles(on(), sizes_, Queries(results.d_o), space_.tile_sums)));
+    WEFT_RETURN_IF_ERROR(Check(SumTiles(on(), sizes_, Queries(results.d_o), space_.tile_sums)));
     WEFT_RETURN_IF_ERROR(Check(SumQueryTiles(on(), sizes_, space_)));
     WEFT_RETURN_IF_ERROR(
         Check(FeaturesTimesStates(on(), sizes_, Keys(), space_.states, space_.d_value)));

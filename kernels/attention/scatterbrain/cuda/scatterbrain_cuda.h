@@ -76,22 +76,22 @@ struct Space {
   float* own_scale;    // [heads, S]: the key's own largest exponent; -infinity for padding
   float* query_factors;  // [heads, T]: of a query's products with a tile's sums
   float* key_factors;    // [heads, S]
-  float* tile_sums;    // [heads, tiles, r, E]
-  float* states;       // [heads, tiles, r, E]: sums over the tiles outside of what is filled in
-  float* sums;         // [heads, Tp, E]: of values, and in column Dv of the low-rank weights, in
-                       // units of exp(reference)
-  float* reference;    // [heads, T]
-  float* exact_mass;   // [heads, T]
+  float* tile_sums;      // [heads, tiles, r, E]
+  float* states;         // [heads, tiles, r, E]: sums over the tiles outside of what is filled in
+  float* sums;           // [heads, Tp, E]: of values, and in column Dv of the low-rank weights, in
+                         // units of exp(reference)
+  float* reference;      // [heads, T]
+  float* exact_mass;     // [heads, T]
   // Backward alone.
-  float* mean;          // [heads, T]: d_o . o
-  float* d_query;       // [heads, Tp, D]: of u
-  float* d_key;         // [heads, Sp, D]
-  float* d_value;       // [heads, Sp, E]
-  float* d_phi;         // [heads, Tp, r]
-  float* d_psi;         // [heads, Sp, r]
-  float* query_shares;  // [heads, T]: what is taken of u from its gradient
-  float* key_shares;    // [heads, S]
-  float* rests;         // [heads, S]: what m gets from a key
+  float* mean;              // [heads, T]: d_o . o
+  float* d_query;           // [heads, Tp, D]: of u
+  float* d_key;             // [heads, Sp, D]
+  float* d_value;           // [heads, Sp, E]
+  float* d_phi;             // [heads, Tp, r]
+  float* d_psi;             // [heads, Sp, r]
+  float* query_shares;      // [heads, T]: what is taken of u from its gradient
+  float* key_shares;        // [heads, S]
+  float* rests;             // [heads, S]: what m gets from a key
   float* d_query_products;  // [heads, T, rows of W]
   float* d_key_products;    // [heads, S, rows of W]
   // Of hashes.
