@@ -53,7 +53,7 @@ class CudaScatterbrainTest : public ::testing::TestWithParam<DType> {
 };
 
 std::vector<ScatterbrainProblem> SupportedProblems(int64_t queries, int64_t keys, bool causal) {
-  return EverySupport(queries, keys, causal, /*windows=*/{1, 33, 130, 5000}, /*buckets=*/5);
+  return EverySupport(queries, keys, causal, /*windows=*/{1, 33, 130, 5000}, /*most_buckets=*/5);
 }
 
 TEST_P(CudaScatterbrainTest, EqualsTheReferenceForEverySupport) {
@@ -71,7 +71,7 @@ TEST_P(CudaScatterbrainTest, EqualsTheReferenceForEverySupport) {
 TEST_P(CudaScatterbrainTest, NarrowProblemsEqualTheReference) {
   WEFT_CUDA_OR_SKIP(cuda, GetParam());
   for (ScatterbrainProblem problem :
-       EverySupport(70, 70, /*causal=*/true, /*windows=*/{33}, /*buckets=*/2)) {
+       EverySupport(70, 70, /*causal=*/true, /*windows=*/{33}, /*most_buckets=*/2)) {
     problem.features = 70;
     problem.epsilon = 0.01;
     ExpectEqualsReference(RandomScatterbrain(problem));

@@ -205,7 +205,7 @@ class PlainScatterbrain {
   // A vector summed over all visible pairs, and over the exact ones.
   struct Remainder {
     explicit Remainder(int64_t width) : all(width), exact(width) {}
-    T At(int64_t x) const { return all[x] - exact[x]; }
+    [[nodiscard]] T At(int64_t x) const { return all[x] - exact[x]; }
     Row all, exact;
   };
 

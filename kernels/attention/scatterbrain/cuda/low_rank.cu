@@ -3,6 +3,7 @@
 // A tile's sums have the scale of one of its tokens as their unit (exponents are differences of
 // scales, which grow along a causal sequence): keys that of their tile's last key, queries that of
 // their tile's first, so that no factor exceeds one.
+#include "kernels/attention/scatterbrain/cuda/normaliser.cuh"
 #include "kernels/attention/scatterbrain/cuda/scatterbrain_cuda.h"
 #include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
@@ -11,7 +12,6 @@ namespace weft::kernels::scatterbrain_cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kLeastNormaliser = 1e-30F;
 
 // exp(a - b), where nothing at all has the scale -infinity.
 __device__ inline float Factor(float a, float b) { return a == -INFINITY ? 0.0F : expf(a - b); }
@@ -216,8 +216,6 @@ __global__ void __launch_bounds__(kThreads)
   if (share[row.by_head] == 0.0F && !drops_corrections) query_scale[row.by_head] = -INFINITY;
 }
 
-// What is left of the low-rank mass when the exact pairs are taken out is positive but for
-// rounding.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     FinishKernel(Sizes s, const float* sums, const float* reference, const float* exact_mass, T* o,
@@ -225,15 +223,13 @@ __global__ void __launch_bounds__(kThreads)
   const Row row(s, s.queries);
   if (!row.exists) return;
   const float* const from = sums + row.padded * s.value_columns();
-  const bool blind = reference[row.by_head] == -INFINITY;  // no key seen
-  const float low_rank = fmaxf(from[s.value_dim], 0.0F);
-  const float sum = fmaxf(exact_mass[row.by_head] + low_rank, kLeastNormaliser);
+  const Normaliser of(reference[row.by_head], exact_mass[row.by_head], from[s.value_dim]);
   for (int e = row.lane; e < s.value_dim; e += 32) {
-    o[row.by_token * s.value_dim + e] = FromFloat<T>(blind ? 0.0F : from[e] / sum);
+    o[row.by_token * s.value_dim + e] = FromFloat<T>(of.blind() ? 0.0F : from[e] * of.factor());
   }
   if (row.lane != 0) return;
-  share[row.by_head] = blind ? 0.0F : low_rank / sum;
-  log_normaliser[row.by_head] = blind ? -INFINITY : reference[row.by_head] + logf(sum);
+  share[row.by_head] = of.share();
+  log_normaliser[row.by_head] = of.logarithm();
 }
 
 cudaError_t Done() { return cudaGetLastError(); }
@@ -294,13 +290,12 @@ cudaError_t ScaleGradients(const CudaLaunch& on, const Sizes& s, const Results& 
   return Done();
 }
 
-cudaError_t Finish(const CudaLaunch& on, const Sizes& s, const Space& space, void* o,
-                   float* log_normaliser, float* share) {
+cudaError_t Finish(const CudaLaunch& on, const Sizes& s, const Space& space, const Outputs& to) {
   if (s.queries == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     FinishKernel<T><<<RowBlocks(s, s.queries), kThreads, 0, on.stream>>>(
-        s, space.sums, space.reference, space.exact_mass, static_cast<T*>(o), log_normaliser,
-        share);
+        s, space.sums, space.reference, space.exact_mass, static_cast<T*>(to.o), to.log_normaliser,
+        to.share);
     return Done();
   });
 }

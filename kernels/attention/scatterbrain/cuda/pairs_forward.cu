@@ -1,4 +1,5 @@
 // Adds the pairs that are written out to what their queries have so far.
+#include "kernels/attention/scatterbrain/cuda/normaliser.cuh"
 #include "kernels/attention/scatterbrain/cuda/pair_walk.cuh"
 #include "kernels/device/cuda/reduce.cuh"
 
@@ -87,12 +88,36 @@ __device__ inline void Weigh(const Walk& walk, GroupKinds group, const Kinds& ki
   }
 }
 
-// Brings what lies in memory to the new references and adds what has been added up here.
-template <int N>
+// Two neighbouring sums of values, which lie in memory and are brought to the new reference by
+// `fading`; zero beyond `columns`.
+struct Neighbours {
+  __device__ Neighbours(float* at, int left, float fading, float first, float second)
+      : to(at), count(left) {
+    if (count >= 2) {
+      const float2 before = *reinterpret_cast<const float2*>(to);
+      values[0] = before.x * fading + first;
+      values[1] = before.y * fading + second;
+    } else if (count == 1) {
+      values[0] = *to * fading + first;
+    }
+  }
+  __device__ void Store() const {
+    if (count > 0) tiles::StorePair(values, count >= 2, false, to);
+  }
+  float* to;
+  int count;  // how many there are
+  float values[2] = {};
+};
+
+// Brings what lies in memory to the new references and adds what has been added up here; then
+// stores it again, or the results if this was the only pass.
+template <typename T, int N>
 __device__ inline void AddToSums(const PairArgs& args, int head, const int* names, int warp_row,
                                  const RunningRow (&rows)[2], const float (&sums)[N][4]) {
   const Sizes& s = args.sizes;
+  const bool finish = args.finish.o != nullptr;
   const int first_column = static_cast<int>(threadIdx.x) % 4 * 2;
+  const auto outputs = HeadRows<T>(args.finish.o, s.queries, s, head, s.value_dim);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const RunningRow& row = rows[half];
@@ -100,24 +125,40 @@ __device__ inline void AddToSums(const PairArgs& args, int head, const int* name
     const float exact = tiles::RowReduce(row.exact, AddOf());
     const float low_rank = tiles::RowReduce(row.low_rank, AddOf());
     const int query = names[warp_row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * half];
-    if (query < 0) continue;
     const int64_t at = int64_t{head} * s.queries + query;
-    float* const to =
+    float* const from =
         args.space.sums + (int64_t{head} * s.query_tiles() * kTile + query) * s.value_columns();
-    if (first_column == 0) {
+    float exact_mass = exact;
+    float mass = low_rank;
+    if (query >= 0) {
+      exact_mass += args.space.exact_mass[at] * fading;
+      mass += from[s.value_dim] * fading;
+    }
+    __syncwarp();  // the row's lanes have read what one of them writes
+    if (query < 0) continue;
+    if (first_column == 0 && !finish) {
       args.space.reference[at] = row.reference;
-      args.space.exact_mass[at] = args.space.exact_mass[at] * fading + exact;
-      to[s.value_dim] = to[s.value_dim] * fading + low_rank;
+      args.space.exact_mass[at] = exact_mass;
+      from[s.value_dim] = mass;
+    }
+    const Normaliser of(row.reference, exact_mass, mass);
+    if (first_column == 0 && finish) {
+      args.finish.share[at] = of.share();
+      args.finish.log_normaliser[at] = of.logarithm();
     }
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const int column = 8 * n + first_column;
-      if (column + 1 < s.value_dim) {
-        auto* const pair = reinterpret_cast<float2*>(to + column);
-        const float2 before = *pair;
-        *pair = {before.x * fading + sums[n][2 * half], before.y * fading + sums[n][2 * half + 1]};
-      } else if (column < s.value_dim) {
-        to[column] = to[column] * fading + sums[n][2 * half];
+      const Neighbours value(from + column, s.value_dim - column, fading, sums[n][2 * half],
+                             sums[n][2 * half + 1]);
+      if (!finish) {
+        value.Store();
+      } else if (value.count > 0) {
+        const float factor = of.factor();
+        const float scaled[2] = {of.blind() ? 0.0F : value.values[0] * factor,
+                                 of.blind() ? 0.0F : value.values[1] * factor};
+        T* const to = const_cast<T*>(outputs.first) + query * outputs.step + column;
+        tiles::StorePair(scaled, s.value_dim % 2 == 0, value.count >= 2, to);
       }
     }
   }
@@ -148,7 +189,7 @@ struct Pass {
     tiles::CopyRows<kOthers, kWidth>(v, names, 0, shared.v[stage]);
     features.CopyOthers(names, stage, shared.features);
   }
-  // The lane's two queries.
+  // The lane's two queries, when their names are there.
   __device__ void LoadOwn(OwnRows& own, RunningRow (&rows)[2]) const {
     const PairArgs& args = walk.args;
     own.Load(walk, SideOf(args, nullptr, walk.head, false), shared.own);
@@ -179,14 +220,12 @@ __device__ inline void ForwardRows(const Walk& walk, int first, Shared<T, kWidth
   OwnRows own;
   tiles::LeftRows<T, kWidth> left;
   RunningRow rows[2];
+  pass.LoadOwn(own, rows);
   float sums[kWidth / 8][4] = {};
   tiles::WalkGroups(
       walk.groups(), [&](int g) { walk.CopyNames(g, shared.names[g % kNames]); },
       [&] { pass.CopyOwn(); }, [&](int g) { pass.CopyOthers(g); },
-      [&] {
-        left.Load(shared.q + warp_row * kStride, kStride);
-        pass.LoadOwn(own, rows);
-      },
+      [&] { left.Load(shared.q + warp_row * kStride, kStride); },
       [&](int g) {
         const int stage = g % kStages;
         const GroupKinds group = GroupKindsOf<false>(walk, g);
@@ -205,7 +244,7 @@ __device__ inline void ForwardRows(const Walk& walk, int first, Shared<T, kWidth
         Weigh<T>(walk, group, kinds, own, shared.keys[stage], a, x, rows);
         tiles::ProductOfColumns(a, shared.v[stage], kStride, sums);
       });
-  if (walk.groups() > 0) AddToSums(walk.args, walk.head, shared.own, warp_row, rows, sums);
+  AddToSums<T>(walk.args, walk.head, shared.own, warp_row, rows, sums);
 }
 
 template <typename T, int kWidth>

@@ -120,9 +120,16 @@ class Call {
     WEFT_RETURN_IF_ERROR(KeyStates());
     WEFT_RETURN_IF_ERROR(
         Check(FeaturesTimesStates(on(), sizes_, Queries(nullptr), space_.states, space_.sums)));
-    WEFT_RETURN_IF_ERROR(ForPairs([&](const PairArgs& args) { return PairsForward(on(), args); }));
-    return Check(Finish(on(), sizes_, space_, o.address(), Data<float>(saved.log_normaliser),
-                        Data<float>(saved.low_rank_share)));
+    const Outputs outputs{.o = o.address(),
+                          .log_normaliser = Data<float>(saved.log_normaliser),
+                          .share = Data<float>(saved.low_rank_share)};
+    const bool one_pass = sizes_.fills() && sizes_.keys > 0 &&
+                          (sizes_.support == Support::kNone || sizes_.support == Support::kWindow);
+    WEFT_RETURN_IF_ERROR(ForPairs([&](PairArgs args) {
+      if (one_pass) args.finish = outputs;
+      return PairsForward(on(), args);
+    }));
+    return one_pass ? absl::OkStatus() : Check(Finish(on(), sizes_, space_, outputs));
   }
 
   absl::Status Backward(const Tensor& o, const ScatterbrainSaved& saved, const Tensor& d_o,

@@ -147,8 +147,12 @@ cudaError_t ScaleGradients(const CudaLaunch& on, const Sizes& sizes, const Resul
                            Units units, const Space& space);
 // tile_sums of queries -> states of tiles of keys.
 cudaError_t SumQueryTiles(const CudaLaunch& on, const Sizes& sizes, const Space& space);
-cudaError_t Finish(const CudaLaunch& on, const Sizes& sizes, const Space& space, void* o,
-                   float* log_normaliser, float* share);
+struct Outputs {
+  void* o = nullptr;                // [B, T, H, Dv]
+  float* log_normaliser = nullptr;  // [heads, T]
+  float* share = nullptr;           // [heads, T]
+};
+cudaError_t Finish(const CudaLaunch& on, const Sizes& sizes, const Space& space, const Outputs& to);
 
 // ---- Products of the low-rank part (low_rank_products.cu), as good as those of fp32 operands
 
@@ -201,6 +205,7 @@ struct PairArgs {
   const int32_t* group_starts = nullptr;   // [own tiles + 1]
   DropoutPlace dropout;
   bool drops_corrections = false;
+  Outputs finish;  // forward, of the only pass: it does Finish's work if these are there
 };
 cudaError_t PairsForward(const CudaLaunch& on, const PairArgs& args);
 cudaError_t PairsBackward(const CudaLaunch& on, const PairArgs& args, const Results& results);
