@@ -163,34 +163,66 @@ __global__ void __launch_bounds__(kThreads)
   if (own < count) places[row + own] = hash == INFINITY ? -1 : rank / bucket;
 }
 
-// A warp lists the tokens of one bucket, in order. blockIdx.y is a row of ids.
-__global__ void __launch_bounds__(kThreads)
+// A warp lists the tokens of a row of ids by bucket, in order within each: it counts them, finds
+// where buckets end, and fills them from behind.
+constexpr int kSharedBuckets = 4096;
+__global__ void __launch_bounds__(32)
     ListKernel(int tokens, int buckets, const int32_t* ids, int32_t* lists, int32_t* starts,
                int32_t* bad_index) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int bucket =
-      static_cast<int>(blockIdx.x) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
-  if (bucket > buckets) return;  // the warp behind the last counts them all
-  const int64_t row = blockIdx.y;
-  ids += row * tokens;
-  lists += row * tokens;
-  int before = 0;
+  __shared__ int32_t shared[kSharedBuckets];
+  const int lane = static_cast<int>(threadIdx.x);
+  ids += int64_t{blockIdx.x} * tokens;
+  lists += int64_t{blockIdx.x} * tokens;
+  starts += int64_t{blockIdx.x} * (buckets + 1);
+  int32_t* const ends = buckets <= kSharedBuckets ? shared : starts;
+  const auto id_of = [&](int token) {
+    return token >= 0 && token < tokens && ids[token] < buckets ? ids[token] : -1;
+  };
+  for (int b = lane; b < buckets; b += 32) ends[b] = 0;
+  __syncwarp();
+  int id = id_of(lane);
   for (int first = 0; first < tokens; first += 32) {
-    const int id = first + lane < tokens ? ids[first + lane] : -1;
-    before += __popc(__ballot_sync(0xFFFFFFFF, id >= 0 && id < bucket));
-    if (bucket == buckets && id >= buckets) *bad_index = static_cast<int32_t>(first + lane + 1);
+    const int next = id_of(first + 32 + lane);  // on its way meanwhile
+    if (first + lane < tokens && ids[first + lane] >= buckets) {
+      *bad_index = static_cast<int32_t>(first + lane + 1);
+    }
+    const unsigned same = __match_any_sync(0xFFFFFFFF, id);
+    if (id >= 0 && lane == __ffs(static_cast<int>(same)) - 1) ends[id] += __popc(same);
+    __syncwarp();
+    id = next;
   }
-  if (lane == 0) starts[row * (buckets + 1) + bucket] = before;
-  if (bucket == buckets) return;
-  for (int first = 0; first < tokens; first += 32) {
-    const bool own = first + lane < tokens && ids[first + lane] == bucket;
-    const unsigned all = __ballot_sync(0xFFFFFFFF, own);
-    if (own) lists[before + __popc(all & ((1U << lane) - 1))] = first + lane;
-    before += __popc(all);
+  int total = 0;
+  for (int first = 0; first < buckets; first += 32) {
+    int end = first + lane < buckets ? ends[first + lane] : 0;
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+      const int before = __shfl_up_sync(0xFFFFFFFF, end, distance);
+      if (lane >= distance) end += before;
+    }
+    end += total;
+    if (first + lane < buckets) ends[first + lane] = end;
+    total = __shfl_sync(0xFFFFFFFF, end, 31);
   }
+  __syncwarp();
+  const int last = (tokens - 1) / 32 * 32;
+  id = id_of(last + lane);
+  for (int first = last; first >= 0; first -= 32) {
+    const int next = id_of(first - 32 + lane);
+    const unsigned same = __match_any_sync(0xFFFFFFFF, id);
+    const int end = id >= 0 ? ends[id] : 0;
+    __syncwarp();
+    if (id >= 0) {
+      lists[end - __popc(same >> lane)] = first + lane;
+      if (lane == __ffs(static_cast<int>(same)) - 1) ends[id] = end - __popc(same);
+    }
+    __syncwarp();
+    id = next;
+  }
+  if (ends != starts) {
+    for (int b = lane; b < buckets; b += 32) starts[b] = ends[b];
+  }
+  if (lane == 0) starts[buckets] = total;
 }
-
-unsigned WarpBlocks(int64_t warps) { return static_cast<unsigned>(CeilDiv(warps, kThreads / 32)); }
 
 }  // namespace
 
@@ -244,8 +276,8 @@ cudaError_t HashTokens(const CudaLaunch& on, const HashArgs& args) {
 cudaError_t ListBuckets(const CudaLaunch& on, int rows, int tokens, int buckets, const int32_t* ids,
                         int32_t* lists, int32_t* starts, int32_t* bad_index) {
   if (rows == 0) return cudaSuccess;
-  const dim3 grid(WarpBlocks(int64_t{buckets} + 1), static_cast<unsigned>(rows));
-  ListKernel<<<grid, kThreads, 0, on.stream>>>(tokens, buckets, ids, lists, starts, bad_index);
+  ListKernel<<<static_cast<unsigned>(rows), 32, 0, on.stream>>>(tokens, buckets, ids, lists, starts,
+                                                                bad_index);
   return cudaGetLastError();
 }
 

@@ -205,7 +205,7 @@ struct PairArgs {
   const int32_t* group_starts = nullptr;   // [own tiles + 1]
   DropoutPlace dropout;
   bool drops_corrections = false;
-  Outputs finish;  // forward, of the only pass: it does Finish's work if these are there
+  Outputs finish = {};  // forward, of the only pass: it does Finish's work if these are there
 };
 cudaError_t PairsForward(const CudaLaunch& on, const PairArgs& args);
 cudaError_t PairsBackward(const CudaLaunch& on, const PairArgs& args, const Results& results);
