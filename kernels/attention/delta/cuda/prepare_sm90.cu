@@ -14,32 +14,52 @@ namespace weft::kernels::sm90 {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kGramStride = 68;  // floats of a row of K K^T: 16-byte aligned, spread over the banks
 constexpr int kBlock = 16;
 constexpr int kHalf = 32;
-constexpr int kHalfStride = 36;
+// Floats of a row: 16-byte aligned, spread over the banks.
+constexpr int kHalfStride = kHalf + 4;
+constexpr int kFullStride = 2 * kHalf + 4;
 
-// Shared memory. The tiles of K and Q, and over them, when they have been multiplied, the record
-// and R in fp32.
-constexpr int kFirstBytes = 32 * 1024;
+// Shared memory: the tiles of K and Q; over them, when they have been multiplied, the rest. Five
+// blocks share a multiprocessor.
+constexpr int kBlocks = 5;
 constexpr int kHalfBytes = kHalf * kHalfStride * 4;
-constexpr int kGramOffset = kFirstBytes;
-constexpr int kBarrierOffset = kGramOffset + 64 * kGramStride * 4;
-constexpr int kSharedBytes = kBarrierOffset + 16 + kSharedSlack;
-static_assert(kRecordBytes + 3 * kHalfBytes <= kFirstBytes);
+constexpr int kBetaOffset = kSquareBytes;  // P is first
+constexpr int kHalvesOffset = kBetaOffset + kDeltaCudaChunk * 4;
+constexpr int kGramOffset = (kHalvesOffset + 3 * kHalfBytes + 1023) / 1024 * 1024;
+constexpr int kBarrierOffset = kGramOffset + kHalfBytes + kHalf * kFullStride * 4;
+constexpr int kSharedBytes = kBarrierOffset + 16;
+static_assert(4 * kTileBytes <= kBarrierOffset && kSquareBytes <= kBarrierOffset - kGramOffset);
+static_assert(kBlocks * (kSharedBytes + 1024) <= 228 * 1024);
+
+// A matrix in shared memory.
+struct Rectangle {
+  const float* data;
+  int stride;
+  [[nodiscard]] __device__ Rectangle From(int row, int column) const {
+    return {data + row * stride + column, stride};
+  }
+};
 
 struct Space {
   explicit __device__ Space(uint8_t* shared)
-      : record(shared),
-        beta(reinterpret_cast<float*>(shared + 2 * kSquareBytes)),
-        halves(reinterpret_cast<float*>(shared + kRecordBytes)),
+      : p(shared),
+        beta(reinterpret_cast<float*>(shared + kBetaOffset)),
+        halves(reinterpret_cast<float*>(shared + kHalvesOffset)),
         corner(halves + 2 * kHalf * kHalfStride),
-        gram(reinterpret_cast<float*>(shared + kGramOffset)) {}
-  uint8_t* record;  // R, then P, then beta
-  float* beta;
+        gram(reinterpret_cast<float*>(shared + kGramOffset)),
+        r(shared + kGramOffset) {}
+  // K K^T from row 32 half and column 0: of the upper half only 32 columns are kept.
+  [[nodiscard]] __device__ Rectangle Gram(int half) const {
+    return half == 0 ? Rectangle{gram, kHalfStride}
+                     : Rectangle{gram + kHalf * kHalfStride, kFullStride};
+  }
+  uint8_t* p;
+  float* beta;    // right after P, as in a record
   float* halves;  // R11, then R22, of 32 tokens each
   float* corner;  // C, then R21
-  float* gram;    // K K^T
+  float* gram;
+  uint8_t* r;  // R as a tile, over K K^T
 };
 
 // x = high + low, both tf32.
@@ -61,11 +81,13 @@ using WarpSquare = float[2][4];
 __device__ int SquareRow(int i) { return threadIdx.x % 32 / 4 + i / 2 * 8; }
 __device__ int SquareColumn(int n, int i) { return 8 * n + threadIdx.x % 4 * 2 + i % 2; }
 
-__device__ void LoadSquare(WarpSquare& c, const float* from, int stride) {
+__device__ void LoadSquare(WarpSquare& c, const Rectangle& from) {
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) c[n][i] = from[SquareRow(i) * stride + SquareColumn(n, i)];
+    for (int i = 0; i < 4; ++i) {
+      c[n][i] = from.data[SquareRow(i) * from.stride + SquareColumn(n, i)];
+    }
   }
 }
 __device__ void StoreSquare(const WarpSquare& c, float* to) {
@@ -78,7 +100,7 @@ __device__ void StoreSquare(const WarpSquare& c, float* to) {
 
 // c -= A diag(scale) B: A [16, kInner], B [kInner, 16] with rows of kHalfStride.
 template <int kInner>
-__device__ void SubtractProduct(WarpSquare& c, const float* a, int a_stride, const float* scale,
+__device__ void SubtractProduct(WarpSquare& c, const Rectangle& a, const float* scale,
                                 const float* b) {
   const int group = threadIdx.x % 32 / 4;
   const int member = threadIdx.x % 4;
@@ -88,7 +110,7 @@ __device__ void SubtractProduct(WarpSquare& c, const float* a, int a_stride, con
     uint32_t a_low[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      SplitTf32(-a[(group + i % 2 * 8) * a_stride + k + i / 2 * 4], &a_high[i], &a_low[i]);
+      SplitTf32(-a.data[(group + i % 2 * 8) * a.stride + k + i / 2 * 4], &a_high[i], &a_low[i]);
     }
     const float scales[2] = {scale[k], scale[k + 4]};
 #pragma unroll
@@ -116,16 +138,17 @@ __device__ void SolveBlock(const Space& space, int warp, int lane) {
     }
     return;
   }
-  const float* const gram = space.gram + base * kGramStride + base;
+  const Rectangle gram = space.Gram(warp / 2).From(base % kHalf, base);
   float r[kBlock];
 #pragma unroll
-  for (int m = 0; m < kBlock; ++m) r[m] = m > lane ? gram[m * kGramStride + lane] : 0.0F;
+  for (int m = 0; m < kBlock; ++m) r[m] = m > lane ? gram.data[m * gram.stride + lane] : 0.0F;
 #pragma unroll
   for (int i = 0; i < kBlock - 1; ++i) {
     const float x = space.beta[base + i] * r[i];
 #pragma unroll
     for (int m4 = (i + 1) / 4 * 4; m4 < kBlock; m4 += 4) {
-      const float4 g = *reinterpret_cast<const float4*>(gram + i * kGramStride + m4);  // symmetric
+      const float4 g =
+          *reinterpret_cast<const float4*>(gram.data + i * gram.stride + m4);  // symmetric
       if (m4 > i) r[m4] -= g.x * x;
       if (m4 + 1 > i) r[m4 + 1] -= g.y * x;
       if (m4 + 2 > i) r[m4 + 2] -= g.z * x;
@@ -141,13 +164,13 @@ __device__ void MergeBlocks(const Space& space, int half) {
   const int base = half * kHalf;
   float* const r = space.halves + base * kHalfStride;
   float* const lower = r + kBlock * kHalfStride;
-  const float* const gram = space.gram + (base + kBlock) * kGramStride + base;
+  const Rectangle gram = space.Gram(half).From(kBlock, base);
   WarpSquare c;
-  LoadSquare(c, gram, kGramStride);
-  SubtractProduct<kBlock>(c, gram, kGramStride, space.beta + base, r);
+  LoadSquare(c, gram);
+  SubtractProduct<kBlock>(c, gram, space.beta + base, r);
   StoreSquare(c, lower);
   __syncwarp();
-  SubtractProduct<kBlock>(c, lower + kBlock, kHalfStride, space.beta + base + kBlock, lower);
+  SubtractProduct<kBlock>(c, {lower + kBlock, kHalfStride}, space.beta + base + kBlock, lower);
   __syncwarp();
   StoreSquare(c, lower);
 }
@@ -156,14 +179,14 @@ __device__ void MergeBlocks(const Space& space, int half) {
 __device__ void MergeHalves(const Space& space, int warp) {
   const int row = warp / 2 * kBlock;
   const int column = warp % 2 * kBlock;
-  const float* const gram = space.gram + (kHalf + row) * kGramStride;
+  const Rectangle gram = space.Gram(1).From(row, 0);
   float* const corner = space.corner + row * kHalfStride + column;
   WarpSquare c;
-  LoadSquare(c, gram + column, kGramStride);
-  SubtractProduct<kHalf>(c, gram, kGramStride, space.beta, space.halves + column);
+  LoadSquare(c, gram.From(0, column));
+  SubtractProduct<kHalf>(c, gram, space.beta, space.halves + column);
   StoreSquare(c, corner);
   __syncthreads();
-  SubtractProduct<kHalf>(c, space.halves + (kHalf + row) * kHalfStride, kHalfStride,
+  SubtractProduct<kHalf>(c, {space.halves + (kHalf + row) * kHalfStride, kHalfStride},
                          space.beta + kHalf, space.corner + column);
   __syncthreads();
   StoreSquare(c, corner);
@@ -184,32 +207,46 @@ __device__ void WriteR(const Space& space, int thread) {
     uint4 pairs = {hopper::PackPair(x.x, x.y), hopper::PackPair(x.z, x.w),
                    hopper::PackPair(y.x, y.y), hopper::PackPair(y.z, y.w)};
     if (above) pairs = make_uint4(0, 0, 0, 0);
-    *reinterpret_cast<uint4*>(space.record +
-                              hopper::SwizzledOffset(row * 128 + half * 64 + i * 16)) = pairs;
+    *reinterpret_cast<uint4*>(space.r + hopper::SwizzledOffset(row * 128 + half * 64 + i * 16)) =
+        pairs;
   }
 }
 
-__device__ void WriteGram(float* gram, const float (&g)[32], const Place& at) {
+__device__ void WriteGram(const Space& space, const float (&g)[32], const Place& at) {
+  const int half = at.row / kHalf;
+  const int stride = half == 0 ? kHalfStride : kFullStride;
+  float* const gram = space.gram + half * kHalf * kHalfStride + at.row % kHalf * stride;
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
-    const int column = 8 * j + at.column;
-    *reinterpret_cast<float2*>(gram + at.row * kGramStride + column) =
-        make_float2(g[4 * j], g[4 * j + 1]);
-    *reinterpret_cast<float2*>(gram + (at.row + 8) * kGramStride + column) =
-        make_float2(g[4 * j + 2], g[4 * j + 3]);
+    if (half == 0 && j >= 4) break;
+    float* const to = gram + 8 * j + at.column;
+    *reinterpret_cast<float2*>(to) = make_float2(g[4 * j], g[4 * j + 1]);
+    *reinterpret_cast<float2*>(to + 8 * stride) = make_float2(g[4 * j + 2], g[4 * j + 3]);
   }
 }
 
-__device__ void WriteP(uint8_t* tile, float (&p)[32], const Place& at) {
+// Rows of A B^T, both [64, kKey] in tiles.
+template <int kKey>
+__device__ void Products(float (&d)[32], const uint8_t* a, const uint8_t* b) {
+  hopper::StartProducts();
+  MultiplyTiles<kKey / 16>(d, hopper::Anew(a), hopper::Anew(b));
+  hopper::CommitProducts();
+  hopper::AwaitProducts<0>();
+  hopper::Settle(d);
+}
+
+// P = tril(Q K^T), rounded.
+template <int kKey>
+__device__ void MakeP(uint32_t (&pairs)[4][4], const uint8_t* q, const uint8_t* k,
+                      const Place& at) {
+  float p[32];
+  Products<kKey>(p, q, k);
 #pragma unroll
   for (int i = 0; i < 32; ++i) {
     const int column = i / 4 * 8 + at.column + i % 2;
     if (column > at.row + i % 4 / 2 * 8) p[i] = 0.0F;
   }
-  uint32_t pairs[4][4];
   hopper::ToOperand(pairs, p);
-#pragma unroll
-  for (int s = 0; s < 4; ++s) hopper::StorePlain(tile, 16 * s, pairs[s]);
 }
 
 struct PrepareArgs {
@@ -223,14 +260,15 @@ struct PrepareArgs {
 };
 
 template <int kKey>
-__global__ void __launch_bounds__(kThreads, 4) Prepare(const __grid_constant__ PrepareArgs args) {
-  extern __shared__ uint8_t raw[];
-  uint8_t* const shared = AlignedShared(raw);
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    Prepare(const __grid_constant__ PrepareArgs args) {
+  extern __shared__ __align__(1024) uint8_t shared[];
   auto* const loaded = reinterpret_cast<uint64_t*>(shared + kBarrierOffset);
   const int thread = threadIdx.x;
   const int head = blockIdx.x % args.heads;
-  const int chunk = blockIdx.x / args.heads % args.chunks;
-  const int batch = blockIdx.x / args.heads / args.chunks;
+  // The first chunks of all heads come last: `forward` begins with them, and L2 still has some.
+  const int chunk = args.chunks - 1 - blockIdx.x / (gridDim.x / args.chunks);
+  const int batch = blockIdx.x / args.heads % (gridDim.x / args.chunks / args.heads);
   const int token = chunk * kDeltaCudaChunk;
   uint8_t* const k_tiles = shared;
   uint8_t* const q_tiles = shared + kKey / 64 * kTileBytes;
@@ -251,19 +289,15 @@ __global__ void __launch_bounds__(kThreads, 4) Prepare(const __grid_constant__ P
 
   const Place at;
   const Space space(shared);
+  uint32_t p[4][4];
   float g[32];
-  float p[32];
-  hopper::StartProducts();
-  MultiplyTiles<kKey / 16>(g, k_tiles, k_tiles);
-  MultiplyTiles<kKey / 16>(p, q_tiles, k_tiles);
-  hopper::CommitProducts();
-  hopper::AwaitProducts<0>();
-  hopper::Settle(g);
-  hopper::Settle(p);
+  MakeP<kKey>(p, q_tiles, k_tiles, at);
+  Products<kKey>(g, k_tiles, k_tiles);
   __syncthreads();  // nobody reads the tiles any more
   if (thread < kDeltaCudaChunk) space.beta[thread] = beta;
-  WriteGram(space.gram, g, at);
-  WriteP(space.record + kSquareBytes, p, at);
+  WriteGram(space, g, at);
+#pragma unroll
+  for (int s = 0; s < 4; ++s) hopper::StorePlain(space.p, 16 * s, p[s]);
   __syncthreads();
   SolveBlock(space, thread / 32, thread % 32);
   __syncthreads();
@@ -276,7 +310,9 @@ __global__ void __launch_bounds__(kThreads, 4) Prepare(const __grid_constant__ P
   __syncthreads();
   if (thread == 0) {
     const int64_t record = (int64_t{batch} * args.heads + head) * args.chunks + chunk;
-    hopper::StoreBytes(args.records + record * kRecordBytes, space.record, kRecordBytes);
+    uint8_t* const to = args.records + record * kRecordBytes;
+    hopper::StoreBytes(to, space.r, kSquareBytes);
+    hopper::StoreBytes(to + kSquareBytes, space.p, kRecordBytes - kSquareBytes);
     hopper::CommitStores();
     hopper::AwaitStoresRead<0>();
   }
