@@ -46,5 +46,8 @@ __device__ inline void PrefetchTiles(const CUtensorMap& map, int head, int token
 __device__ inline uint64_t RowsTiles(const uint8_t* tiles, int step) {
   return hopper::RowsTile(tiles + step / 4 * kTileBytes, step % 4);
 }
+__device__ inline uint64_t RowsTiles(hopper::Tiles tiles, int step) {
+  return hopper::RowsTile(tiles + step / 4 * kTileBytes, step % 4);
+}
 
 }  // namespace weft::kernels::sm90

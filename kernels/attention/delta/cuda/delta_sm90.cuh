@@ -17,7 +17,7 @@ inline constexpr int kChunksAhead = 6;
 // kFirst ... kEnd - 1.
 template <int kSteps, int kSign = 1, int kFirst = 0, int kEnd = kSteps>
 __device__ inline void MultiplyRows(float (&d)[32], const uint32_t (&a)[kSteps][4],
-                                    const uint8_t* tiles, bool keep = true) {
+                                    hopper::Tiles tiles, bool keep = true) {
 #pragma unroll
   for (int s = kFirst; s < kEnd; ++s) {
     hopper::Multiply<Rows::kAreMN, kSign>(d, a[s], RowsTiles(tiles, s), keep || s > 0);
@@ -27,7 +27,7 @@ __device__ inline void MultiplyRows(float (&d)[32], const uint32_t (&a)[kSteps][
 // ... kEnd - 1.
 template <int kSign = 1, int kFirst = 0, int kEnd = 4, int kCount>
 __device__ inline void MultiplyColumns(float (&d)[kCount], const uint32_t (&a)[4][4],
-                                       const uint8_t* tiles, bool keep = true) {
+                                       hopper::Tiles tiles, bool keep = true) {
 #pragma unroll
   for (int s = kFirst; s < kEnd; ++s) {
     hopper::Multiply<Rows::kAreK, kSign>(d, a[s], hopper::ColumnsTile(tiles, s), keep || s > 0);
@@ -35,7 +35,7 @@ __device__ inline void MultiplyColumns(float (&d)[kCount], const uint32_t (&a)[4
 }
 // d += A B^T: both [64, 16 kSteps] in tiles side by side.
 template <int kSteps>
-__device__ inline void MultiplyTiles(float (&d)[32], const uint8_t* a, const uint8_t* b) {
+__device__ inline void MultiplyTiles(float (&d)[32], hopper::Tiles a, hopper::Tiles b) {
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(d, RowsTiles(a, s), RowsTiles(b, s), s > 0);

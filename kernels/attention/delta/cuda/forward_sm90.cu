@@ -123,19 +123,18 @@ struct Stored {
 // in which their results are read, scaled and rounded. `store_last` sends out the chunk before
 // while K S is made; `load_next` brings the next V into x while P N is made.
 template <typename Layout, int kKey, typename StoreLast, typename LoadNext>
-__device__ void ForwardChunk(Carried<kKey>& carried, const uint8_t* stage, const Stored& stored,
-                             bool keep_errors, const Place& at, const StoreLast& store_last,
-                             const LoadNext& load_next) {
+__device__ void ForwardChunk(Carried<kKey>& carried, hopper::Tiles k_tiles, const float* beta,
+                             const Stored& stored, bool keep_errors, const Place& at,
+                             const StoreLast& store_last, const LoadNext& load_next) {
   constexpr int kSteps = kKey / 16;
-  const uint8_t* const q_tiles = stage + Layout::kQ;
-  const uint8_t* const r_tile = stage + Layout::kRecord;
-  const uint8_t* const p_tile = r_tile + kSquareBytes;
-  const auto* const beta = reinterpret_cast<const float*>(p_tile + kSquareBytes);
+  const hopper::Tiles q_tiles = k_tiles + Layout::kQ;
+  const hopper::Tiles r_tile = k_tiles + Layout::kRecord;
+  const hopper::Tiles p_tile = r_tile + kSquareBytes;
   auto& [s, state, x, rounded_o] = carried;
   float o[32];
   hopper::Settle(x);
   hopper::StartProducts();
-  MultiplyRows<kSteps, -1>(x, state, stage);
+  MultiplyRows<kSteps, -1>(x, state, k_tiles);
   hopper::CommitProducts();
   store_last();
   hopper::StartProducts();
@@ -165,7 +164,7 @@ __device__ void ForwardChunk(Carried<kKey>& carried, const uint8_t* stage, const
   hopper::ToOperand(errors, x);
   ScaledOperand(news, errors, beta, at);
   hopper::StartProducts();
-  MultiplyColumns(s, news, stage);
+  MultiplyColumns(s, news, k_tiles);
   hopper::CommitProducts();
   MultiplyRows<4>(o, news, p_tile);
   hopper::CommitProducts();
@@ -190,6 +189,7 @@ __device__ void ComputeChunks(const ForwardParams& params, uint8_t* shared, uint
                               uint64_t* empty, const Work& work) {
   using Layout = ForwardLayout<kKey, kSlices, kDepth>;
   const Place at;
+  const hopper::Tiles tiles = hopper::TilesAt(shared);
   const int group = threadIdx.x / 128;
   const int slice = work.first_slice + group;
   const int64_t state_place =
@@ -226,8 +226,10 @@ __device__ void ComputeChunks(const ForwardParams& params, uint8_t* shared, uint
     const int stage = place.stage;
     place.Advance();
     ForwardChunk<Layout, kKey>(
-        carried, shared + stage * Layout::kStageBytes, stored, params.keep_errors, at,
-        [&] { store(chunk - 1); },
+        carried, tiles + stage * Layout::kStageBytes,
+        reinterpret_cast<const float*>(shared + stage * Layout::kStageBytes + Layout::kRecord +
+                                       2 * kSquareBytes),
+        stored, params.keep_errors, at, [&] { store(chunk - 1); },
         [&] { load(place.stage, place.parity, chunk + 1 < params.chunks); });
     if (threadIdx.x % 32 == 0) hopper::Arrive(empty + stage);
   }

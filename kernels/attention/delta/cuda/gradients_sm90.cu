@@ -61,9 +61,7 @@ struct Barriers {
 // d += sign * A B: A [64, kValue] in tiles, B 64 columns of [kValue, kKey] in tiles of 64 values x
 // 64 keys.
 template <int kKey, int kValue, int kSign>
-__device__ void MultiplyState(float (&d)[32], const uint8_t* a, const uint8_t* state, bool keep) {
-  a = hopper::Anew(a);
-  state = hopper::Anew(state);
+__device__ void MultiplyState(float (&d)[32], hopper::Tiles a, hopper::Tiles state, bool keep) {
 #pragma unroll
   for (int s = 0; s < kValue / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreK, kSign>(
@@ -78,7 +76,7 @@ __device__ inline int ColumnOf(int i, const Place& at) { return i / 4 * 8 + at.c
 
 // dP = tril(dO N^T) as a tile, or dG = -stril(dX N^T): `a` is dO or dX.
 template <int kValue>
-__device__ void Weights(uint32_t (&pairs)[4][4], const uint8_t* a, const uint8_t* errors,
+__device__ void Weights(uint32_t (&pairs)[4][4], hopper::Tiles a, hopper::Tiles errors,
                         const float* beta, bool gram, const Place& at) {
   float w[32];
   hopper::Settle(w);
@@ -104,7 +102,7 @@ __device__ void WriteTile(uint8_t* tile, const uint32_t (&pairs)[4][4]) {
 
 // d += A B: A a tile, or its transpose; B 64 columns of 64 tokens in a tile.
 template <Rows kA>
-__device__ void MultiplyWeights(float (&d)[32], const uint8_t* a, const uint8_t* b,
+__device__ void MultiplyWeights(float (&d)[32], hopper::Tiles a, hopper::Tiles b,
                                 bool keep = true) {
 #pragma unroll
   for (int s = 0; s < 4; ++s) {
@@ -122,10 +120,11 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
   constexpr int kOwn = 2 / Layout::kGroups;  // weights that a warpgroup makes
   const Place at;
   const auto* const beta = reinterpret_cast<const float*>(shared + Layout::kBeta);
-  const uint8_t* const errors = shared + Layout::kErrors;
-  const uint8_t* const output = shared + Layout::kOutput;
-  const uint8_t* const d_values = shared + Layout::kValues;
-  uint8_t* const weights = shared + Layout::kWeights;
+  const hopper::Tiles tiles = hopper::TilesAt(shared);
+  const hopper::Tiles errors = tiles + Layout::kErrors;
+  const hopper::Tiles output = tiles + Layout::kOutput;
+  const hopper::Tiles d_values = tiles + Layout::kValues;
+  const hopper::Tiles weights = tiles + Layout::kWeights;
   const int tile = group * kTileBytes;
   hopper::AwaitPhase(&barriers->values, 0);
   uint32_t pairs[kOwn][4][4];
@@ -136,7 +135,7 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
   }
   hopper::AwaitPhase(&barriers->gradient, 0);
   hopper::StartProducts();
-  MultiplyState<kKey, kValue, 1>(dk, errors, shared + Layout::kGradient + tile, false);
+  MultiplyState<kKey, kValue, 1>(dk, errors, tiles + Layout::kGradient + tile, false);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(dk);
@@ -148,7 +147,9 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
     }
   }
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) WriteTile(weights + (group * kOwn + i) * kTileBytes, pairs[i]);
+  for (int i = 0; i < kOwn; ++i) {
+    WriteTile(shared + Layout::kWeights + (group * kOwn + i) * kTileBytes, pairs[i]);
+  }
   hopper::FenceForEngines();
   const float row_beta[2] = {beta[at.row], beta[at.row + 8]};
 #pragma unroll
@@ -157,15 +158,15 @@ __device__ void ChunkGradients(float (&dq)[32], float (&dk)[32], uint8_t* shared
   hopper::AwaitPhase(&barriers->keys, 0);
   hopper::Settle(dk);
   hopper::StartProducts();
-  MultiplyWeights<Rows::kAreK>(dk, weights, shared + Layout::kQ + tile);
-  MultiplyWeights<Rows::kAreMN>(dk, weights + kTileBytes, shared + Layout::kK + tile);
-  MultiplyWeights<Rows::kAreK>(dk, weights + kTileBytes, shared + Layout::kK + tile);
-  MultiplyWeights<Rows::kAreMN>(dq, weights, shared + Layout::kK + tile, false);
+  MultiplyWeights<Rows::kAreK>(dk, weights, tiles + Layout::kQ + tile);
+  MultiplyWeights<Rows::kAreMN>(dk, weights + kTileBytes, tiles + Layout::kK + tile);
+  MultiplyWeights<Rows::kAreK>(dk, weights + kTileBytes, tiles + Layout::kK + tile);
+  MultiplyWeights<Rows::kAreMN>(dq, weights, tiles + Layout::kK + tile, false);
   hopper::CommitProducts();
   hopper::AwaitPhase(&barriers->state, 0);
   hopper::StartProducts();
-  MultiplyState<kKey, kValue, -1>(dk, d_values, shared + Layout::kState + tile, true);
-  MultiplyState<kKey, kValue, 1>(dq, output, shared + Layout::kState + tile, true);
+  MultiplyState<kKey, kValue, -1>(dk, d_values, tiles + Layout::kState + tile, true);
+  MultiplyState<kKey, kValue, 1>(dq, output, tiles + Layout::kState + tile, true);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(dk);
@@ -247,7 +248,7 @@ __global__ void __launch_bounds__(GradientsLayout<kKey, kValue>::kThreads,
   }
   __syncthreads();
   if (threadIdx.x < kDeltaCudaChunk) StoreBetaGradient<kValue>(params, work, threadIdx.x);
-  const int group = threadIdx.x / 128;
+  const int group = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0);
   float dq[32];
   float dk[32];
   ChunkGradients<kKey, kValue>(dq, dk, shared, barriers,

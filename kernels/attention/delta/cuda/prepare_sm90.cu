@@ -227,9 +227,9 @@ __device__ void WriteGram(const Space& space, const float (&g)[32], const Place&
 
 // Rows of A B^T, both [64, kKey] in tiles.
 template <int kKey>
-__device__ void Products(float (&d)[32], const uint8_t* a, const uint8_t* b) {
+__device__ void Products(float (&d)[32], hopper::Tiles a, hopper::Tiles b) {
   hopper::StartProducts();
-  MultiplyTiles<kKey / 16>(d, hopper::Anew(a), hopper::Anew(b));
+  MultiplyTiles<kKey / 16>(d, a, b);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(d);
@@ -237,8 +237,7 @@ __device__ void Products(float (&d)[32], const uint8_t* a, const uint8_t* b) {
 
 // P = tril(Q K^T), rounded.
 template <int kKey>
-__device__ void MakeP(uint32_t (&pairs)[4][4], const uint8_t* q, const uint8_t* k,
-                      const Place& at) {
+__device__ void MakeP(uint32_t (&pairs)[4][4], hopper::Tiles q, hopper::Tiles k, const Place& at) {
   float p[32];
   Products<kKey>(p, q, k);
 #pragma unroll
@@ -291,8 +290,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   const Space space(shared);
   uint32_t p[4][4];
   float g[32];
-  MakeP<kKey>(p, q_tiles, k_tiles, at);
-  Products<kKey>(g, k_tiles, k_tiles);
+  const hopper::Tiles tiles = hopper::TilesAt(shared);  // of K
+  MakeP<kKey>(p, tiles + kKey / 64 * kTileBytes, tiles, at);
+  Products<kKey>(g, tiles, tiles);
   __syncthreads();  // nobody reads the tiles any more
   if (thread < kDeltaCudaChunk) space.beta[thread] = beta;
   WriteGram(space, g, at);

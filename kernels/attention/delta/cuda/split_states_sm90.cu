@@ -142,13 +142,14 @@ __device__ inline void ScaledOperand(uint32_t (&operand)[4][4], const float (&y)
 // d is still on its way when this returns.
 template <int kKey>
 __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][4],
-                              const uint8_t* stage, const GradientStores<kKey>& stores,
-                              const Place& at) {
+                              const uint8_t* stage, hopper::Tiles k_tiles,
+                              const GradientStores<kKey>& stores, const Place& at) {
   using Layout = GradientLayout<kKey>;
-  const uint8_t* const q_tiles = stage + Layout::kQ;
-  const uint8_t* const r_tile = stage + Layout::kRecord;
-  const uint8_t* const p_tile = r_tile + kSquareBytes;
-  const auto* const beta = reinterpret_cast<const float*>(p_tile + kSquareBytes);
+  const auto* const beta =
+      reinterpret_cast<const float*>(stage + Layout::kRecord + 2 * kSquareBytes);
+  const hopper::Tiles q_tiles = k_tiles + Layout::kQ;
+  const hopper::Tiles r_tile = k_tiles + Layout::kRecord;
+  const hopper::Tiles p_tile = r_tile + kSquareBytes;
   float y[32];  // dN, then Y
   hopper::StartProducts();
   MultiplyColumns(y, output, p_tile, false);
@@ -156,7 +157,7 @@ __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][
   uint32_t gradient[kKey / 16][4];
   hopper::ToOperand(gradient, d);
   hopper::StartProducts();
-  MultiplyRows<kKey / 16>(y, gradient, stage);
+  MultiplyRows<kKey / 16>(y, gradient, k_tiles);
   hopper::CommitProducts();
   MultiplyColumns<1, 0, 2>(d, output, q_tiles);
   hopper::CommitProducts();
@@ -179,7 +180,7 @@ __device__ void GradientChunk(float (&d)[kKey / 2], const uint32_t (&output)[4][
   uint32_t values[4][4];
   ScaledOperand(values, y, beta, at);
   hopper::StartProducts();
-  MultiplyColumns<-1>(d, values, stage);
+  MultiplyColumns<-1>(d, values, k_tiles);
   hopper::CommitProducts();
 #pragma unroll
   for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stores.values, 16 * i, values[i]);
@@ -193,6 +194,7 @@ __device__ void ComputeGradient(const StatesParams& params, const Ring& ring,
                                 const StatesWork& work) {
   using Layout = GradientLayout<kKey>;
   const Place at;
+  const hopper::Tiles tiles = hopper::TilesAt(ring.shared);
   const GradientStores<kKey> stores(ring.shared);
   const int64_t slice = SlicePlace<kKey>(params, work);
   const auto at_slice = [&](auto* state) { return state == nullptr ? nullptr : state + slice; };
@@ -207,7 +209,8 @@ __device__ void ComputeGradient(const StatesParams& params, const Ring& ring,
   LoadOperand(output, ring.shared + Layout::kOutput);
   for (int chunk = params.chunks - 1; chunk >= 0; --chunk) {
     uint64_t* const empty = ring.empty + place.stage;
-    GradientChunk<kKey>(d, output, ring.shared + place.stage * Layout::kStageBytes, stores, at);
+    const int stage = place.stage * Layout::kStageBytes;
+    GradientChunk<kKey>(d, output, ring.shared + stage, tiles + stage, stores, at);
     hopper::FenceForEngines();
     hopper::MeetThreads(1, 128);
     if (threadIdx.x == 0) {
@@ -271,6 +274,7 @@ template <int kKey>
 __device__ void ComputeState(const StatesParams& params, const Ring& ring, const StatesWork& work) {
   using Layout = StateLayout<kKey>;
   const Place at;
+  const hopper::Tiles tiles = hopper::TilesAt(ring.shared);
   uint8_t* const stored = ring.shared + Layout::kStored;
   float s[kKey / 2];
   LoadState<kKey>(s, params.saved_state + SlicePlace<kKey>(params, work), params.value_dim, at);
@@ -283,7 +287,7 @@ __device__ void ComputeState(const StatesParams& params, const Ring& ring, const
     ScaledOperand(news, news, reinterpret_cast<const float*>(stage + Layout::kBeta), at);
     hopper::Settle(s);
     hopper::StartProducts();
-    MultiplyColumns<-1>(s, news, stage);
+    MultiplyColumns<-1>(s, news, tiles + place.stage * Layout::kStageBytes);
     hopper::CommitProducts();
     // Meanwhile: the last state has left its place.
     if (threadIdx.x == 0) hopper::AwaitStoresRead<0>();

@@ -98,13 +98,14 @@ struct Stores {
 template <int kKey, int kSlices>
 __device__ void StatesChunk(const StatesParams& params, const Stores<kKey, kSlices>& stores,
                             float (&s)[kKey / 2], float (&d)[kKey / 2], const uint8_t* stage,
-                            int chunk, const Place& at) {
+                            hopper::Tiles k_tiles, int chunk, const Place& at) {
   using Layout = StatesLayout<kKey, kSlices>;
   const uint8_t* const output = stage + Layout::kOutput + stores.group * kTileBytes;
   const uint8_t* const errors = stage + Layout::kErrors + stores.group * kTileBytes;
-  const uint8_t* const r_tile = stage + Layout::kRecord;
-  const uint8_t* const p_tile = r_tile + kSquareBytes;
-  const auto* const beta = reinterpret_cast<const float*>(p_tile + kSquareBytes);
+  const auto* const beta =
+      reinterpret_cast<const float*>(stage + Layout::kRecord + 2 * kSquareBytes);
+  const hopper::Tiles r_tile = k_tiles + Layout::kRecord;
+  const hopper::Tiles p_tile = r_tile + kSquareBytes;
   float y[32];  // dN, then Y, then dX
   {
     uint32_t gradient[kKey / 16][4];
@@ -112,7 +113,7 @@ __device__ void StatesChunk(const StatesParams& params, const Stores<kKey, kSlic
     hopper::ToOperand(gradient, d);
     LoadOperand(output_pairs, output);
     hopper::StartProducts();
-    MultiplyRows<kKey / 16>(y, gradient, stage, false);
+    MultiplyRows<kKey / 16>(y, gradient, k_tiles, false);
     MultiplyColumns(y, output_pairs, p_tile);
     hopper::CommitProducts();
     // Meanwhile: D's last store has been read (and that of S, in D's place).
@@ -145,9 +146,9 @@ __device__ void StatesChunk(const StatesParams& params, const Stores<kKey, kSlic
   hopper::StartProducts();
   MultiplyColumns<-1>(y, scaled_pairs, r_tile);
   hopper::CommitProducts();
-  MultiplyColumns(d, output_pairs, stage + Layout::kQ);
+  MultiplyColumns(d, output_pairs, k_tiles + Layout::kQ);
   hopper::CommitProducts();
-  MultiplyColumns<-1>(s, news, stage);
+  MultiplyColumns<-1>(s, news, k_tiles);
   hopper::CommitProducts();
   // Meanwhile: the last stores out of dX and S have been read (and that of D, in S's place).
   if (stores.leader) hopper::AwaitStoresRead<Layout::kTwoStateStores ? 1 : 0>();
@@ -163,7 +164,7 @@ __device__ void StatesChunk(const StatesParams& params, const Stores<kKey, kSlic
   uint32_t dx_pairs[4][4];
   hopper::ToOperand(dx_pairs, y);
   hopper::StartProducts();
-  MultiplyColumns<-1>(d, dx_pairs, stage);
+  MultiplyColumns<-1>(d, dx_pairs, k_tiles);
   hopper::CommitProducts();
 #pragma unroll
   for (int i = 0; i < 4; ++i) hopper::StoreTransposed(stores.dx, 16 * i, dx_pairs[i]);
@@ -183,6 +184,7 @@ __device__ void ComputeChunks(const StatesParams& params, uint8_t* shared, uint6
                               uint64_t* empty, const StatesWork& work) {
   using Layout = StatesLayout<kKey, kSlices>;
   const Place at;
+  const hopper::Tiles tiles = hopper::TilesAt(shared);
   const Stores<kKey, kSlices> stores(params, shared, work);
   const int64_t state_place =
       (int64_t{work.batch} * params.heads + work.head) * kKey * params.value_dim +
@@ -198,8 +200,8 @@ __device__ void ComputeChunks(const StatesParams& params, uint8_t* shared, uint6
   hopper::RingPlace<Layout::kStages> place;
   for (int chunk = params.chunks - 1; chunk >= 0; --chunk) {
     hopper::AwaitPhase(full + place.stage, place.parity);
-    StatesChunk<kKey, kSlices>(params, stores, s, d, shared + place.stage * Layout::kStageBytes,
-                               chunk, at);
+    const int stage = place.stage * Layout::kStageBytes;
+    StatesChunk<kKey, kSlices>(params, stores, s, d, shared + stage, tiles + stage, chunk, at);
     hopper::FenceForEngines();
     hopper::MeetThreads(1 + stores.group, 128);
     if (stores.leader) {
