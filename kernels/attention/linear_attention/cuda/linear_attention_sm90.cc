@@ -12,14 +12,6 @@
 namespace weft::kernels {
 namespace {
 
-using Bf16 = __nv_bfloat16;
-
-Bf16* Elements(const Tensor& tensor) { return static_cast<Bf16*>(tensor.address()); }
-float* Sums(const Tensor& tensor) { return static_cast<float*>(tensor.address()); }
-const int32_t* Valid(const LinearAttentionInputs& inputs) {
-  return static_cast<const int32_t*>(inputs.valid.address());
-}
-
 sm90::LinearSm90Shape Sm90ShapeOf(const LinearAttentionProblem& p) {
   return sm90::LinearSm90ShapeOf(static_cast<int>(p.batch), static_cast<int>(p.tokens),
                                  static_cast<int>(p.heads), static_cast<int>(p.key_dim));
@@ -169,10 +161,14 @@ absl::Status LinearAttentionBackwardSm90(Stream& stream, const LinearAttentionPr
   WEFT_ASSIGN_OR_RETURN(const CudaScratch row_space, cuda.Scratch(2 * rows * 4));
   auto* const inverse = row_space.data<float>();
   float* const slopes = inverse + rows;
-  WEFT_RETURN_IF_ERROR(
-      CudaStatus(sm90::LinearRowSlopes(shape, Elements(o), Elements(d_o), Sums(saved.denominators),
-                                       inverse, slopes, on.stream),
-                 "linear attention: slopes"));
+  WEFT_RETURN_IF_ERROR(CudaStatus(sm90::LinearRowSlopes({.shape = shape,
+                                                         .o = Elements(o),
+                                                         .d_o = Elements(d_o),
+                                                         .denominators = Sums(saved.denominators),
+                                                         .inverse = inverse,
+                                                         .slopes = slopes},
+                                                        on.stream),
+                                  "linear attention: slopes"));
   // With one segment, the gradient of the state after it is that of the final state.
   const float* gradients = Sums(d_final_state);
   std::optional<CudaScratch> space;

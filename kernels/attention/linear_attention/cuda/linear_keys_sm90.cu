@@ -81,25 +81,6 @@ __device__ void ScalePairs(float (&x)[32], const float* inverse, const float* sl
   }
 }
 
-// Features of queries, transposed, to F^T N's left operand; adds F^T u to dz.
-__device__ void WeighQueries(uint32_t (&f)[4][4], float (&z)[2], const float* inverse,
-                             const float* slopes, const Place& at) {
-  float sums[2] = {};
-#pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int token = i / 4 * 16 + i % 4 / 2 * 8 + at.column;
-    const float2 factor = *reinterpret_cast<const float2*>(inverse + token);
-    const float2 slope = *reinterpret_cast<const float2*>(slopes + token);
-    const uint32_t pair = f[i / 4][i % 4];
-    const float low = hopper::LowOf(pair);
-    const float high = hopper::HighOf(pair);
-    sums[i % 2] += slope.x * low + slope.y * high;
-    f[i / 4][i % 4] = hopper::PackPair(factor.x * low, factor.y * high);
-  }
-  z[0] += GroupReduce<4>(sums[0], AddOf());
-  z[1] += GroupReduce<4>(sums[1], AddOf());
-}
-
 // A block; each thread has one.
 template <int kWidth>
 class KeysBlock {
@@ -109,9 +90,10 @@ class KeysBlock {
       : params_(params),
         args_(params.args),
         shared_(shared),
+        tiles_(hopper::TilesAt(shared)),
         work_(args_.shape, 0, args_.shape.segments),
         seen_(SeenOf(args_.shape, args_.valid, work_.batch)),
-        slice_(static_cast<int>(threadIdx.x) / 128) {}
+        slice_(__shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0)) {}
 
   __device__ void Start();
   __device__ void Chunk(int n);
@@ -134,6 +116,10 @@ class KeysBlock {
   [[nodiscard]] __device__ uint64_t* Barrier(int n) const {
     return reinterpret_cast<uint64_t*>(shared_ + Layout::kBarriers) + n % Layout::kStages;
   }
+  // Of this block, as an operand.
+  [[nodiscard]] __device__ hopper::Tiles At(const uint8_t* tile) const {
+    return tiles_ + static_cast<int>(tile - shared_);
+  }
   [[nodiscard]] __device__ float* sums() const {
     return reinterpret_cast<float*>(shared_ + Layout::kSums);
   }
@@ -147,6 +133,7 @@ class KeysBlock {
   const KeysParams& params_;
   const LinearSm90Backward& args_;
   uint8_t* const shared_;
+  const hopper::Tiles tiles_;  // the same
   const LinearWork work_;
   const SeenKeys seen_;
   const Place at_;
@@ -200,11 +187,12 @@ __device__ void KeysBlock<kWidth>::Pairs(int n, const uint8_t* stage, float (&dv
   float a[32];
   float d[32];
   hopper::StartProducts();
-  ProductOfRows<kWidth>(a, g, shared_ + Layout::kF);
+  ProductOfRows<kWidth>(a, At(g), At(shared_ + Layout::kF));
   hopper::CommitProducts();
-  ProductOfRows<kWidth>(d, stage + 2 * Layout::kMatrixBytes, stage + 3 * Layout::kMatrixBytes);
+  ProductOfRows<kWidth>(d, At(stage + 2 * Layout::kMatrixBytes),
+                        At(stage + 3 * Layout::kMatrixBytes));
   hopper::CommitProducts();
-  ProductWithState<kWidth>(dv, g, shared_ + Layout::kState, slice_);
+  ProductWithState<kWidth>(dv, At(g), At(shared_ + Layout::kState), slice_);
   hopper::CommitProducts();
   hopper::AwaitProducts<2>();
   hopper::Settle(a);
@@ -247,15 +235,15 @@ __device__ void KeysBlock<kWidth>::Chunk(int n) {
   uint32_t slopes[4][4];
   Pairs(n, stage, dv, weights, slopes);
   hopper::StartProducts();
-  ProductWithTransposedState<kWidth>(dk, v, shared_ + Layout::kState, slice_);
-  AddProduct(dv, weights, d_o + slice_ * kTileBytes);
-  AddProduct(dk, slopes, f);
+  ProductWithTransposedState<kWidth>(dk, At(v), At(shared_ + Layout::kState), slice_);
+  AddProduct(dv, weights, At(d_o + slice_ * kTileBytes));
+  AddProduct(dk, slopes, At(f));
   hopper::CommitProducts();
   uint32_t queries[4][4];
   LoadTokens(queries, f);
-  WeighQueries(queries, state_.z, Inverse(n), Slopes(n), at_);
+  WeighTokens(queries, state_.z, Inverse(n), Slopes(n), at_);
   hopper::StartProducts();
-  AddProduct(state_.r, queries, d_o);
+  AddProduct(state_.r, queries, At(d_o));
   hopper::CommitProducts();
   hopper::AwaitProducts<1>();
   hopper::Settle(dv);

@@ -82,9 +82,10 @@ class OutputsBlock {
       : params_(params),
         args_(params.args),
         shared_(shared),
+        tiles_(hopper::TilesAt(shared)),
         work_(args_.shape, 0, args_.shape.segments),
         seen_(SeenOf(args_.shape, args_.valid, work_.batch)),
-        slice_(static_cast<int>(threadIdx.x) / 128) {}
+        slice_(__shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0)) {}
 
   __device__ void Start();
   __device__ void Chunk(int n);
@@ -100,6 +101,10 @@ class OutputsBlock {
   [[nodiscard]] __device__ uint64_t* Barrier(int n) const {
     return reinterpret_cast<uint64_t*>(shared_ + Layout::kBarriers) + n % Layout::kStages;
   }
+  // Of this block, as an operand.
+  [[nodiscard]] __device__ hopper::Tiles At(const uint8_t* tile) const {
+    return tiles_ + static_cast<int>(tile - shared_);
+  }
   [[nodiscard]] __device__ float* sums() const {
     return reinterpret_cast<float*>(shared_ + Layout::kSums);
   }
@@ -110,6 +115,7 @@ class OutputsBlock {
   const OutputsParams& params_;
   const LinearSm90Forward& args_;
   uint8_t* const shared_;
+  const hopper::Tiles tiles_;  // the same
   const LinearWork work_;
   const SeenKeys seen_;
   const Place at_;
@@ -183,9 +189,9 @@ __device__ void OutputsBlock<kWidth>::Chunk(int n) {
   float a[32];
   float o[32];
   hopper::StartProducts();
-  ProductOfRows<kWidth>(a, f, g);
+  ProductOfRows<kWidth>(a, At(f), At(g));
   hopper::CommitProducts();
-  ProductWithState<kWidth>(o, f, shared_ + Layout::kState, slice_);
+  ProductWithState<kWidth>(o, At(f), At(shared_ + Layout::kState), slice_);
   hopper::CommitProducts();
   uint32_t keys[4][4];
   LoadTokens(keys, g + slice_ * kTileBytes);
@@ -202,9 +208,9 @@ __device__ void OutputsBlock<kWidth>::Chunk(int n) {
   hopper::Settle(o);
   __syncthreads();  // nobody reads features and the state any more
   hopper::StartProducts();
-  AddProduct(o, weights, v + slice_ * kTileBytes);
+  AddProduct(o, weights, At(v + slice_ * kTileBytes));
   hopper::CommitProducts();
-  AddProduct(state_.r, keys, v);
+  AddProduct(state_.r, keys, At(v));
   hopper::CommitProducts();
   StoreDenominators(args_, work_, token, denominators, slice_, at_);
   Features(n + 1);

@@ -94,9 +94,10 @@ class QueriesBlock {
       : params_(params),
         args_(params.args),
         shared_(shared),
+        tiles_(hopper::TilesAt(shared)),
         work_(args_.shape, 0, args_.shape.segments),
         seen_(SeenOf(args_.shape, args_.valid, work_.batch)),
-        slice_(static_cast<int>(threadIdx.x) / 128) {}
+        slice_(__shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0)) {}
 
   __device__ void Start();
   __device__ void Chunk(int n);
@@ -109,6 +110,10 @@ class QueriesBlock {
   [[nodiscard]] __device__ uint64_t* Barrier(int n) const {
     return reinterpret_cast<uint64_t*>(shared_ + Layout::kBarriers) + n % Layout::kStages;
   }
+  // Of this block, as an operand.
+  [[nodiscard]] __device__ hopper::Tiles At(const uint8_t* tile) const {
+    return tiles_ + static_cast<int>(tile - shared_);
+  }
   [[nodiscard]] __device__ float* sums() const {
     return reinterpret_cast<float*>(shared_ + Layout::kSums);
   }
@@ -116,6 +121,7 @@ class QueriesBlock {
   const QueriesParams& params_;
   const LinearSm90Backward& args_;
   uint8_t* const shared_;
+  const hopper::Tiles tiles_;  // the same
   const LinearWork work_;
   const SeenKeys seen_;
   const Place at_;
@@ -173,9 +179,9 @@ __device__ void QueriesBlock<kWidth>::Chunk(int n) {
   float a[32];
   float d[32];
   hopper::StartProducts();
-  ProductOfRows<kWidth>(a, d_o, v);
+  ProductOfRows<kWidth>(a, At(d_o), At(v));
   hopper::CommitProducts();
-  ProductWithTransposedState<kWidth>(d, d_o, shared_ + Layout::kState, slice_);
+  ProductWithTransposedState<kWidth>(d, At(d_o), At(shared_ + Layout::kState), slice_);
   hopper::CommitProducts();
   uint32_t keys[4][4];
   LoadTokens(keys, g + slice_ * kTileBytes);
@@ -190,9 +196,9 @@ __device__ void QueriesBlock<kWidth>::Chunk(int n) {
   rows.State(d, sums() + 64 * slice_, at_);
   __syncthreads();  // nobody reads the state any more
   hopper::StartProducts();
-  AddProduct(d, weights, g + slice_ * kTileBytes);
+  AddProduct(d, weights, At(g + slice_ * kTileBytes));
   hopper::CommitProducts();
-  AddProduct(state_.r, keys, v);
+  AddProduct(state_.r, keys, At(v));
   hopper::CommitProducts();
   state_.StoreSums(sums(), slice_, at_);
   hopper::AwaitProducts<1>();

@@ -22,9 +22,11 @@ struct LinearGeometry {
 
 // What a block works on: a segment of a head.
 struct LinearWork {
-  __device__ LinearWork(const LinearSm90Shape& shape, int first_segment, int segments)
-      : index(blockIdx.x / segments),
-        segment(first_segment + static_cast<int>(blockIdx.x) % segments),
+  // `slices` neighbouring blocks share a segment.
+  __device__ LinearWork(const LinearSm90Shape& shape, int first_segment, int segments,
+                        int slices = 1)
+      : index(static_cast<int>(blockIdx.x) / slices / segments),
+        segment(first_segment + static_cast<int>(blockIdx.x) / slices % segments),
         head(index % shape.heads),
         batch(index / shape.heads),
         first_chunk(segment * shape.segment_chunks),
@@ -165,7 +167,8 @@ __device__ inline void WriteTile(uint8_t* tile, const float (&d)[32]) {
 
 // ---- The state of a warpgroup: 64 features x kWidth values, and z of features row and row + 8
 
-template <int kWidth>
+// A head has kFeatures, of which `slice` is the warpgroup's.
+template <int kWidth, int kFeatures = kWidth>
 struct LinearState {
   float r[kWidth / 2];
   float z[2];
@@ -175,20 +178,26 @@ struct LinearState {
     for (float& value : r) value = 0;
     z[0] = z[1] = 0;
   }
+  __device__ void Scale(float factor) {
+#pragma unroll
+    for (float& value : r) value *= factor;
+    z[0] *= factor;
+    z[1] *= factor;
+  }
   // Null: nothing was before.
   __device__ void Load(const float* state, int slice, const Place& at) {
     if (state == nullptr) return Clear();
 #pragma unroll
     for (int i = 0; i < kWidth / 2; ++i) r[i] = state[IndexOf(i, slice, at)];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) z[i] = state[kWidth * kWidth + 64 * slice + at.row + 8 * i];
+    for (int i = 0; i < 2; ++i) z[i] = state[kFeatures * kWidth + 64 * slice + at.row + 8 * i];
   }
   __device__ void Store(float* state, int slice, const Place& at) const {
 #pragma unroll
     for (int i = 0; i < kWidth / 2; ++i) state[IndexOf(i, slice, at)] = r[i];
     if (at.column > 0) return;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) state[kWidth * kWidth + 64 * slice + at.row + 8 * i] = z[i];
+    for (int i = 0; i < 2; ++i) state[kFeatures * kWidth + 64 * slice + at.row + 8 * i] = z[i];
   }
   // As operands of products.
   __device__ void StoreTiles(uint8_t* tiles, int slice) const {
@@ -230,11 +239,30 @@ __device__ inline void AddTokenSums(float (&z)[2], const uint32_t (&a)[4][4]) {
   z[1] += GroupReduce<4>(sums[1], AddOf());
 }
 
+// Transposed features times what their tokens count; adds them times `sum_factors` to z.
+__device__ inline void WeighTokens(uint32_t (&f)[4][4], float (&z)[2], const float* factors,
+                                   const float* sum_factors, const Place& at) {
+  float sums[2] = {};
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const int token = i / 4 * 16 + i % 4 / 2 * 8 + at.column;
+    const float2 factor = *reinterpret_cast<const float2*>(factors + token);
+    const float2 sum_factor = *reinterpret_cast<const float2*>(sum_factors + token);
+    const uint32_t pair = f[i / 4][i % 4];
+    const float low = hopper::LowOf(pair);
+    const float high = hopper::HighOf(pair);
+    sums[i % 2] += sum_factor.x * low + sum_factor.y * high;
+    f[i / 4][i % 4] = hopper::PackPair(factor.x * low, factor.y * high);
+  }
+  z[0] += GroupReduce<4>(sums[0], AddOf());
+  z[1] += GroupReduce<4>(sums[1], AddOf());
+}
+
 // ---- Products: tiles in shared memory, A of 64 rows. All start from zero unless they say more.
 
 // d = A B^T, both with kWidth columns.
 template <int kWidth>
-__device__ inline void ProductOfRows(float (&d)[32], const uint8_t* a, const uint8_t* b) {
+__device__ inline void ProductOfRows(float (&d)[32], hopper::Tiles a, hopper::Tiles b) {
 #pragma unroll
   for (int s = 0; s < kWidth / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(d, RowsTiles(a, s), RowsTiles(b, s), s > 0);
@@ -242,7 +270,7 @@ __device__ inline void ProductOfRows(float (&d)[32], const uint8_t* a, const uin
 }
 // d = A S, A [64, features], values of `slice` of the state S.
 template <int kWidth>
-__device__ inline void ProductWithState(float (&d)[32], const uint8_t* a, const uint8_t* state,
+__device__ inline void ProductWithState(float (&d)[32], hopper::Tiles a, hopper::Tiles state,
                                         int slice) {
 #pragma unroll
   for (int s = 0; s < kWidth / 16; ++s) {
@@ -253,13 +281,13 @@ __device__ inline void ProductWithState(float (&d)[32], const uint8_t* a, const 
 }
 // d = A S^T, A [64, values], features of `slice`.
 template <int kWidth>
-__device__ inline void ProductWithTransposedState(float (&d)[32], const uint8_t* a,
-                                                  const uint8_t* state, int slice) {
+__device__ inline void ProductWithTransposedState(float (&d)[32], hopper::Tiles a,
+                                                  hopper::Tiles state, int slice) {
   ProductOfRows<kWidth>(d, a, state + slice * (kWidth / 64) * kTileBytes);
 }
 // d += A B, A [64, 64] in registers, B [64, N] in tiles.
 template <int kCount>
-__device__ inline void AddProduct(float (&d)[kCount], const uint32_t (&a)[4][4], const uint8_t* b) {
+__device__ inline void AddProduct(float (&d)[kCount], const uint32_t (&a)[4][4], hopper::Tiles b) {
 #pragma unroll
   for (int s = 0; s < 4; ++s) {
     hopper::Multiply<Rows::kAreK>(d, a[s], hopper::ColumnsTile(b, s), 1);
@@ -268,21 +296,24 @@ __device__ inline void AddProduct(float (&d)[kCount], const uint32_t (&a)[4][4],
 
 // ---- Launching
 
-// Maps of the [B, T, H, width] tensors of a call; the first error stays.
+// Maps of the [B, T, H, width] tensors of a call, and of its features; the first error stays.
 class LinearMaps {
  public:
   explicit LinearMaps(const LinearSm90Shape& shape) : shape_(shape) {}
-  CUtensorMap Of(const __nv_bfloat16* data) {
-    CUtensorMap map = {};
-    if (error_ == cudaSuccess) {
-      error_ = MakeTensorMap(data, shape_.batch, shape_.tokens, shape_.heads, shape_.width,
-                             kLinearChunk, &map);
-    }
-    return map;
-  }
+  CUtensorMap Of(const __nv_bfloat16* data) { return Of(data, shape_.width); }
+  CUtensorMap OfFeatures(const __nv_bfloat16* data) { return Of(data, shape_.features); }
   [[nodiscard]] cudaError_t error() const { return error_; }
 
  private:
+  CUtensorMap Of(const __nv_bfloat16* data, int width) {
+    CUtensorMap map = {};
+    if (error_ == cudaSuccess) {
+      error_ =
+          MakeTensorMap(data, shape_.batch, shape_.tokens, shape_.heads, width, kLinearChunk, &map);
+    }
+    return map;
+  }
+
   LinearSm90Shape shape_;
   cudaError_t error_ = cudaSuccess;
 };

@@ -30,16 +30,21 @@ struct LinearSm90Shape {
   int batch = 1;
   int tokens = 0;
   int heads = 1;
-  int width = 0;  // of keys, values and features
+  int width = 0;     // of values
+  int features = 0;  // here as many; of a projection, kProjectedFeatures (projected_sm90.h)
   int segments = 1;
   int segment_chunks = 1;
 
   [[nodiscard]] constexpr int Chunks() const { return (tokens + kLinearChunk - 1) / kLinearChunk; }
-  [[nodiscard]] constexpr int64_t StateSize() const { return int64_t{width} * (width + 1) + 1; }
+  [[nodiscard]] constexpr int64_t StateSize() const { return int64_t{features} * (width + 1) + 1; }
 };
 
-// A function of the problem alone: bits depend on it. `width` is covered.
+inline constexpr int kMultiprocessors = 132;  // of an H100 or H200
+
+// Functions of the problem alone: bits depend on them. `width` is covered. Segments are as long as
+// gives as many blocks as run at a time; InSegments makes of each head about `wanted`.
 LinearSm90Shape LinearSm90ShapeOf(int batch, int tokens, int heads, int width);
+LinearSm90Shape InSegments(LinearSm90Shape shape, int wanted);
 
 // Tensors that a kernel does not have are null. Tokens that `valid` [B, T] leaves out have no
 // features as keys. `states` [B, H, segments, state]: before the segments.
@@ -74,10 +79,20 @@ struct LinearSm90Sums {
 };
 cudaError_t LinearSums(const LinearSm90Sums& args, cudaStream_t stream);
 
-// inverse = 1 / den (0 for 0) and slopes = -(dO . O) / den, [B, H, T].
-cudaError_t LinearRowSlopes(const LinearSm90Shape& shape, const __nv_bfloat16* o,
-                            const __nv_bfloat16* d_o, const float* denominators, float* inverse,
-                            float* slopes, cudaStream_t stream);
+// inverse = 1 / den (0 for 0) and slopes = -(dO . O) / den, [B, H, T]. With `fading`, also
+// faded_inverse and faded_slopes: the same times fading.
+struct LinearSm90Slopes {
+  LinearSm90Shape shape;
+  const __nv_bfloat16* o = nullptr;
+  const __nv_bfloat16* d_o = nullptr;
+  const float* denominators = nullptr;
+  const float* fading = nullptr;
+  float* inverse = nullptr;
+  float* slopes = nullptr;
+  float* faded_inverse = nullptr;
+  float* faded_slopes = nullptr;
+};
+cudaError_t LinearRowSlopes(const LinearSm90Slopes& args, cudaStream_t stream);
 
 struct LinearSm90Backward {
   LinearSm90Shape shape;

@@ -50,8 +50,8 @@ __device__ float2 FactorsOf(const LinearSm90Sums& args, const LinearWork& work,
 }
 
 // Rows of x, transposed, to features times factors; adds features times slopes to z.
-__device__ void WeighTokens(const CudaFeatureMap& map, uint32_t (&x)[4][4], float (&z)[2],
-                            const float* factors, const float* slopes, const Place& at) {
+__device__ void MakeWeighted(const CudaFeatureMap& map, uint32_t (&x)[4][4], float (&z)[2],
+                             const float* factors, const float* slopes, const Place& at) {
   float sums[2] = {};
   ForFeature(map.feature, [&]<CudaFeature kFeature>() {
 #pragma unroll
@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
   using Layout = SumsLayout<kWidth>;
   extern __shared__ uint8_t raw[];
   uint8_t* const shared = AlignedShared(raw);
+  const hopper::Tiles tiles = hopper::TilesAt(shared);
   const LinearSm90Sums& args = params.args;
   const LinearWork work(args.shape, args.first, args.count);
   const SeenKeys seen = SeenOf(args.shape, args.valid, work.batch);
@@ -110,9 +111,10 @@ __global__ void __launch_bounds__(LinearGeometry<kWidth>::kThreads, LinearGeomet
     hopper::AwaitPhase(barriers + n % Layout::kStages, n / Layout::kStages % 2);
     uint32_t x[4][4];
     LoadTokens(x, stage + slice * kTileBytes);
-    WeighTokens(args.map, x, state.z, factors + n % 2 * 64, slopes + n % 2 * 64, at);
+    MakeWeighted(args.map, x, state.z, factors + n % 2 * 64, slopes + n % 2 * 64, at);
     hopper::StartProducts();
-    AddProduct(state.r, x, stage + Layout::kMatrixBytes);
+    AddProduct(state.r, x,
+               tiles + n % Layout::kStages * Layout::kStageBytes + Layout::kMatrixBytes);
     hopper::CommitProducts();
     if (thread < 64) keep(n + 1, next);
     hopper::AwaitProducts<0>();
@@ -138,17 +140,16 @@ constexpr int kSlopeThreads = 256;
 
 // kWidth / 8 neighbouring threads for each row.
 template <int kWidth>
-__global__ void __launch_bounds__(kSlopeThreads)
-    RowSlopes(LinearSm90Shape shape, const __nv_bfloat16* o, const __nv_bfloat16* d_o,
-              const float* denominators, float* inverse, float* slopes) {
+__global__ void __launch_bounds__(kSlopeThreads) RowSlopes(LinearSm90Slopes args) {
+  const LinearSm90Shape& shape = args.shape;
   const int64_t element = (int64_t{blockIdx.x} * kSlopeThreads + threadIdx.x) * 8;
   const int64_t row = element / kWidth;
   const bool there = row < int64_t{shape.batch} * shape.tokens * shape.heads;
   float x[8] = {};
   float y[8] = {};
   if (there) {
-    Load<8>(o + element, x);
-    Load<8>(d_o + element, y);
+    Load<8>(args.o + element, x);
+    Load<8>(args.d_o + element, y);
   }
   float dot = 0;
 #pragma unroll
@@ -158,22 +159,30 @@ __global__ void __launch_bounds__(kSlopeThreads)
   const int64_t token = row / shape.heads;
   const int64_t to = (token / shape.tokens * shape.heads + row % shape.heads) * shape.tokens +
                      token % shape.tokens;
-  const float denominator = denominators[to];
-  inverse[to] = denominator == 0 ? 0.0F : 1.0F / denominator;
-  slopes[to] = denominator == 0 ? 0.0F : -dot / denominator;
+  const float denominator = args.denominators[to];
+  const float inverse = denominator == 0 ? 0.0F : 1.0F / denominator;
+  const float slope = denominator == 0 ? 0.0F : -dot / denominator;
+  args.inverse[to] = inverse;
+  args.slopes[to] = slope;
+  if (args.fading == nullptr) return;
+  args.faded_inverse[to] = args.fading[to] * inverse;
+  args.faded_slopes[to] = args.fading[to] * slope;
 }
 
 }  // namespace
 
 LinearSm90Shape LinearSm90ShapeOf(int batch, int tokens, int heads, int width) {
-  // As many blocks as run at a time on the 132 multiprocessors of an H100 or H200.
-  constexpr int kMultiprocessors = 132;
-  constexpr int kFewestChunks = 8;  // of a segment
   const int at_a_time =
       kMultiprocessors * (width == 64 ? LinearGeometry<64>::kBlocks : LinearGeometry<128>::kBlocks);
-  LinearSm90Shape shape{.batch = batch, .tokens = tokens, .heads = heads, .width = width};
+  return InSegments(
+      {.batch = batch, .tokens = tokens, .heads = heads, .width = width, .features = width},
+      at_a_time / (batch * heads));
+}
+
+LinearSm90Shape InSegments(LinearSm90Shape shape, int wanted) {
+  constexpr int kFewestChunks = 8;  // of a segment
   const int chunks = max(shape.Chunks(), 1);
-  const int wanted = max(at_a_time / (batch * heads), 1);
+  wanted = max(wanted, 1);
   shape.segment_chunks = max((chunks + wanted - 1) / wanted, min(kFewestChunks, chunks));
   shape.segments = (chunks + shape.segment_chunks - 1) / shape.segment_chunks;
   return shape;
@@ -187,13 +196,12 @@ cudaError_t LinearSums(const LinearSm90Sums& args, cudaStream_t stream) {
   return args.shape.width == 64 ? Launch<64>(params, stream) : Launch<128>(params, stream);
 }
 
-cudaError_t LinearRowSlopes(const LinearSm90Shape& shape, const __nv_bfloat16* o,
-                            const __nv_bfloat16* d_o, const float* denominators, float* inverse,
-                            float* slopes, cudaStream_t stream) {
+cudaError_t LinearRowSlopes(const LinearSm90Slopes& args, cudaStream_t stream) {
+  const LinearSm90Shape& shape = args.shape;
   const int64_t threads = int64_t{shape.batch} * shape.tokens * shape.heads * (shape.width / 8);
   const auto blocks = static_cast<unsigned>(CeilDiv(threads, kSlopeThreads));
   const auto kernel = shape.width == 64 ? RowSlopes<64> : RowSlopes<128>;
-  kernel<<<blocks, kSlopeThreads, 0, stream>>>(shape, o, d_o, denominators, inverse, slopes);
+  kernel<<<blocks, kSlopeThreads, 0, stream>>>(args);
   return cudaGetLastError();
 }
 
