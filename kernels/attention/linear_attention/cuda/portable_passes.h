@@ -71,7 +71,8 @@ cudaError_t LaunchSegmentSums(const CudaLaunch& on, const SegmentSumsArgs& args)
 // not wanted. Where nothing has an order, the sum of all parts goes to `total` [B, H, state].
 struct StatesArgs {
   LinearCudaShape shape;
-  const float* levels = nullptr;  // of segments
+  const float* levels = nullptr;  // before the segments and at the end, of LaunchLevels
+  int level_tokens = 0;           // from one level to the next, if a segment has several; else 0
   const float* initial = nullptr;
   float* parts = nullptr;
   float* final = nullptr;

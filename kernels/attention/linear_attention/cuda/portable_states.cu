@@ -16,39 +16,57 @@ struct LevelsParams {
   LinearLevels levels;
 };
 
+constexpr int kLevelThreads = 1024;
+
 // The level of a state; -infinity when nothing is in it.
 __device__ float LevelOfState(const LinearCudaShape& shape, const float* state) {
   if (state == nullptr) return -INFINITY;
   const float* const z = state + int64_t{shape.features} * shape.value_dim;
   bool empty = true;
-  for (int l = static_cast<int>(threadIdx.x); l < shape.features; l += 32) empty &= z[l] == 0;
-  return __all_sync(0xFFFFFFFF, empty) ? -INFINITY : z[shape.features];
+  for (int l = static_cast<int>(threadIdx.x); l < shape.features; l += kLevelThreads) {
+    empty &= z[l] == 0;
+  }
+  return __syncthreads_and(empty) ? -INFINITY : z[shape.features];
+}
+
+// The largest of the values of this thread and those before it in the block; in `all`, of the
+// block. `warps` holds as many floats as the block has warps.
+__device__ float LargestSoFar(float here, float* warps, float* all) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const float before = __shfl_up_sync(0xFFFFFFFF, here, distance);
+    if (lane >= distance) here = fmaxf(here, before);
+  }
+  __syncthreads();  // nobody reads what was there
+  if (lane == 31) warps[warp] = here;
+  __syncthreads();
+  float of_warps = lane < kLevelThreads / 32 ? warps[lane] : -INFINITY;
+  *all = GroupReduce<32>(of_warps, MaxOf());
+  of_warps = GroupReduce<32>(lane < warp ? of_warps : -INFINITY, MaxOf());
+  return fmaxf(here, of_warps);
 }
 
 // The highest level so far, token by token. Returns the last.
 __device__ float RunAlong(const LinearCudaShape& shape, const float* key, float level,
                           float* running) {
-  const int lane = static_cast<int>(threadIdx.x);
-  for (int first = 0; first < shape.tokens; first += 32) {
-    const int t = first + lane;
-    float here = t < shape.tokens ? key[t] : -INFINITY;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const float before = __shfl_up_sync(0xFFFFFFFF, here, distance);
-      if (lane >= distance) here = fmaxf(here, before);
-    }
-    here = fmaxf(here, level);
-    if (t < shape.tokens) running[t] = here;
-    level = __shfl_sync(0xFFFFFFFF, here, 31);
+  __shared__ float warps[kLevelThreads / 32];
+  for (int first = 0; first < shape.tokens; first += kLevelThreads) {
+    const int t = first + static_cast<int>(threadIdx.x);
+    float all = 0;
+    const float here = LargestSoFar(t < shape.tokens ? key[t] : -INFINITY, warps, &all);
+    if (t < shape.tokens) running[t] = fmaxf(here, level);
+    level = fmaxf(level, all);
   }
-  __syncwarp();
+  __syncthreads();
   return level;
 }
 
-// A warp for each head.
-__global__ void __launch_bounds__(32) Levels(LevelsParams params) {
+// A block for each head.
+__global__ void __launch_bounds__(kLevelThreads) Levels(LevelsParams params) {
   const LinearCudaShape& shape = params.shape;
-  const int lane = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   const int64_t head = blockIdx.x;
   const int64_t row = head * shape.tokens;
   const int segments = shape.Segments();
@@ -63,16 +81,16 @@ __global__ void __launch_bounds__(32) Levels(LevelsParams params) {
     last = running[shape.tokens - 1];
   }
   if (!shape.causal && !params.known) {  // all in the measure of the whole
-    for (int t = lane; t < shape.tokens; t += 32) running[t] = last;
+    for (int t = thread; t < shape.tokens; t += kLevelThreads) running[t] = last;
+    __syncthreads();
   }
   const auto before = [&](int s) {  // segment s
     if (!shape.causal || s == segments) return last;
     return s == 0 ? start : running[s * shape.segment_tokens - 1];
   };
   float* const bounds = params.levels.segments + head * (segments + 1);
-  for (int s = lane; s <= segments; s += 32) bounds[s] = before(s);
-  __syncwarp();
-  for (int t = lane; t < shape.tokens; t += 32) {
+  for (int s = thread; s <= segments; s += kLevelThreads) bounds[s] = before(s);
+  for (int t = thread; t < shape.tokens; t += kLevelThreads) {
     const int s = t / shape.segment_tokens;
     params.levels.weight[row + t] = LevelFactor(key[t], before(s + 1));
     params.levels.fading[row + t] = LevelFactor(before(s), running[t]);
@@ -155,17 +173,35 @@ dim3 ElementBlocks(const LinearCudaShape& shape) {
           static_cast<unsigned>(shape.AllHeads())};
 }
 
-// What a state counts at the end of segment s when it was made before it.
-template <bool kLevels>
-__device__ float FadingOf(const float* levels, int s) {
-  return kLevels ? LevelFactor(levels[s], levels[s + 1]) : 1.0F;
-}
+// The levels before the segments of a head, and at its end.
+class SegmentLevels {
+ public:
+  __device__ SegmentLevels(const StatesArgs& args, int64_t head) {
+    if (args.levels == nullptr) return;
+    const LinearCudaShape& shape = args.shape;
+    const int apart = args.level_tokens > 0 ? args.level_tokens : shape.segment_tokens;
+    step_ = shape.segment_tokens / apart;
+    last_ = shape.tokens == 0 ? 1 : (shape.tokens + apart - 1) / apart;
+    levels_ = args.levels + head * (last_ + 1);
+  }
+  [[nodiscard]] __device__ float At(int s) const { return levels_[min(s * step_, last_)]; }
+  // What a state counts at the end of segment s when it was made before it.
+  template <bool kLevels>
+  [[nodiscard]] __device__ float FadingOf(int s) const {
+    return kLevels ? LevelFactor(At(s), At(s + 1)) : 1.0F;
+  }
+
+ private:
+  const float* levels_ = nullptr;
+  int step_ = 0;
+  int last_ = 0;
+};
 
 template <bool kLevels>
 __global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
   const Elements elements(args.shape);
   const int segments = args.shape.Segments();
-  const float* const levels = kLevels ? args.levels + elements.head * (segments + 1) : nullptr;
+  const SegmentLevels levels(args, elements.head);
   float* part = args.parts + elements.head * segments * elements.size;
   float state[kElements] = {};
   if (args.initial != nullptr) {
@@ -173,10 +209,10 @@ __global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
     elements.Each([&](int i, int e) { state[i] = initial[e]; });
   }
   for (int s = 0; s < segments; ++s) {
-    const float fading = FadingOf<kLevels>(levels, s);
+    const float fading = levels.FadingOf<kLevels>(s);
     elements.Each([&](int i, int e) {
       const float added = args.shape.tokens > 0 ? part[e] : 0.0F;
-      const float level = kLevels ? UnitOf(levels[s]) : 0.0F;
+      const float level = kLevels ? UnitOf(levels.At(s)) : 0.0F;
       part[e] = e == elements.level ? level : state[i];
       state[i] = fading * state[i] + added;
     });
@@ -184,7 +220,7 @@ __global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
   }
   if (args.final == nullptr) return;
   elements.Each([&](int i, int e) {
-    const float level = kLevels ? UnitOf(levels[segments]) : 0.0F;
+    const float level = kLevels ? UnitOf(levels.At(segments)) : 0.0F;
     args.final[elements.head * elements.size + e] = e == elements.level ? level : state[i];
   });
 }
@@ -193,7 +229,7 @@ template <bool kLevels>
 __global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) {
   const Elements elements(args.shape);
   const int segments = args.shape.Segments();
-  const float* const levels = kLevels ? args.levels + elements.head * (segments + 1) : nullptr;
+  const SegmentLevels levels(args, elements.head);
   float* part = args.parts + (elements.head + 1) * segments * elements.size;
   float gradient[kElements] = {};
   if (args.initial != nullptr) {
@@ -202,7 +238,7 @@ __global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) 
   }
   for (int s = segments - 1; s >= 0; --s) {
     part -= elements.size;
-    const float fading = FadingOf<kLevels>(levels, s);
+    const float fading = levels.FadingOf<kLevels>(s);
     elements.Each([&](int i, int e) {
       const float added = args.shape.tokens > 0 && e != elements.level ? part[e] : 0.0F;
       part[e] = gradient[i];
@@ -211,7 +247,7 @@ __global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) 
   }
   if (args.final == nullptr) return;
   // What is measured from nothing has no gradient.
-  const bool none = kLevels && levels[0] == -INFINITY;
+  const bool none = kLevels && levels.At(0) == -INFINITY;
   elements.Each([&](int i, int e) {
     args.final[elements.head * elements.size + e] = none ? 0.0F : gradient[i];
   });
@@ -251,7 +287,7 @@ __global__ void __launch_bounds__(kTileThreads) Total(TotalParams params) {
 
 cudaError_t LaunchLevels(const CudaLaunch& on, const LinearCudaShape& shape, const float* start,
                          int64_t stride, bool known, const LinearLevels& levels) {
-  Levels<<<static_cast<unsigned>(shape.AllHeads()), 32, 0, on.stream>>>(
+  Levels<<<static_cast<unsigned>(shape.AllHeads()), kLevelThreads, 0, on.stream>>>(
       {shape, start, stride, known, levels});
   return cudaGetLastError();
 }
