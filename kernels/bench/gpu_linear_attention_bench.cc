@@ -1,5 +1,5 @@
 // Linear attention of squares (slim, and performer with square features) and of what else has no
-// projection; the performer's random features on the portable path.
+// projection; the performer's random features.
 #include <cmath>
 #include <memory>
 

@@ -391,6 +391,17 @@ __device__ inline void Multiply(float (&d)[64], uint64_t a, uint64_t b, int keep
         "n"(static_cast<int>(kB)));
 }
 
+// The same, 8 columns: of a K-major B, the first 8 rows of its tile.
+template <Rows kA, Rows kB>
+__device__ inline void Multiply(float (&d)[4], uint64_t a, uint64_t b, int keep = 1) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, p, 1, 1, %7, "
+      "%8;\n}\n"
+      : WEFT_D4(0)
+      : "l"(a), "l"(b), "r"(keep), "n"(static_cast<int>(kA)), "n"(static_cast<int>(kB)));
+}
+
 #undef WEFT_D4
 #undef WEFT_D16
 #undef WEFT_D32

@@ -125,6 +125,48 @@ TEST_P(CudaLinearAttentionTest, TheUsualWidthsEqualTheRecurrence) {
   }
 }
 
+// The Performer's, of as many rows as it has by default.
+FeatureMap RandomFeatures(int64_t key_dim, double floor = 1e-6) {
+  return {.feature = Feature::kExponential,
+          .rows = 256,
+          .scale = std::pow(static_cast<double>(key_dim), -0.25),
+          .floor = floor};
+}
+
+TEST_P(CudaLinearAttentionTest, RandomFeaturesOfTheUsualWidthsEqualTheRecurrence) {
+  for (const int64_t key_dim : {64, 128}) {
+    for (const int64_t value_dim : {64, 128}) {
+      for (const int64_t tokens : {1, 64, 150}) {
+        const LinearAttentionCase in =
+            RandomLinearAttention({.batch = 2,
+                                   .tokens = tokens,
+                                   .heads = 2,
+                                   .key_dim = key_dim,
+                                   .value_dim = value_dim,
+                                   .features = RandomFeatures(key_dim, 1e-2),
+                                   .guard = DenominatorGuard::kLiftSmall,
+                                   .guard_epsilon = 1e-4},
+                                  /*with_states=*/tokens != 64);
+        ExpectGood(in);
+        if (tokens == 150 && key_dim == value_dim) ExpectGood(Padded(in, 70));
+      }
+    }
+  }
+}
+
+TEST_P(CudaLinearAttentionTest, RandomFeaturesOfLongSequencesEqualTheRecurrence) {
+  for (const int64_t width : {64, 128}) {
+    ExpectNear(Padded(RandomLinearAttention({.tokens = 1500,
+                                             .heads = 2,
+                                             .key_dim = width,
+                                             .value_dim = width,
+                                             .features = RandomFeatures(width)},
+                                            /*with_states=*/true),
+                      30),
+               GetParam() == DType::kBf16 ? 1e-2 : 1e-5);
+  }
+}
+
 TEST_P(CudaLinearAttentionTest, LongSequencesEqualTheRecurrence) {
   for (const int64_t width : {32, 64, 128}) {
     for (const int64_t tokens : {2048, 5000}) {
@@ -138,26 +180,32 @@ TEST_P(CudaLinearAttentionTest, LongSequencesEqualTheRecurrence) {
 
 // Keys and queries that the exponential of an fp32 cannot hold, the largest key in the middle.
 TEST_P(CudaLinearAttentionTest, LargeKeysNeitherOverflowNorVanish) {
-  for (const bool causal : {true, false}) {
+  struct Case {
+    int64_t key_dim, value_dim, rows;
+    bool causal;
+  };
+  for (const Case& c : {Case{16, 8, 32, true}, Case{16, 8, 32, false}, Case{64, 64, 256, true}}) {
     LinearAttentionCase in = RandomLinearAttention(
         {.tokens = 400,
          .heads = 2,
-         .key_dim = 16,
-         .value_dim = 8,
-         .features = {.feature = Feature::kExponential, .rows = 32, .scale = 0.5},
-         .causal = causal,
+         .key_dim = c.key_dim,
+         .value_dim = c.value_dim,
+         .features = {.feature = Feature::kExponential, .rows = c.rows, .scale = 0.5},
+         .causal = c.causal,
          .guard_epsilon = 0.0},
         /*with_states=*/false);
     for (double& q : in.q) q *= 3.0;
     for (int64_t t : {3, 90, 91, 150}) {
-      for (int64_t i = 0; i < 32; ++i) in.k[t * 32 + i] *= t == 90 ? 8.0 : 4.0;
+      for (int64_t i = 0; i < 2 * c.key_dim; ++i) {
+        in.k[t * 2 * c.key_dim + i] *= t == 90 ? 8.0 : 4.0;
+      }
     }
     in = AsSeenBy(GetParam(), in);
     const double share = GetParam() == DType::kBf16 ? 2e-2 : 3e-4;
     ForEachLinearAttentionResult(
         [&](absl::string_view what, const Values& got, const Values& want) {
           if (what == "s" || what == "d_s0") return;
-          EXPECT_LE(MaxDifference(got, want), share * MaxMagnitude(want)) << what;
+          EXPECT_LE(MaxDifference(got, want), share * MaxMagnitude(want)) << what << in.Name();
         },
         RunLinearAttention(*run_, in), RunLinearAttention(DeviceRun::Reference(), in));
   }
@@ -165,36 +213,48 @@ TEST_P(CudaLinearAttentionTest, LargeKeysNeitherOverflowNorVanish) {
 
 TEST_P(CudaLinearAttentionTest, BitsAreTheSameAgain) {
   for (const int64_t width : {24, 64, 128}) {
-    for (const bool causal : {true, false}) {
-      const LinearAttentionCase in =
-          AsSeenBy(GetParam(), Padded(RandomLinearAttention({.batch = 2,
-                                                             .tokens = 1500,
-                                                             .heads = 5,
-                                                             .key_dim = width,
-                                                             .value_dim = width,
-                                                             .causal = causal},
-                                                            /*with_states=*/causal),
-                                      30));
-      ForEachLinearAttentionResult([&](const char* what, const Values& got,
-                                       const Values& want) { EXPECT_TRUE(got == want) << what; },
-                                   RunLinearAttention(*run_, in), RunLinearAttention(*run_, in));
+    for (const FeatureMap& features : {FeatureMap(), RandomFeatures(width)}) {
+      for (const bool causal : {true, false}) {
+        const LinearAttentionCase in =
+            AsSeenBy(GetParam(), Padded(RandomLinearAttention({.batch = 2,
+                                                               .tokens = 1500,
+                                                               .heads = 5,
+                                                               .key_dim = width,
+                                                               .value_dim = width,
+                                                               .features = features,
+                                                               .causal = causal},
+                                                              /*with_states=*/causal),
+                                        30));
+        ForEachLinearAttentionResult([&](const char* what, const Values& got,
+                                         const Values& want) { EXPECT_TRUE(got == want) << what; },
+                                     RunLinearAttention(*run_, in), RunLinearAttention(*run_, in));
+      }
     }
   }
 }
 
 // In training nobody asks for states, and less is computed.
 TEST_P(CudaLinearAttentionTest, StatesThatNobodyWantsChangeNothing) {
-  for (const int64_t heads : {2, 160}) {  // in several segments, and in one
-    const LinearAttentionCase in = AsSeenBy(
-        GetParam(),
-        RandomLinearAttention({.tokens = 1100, .heads = heads, .key_dim = 64, .value_dim = 64},
-                              /*with_states=*/false));
+  struct Case {
+    int64_t heads;  // 2: in several segments, 160: in one
+    FeatureMap features;
+  };
+  for (const Case& c :
+       {Case{2, {}}, Case{160, {}}, Case{2, RandomFeatures(64)}, Case{160, RandomFeatures(64)}}) {
+    const LinearAttentionCase in =
+        AsSeenBy(GetParam(), RandomLinearAttention({.tokens = 1100,
+                                                    .heads = c.heads,
+                                                    .key_dim = 64,
+                                                    .value_dim = 64,
+                                                    .features = c.features},
+                                                   /*with_states=*/false));
     const LinearAttentionResults want = RunLinearAttention(*run_, in);
-    const LinearAttentionInputs inputs{.q = run_->Upload(in.q, in.KeyShape()),
-                                       .k = run_->Upload(in.k, in.KeyShape()),
-                                       .v = run_->Upload(in.v, in.ValueShape()),
-                                       .projection = {},
-                                       .valid = {}};
+    const LinearAttentionInputs inputs{
+        .q = run_->Upload(in.q, in.KeyShape()),
+        .k = run_->Upload(in.k, in.KeyShape()),
+        .v = run_->Upload(in.v, in.ValueShape()),
+        .projection = in.projection.empty() ? Tensor() : run_->Upload(in.projection, {256, 64}),
+        .valid = {}};
     Tensor o = run_->New(in.ValueShape()), d_q = run_->New(in.KeyShape()),
            d_k = run_->New(in.KeyShape()), d_v = run_->New(in.ValueShape()), absent;
     ASSERT_OK_AND_ASSIGN(LinearAttentionSaved saved,

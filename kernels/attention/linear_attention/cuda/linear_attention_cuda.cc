@@ -1,5 +1,5 @@
-// Linear attention on a GPU: on the path for Hopper where that covers a problem, else on the
-// portable one, whose tensors are turned into what its passes take here.
+// Linear attention on a GPU: on a path for Hopper where one covers a problem, else on the portable
+// one, whose tensors are turned into what its passes take here.
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "kernels/attention/linear_attention/cuda/linear_attention_sm90.h"
@@ -11,8 +11,6 @@
 
 namespace weft::kernels {
 namespace {
-
-float* Sums(const Tensor& tensor) { return static_cast<float*>(tensor.address()); }
 
 // One call: its shapes, its working space, and the passes that both directions have.
 class Call {
@@ -47,7 +45,9 @@ class Call {
   [[nodiscard]] absl::Status status() const { return status_; }
 
   float* PerToken() { return Space(int64_t{shape_.AllHeads()} * shape_.tokens); }
-  float* Parts() { return Space(shape_.AllHeads() * shape_.Segments() * shape_.StateSize()); }
+  float* Parts() {
+    return Space(int64_t{shape_.AllHeads()} * shape_.Segments() * shape_.StateSize());
+  }
   float* FeatureSpace() { return Space(AllRows() * shape_.features); }
 
   // f of q or k. The products with the projection are overwritten by the next call.
@@ -202,7 +202,9 @@ void MakeStates(Call& call, const float* initial, float* parts, float* final, fl
 }  // namespace
 
 int64_t LinearAttentionSegmentsCuda(const Device& device, const LinearAttentionProblem& p) {
-  return CoveredBySm90(device, p) ? LinearAttentionSegmentsSm90(p) : LinearShapeOf(p).Segments();
+  if (CoveredBySm90(device, p)) return LinearAttentionSegmentsSm90(p);
+  if (CoveredByProjected(device, p)) return LinearAttentionSegmentsProjected(p);
+  return LinearShapeOf(p).Segments();
 }
 
 absl::Status LinearAttentionForwardCuda(Stream& stream, const LinearAttentionProblem& p,
@@ -211,6 +213,9 @@ absl::Status LinearAttentionForwardCuda(Stream& stream, const LinearAttentionPro
                                         LinearAttentionSaved& saved) {
   if (CoveredBySm90(stream.device(), p)) {
     return LinearAttentionForwardSm90(stream, p, inputs, initial_state, o, final_state, saved);
+  }
+  if (CoveredByProjected(stream.device(), p)) {
+    return LinearAttentionForwardProjected(stream, p, inputs, initial_state, o, final_state, saved);
   }
   Call call(stream, p, inputs);
   float* const q = call.FeatureSpace();
@@ -251,6 +256,10 @@ absl::Status LinearAttentionBackwardCuda(Stream& stream, const LinearAttentionPr
   if (CoveredBySm90(stream.device(), p)) {
     return LinearAttentionBackwardSm90(stream, p, inputs, o, saved, d_o, d_final_state, d_q, d_k,
                                        d_v, d_initial_state);
+  }
+  if (CoveredByProjected(stream.device(), p)) {
+    return LinearAttentionBackwardProjected(stream, p, inputs, o, saved, d_o, d_final_state, d_q,
+                                            d_k, d_v, d_initial_state);
   }
   Call call(stream, p, inputs);
   const LinearCudaShape& shape = call.shape();
