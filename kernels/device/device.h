@@ -13,6 +13,7 @@
 
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/tensor/tensor.h"
@@ -40,6 +41,14 @@ class StreamEvent {
   virtual ~StreamEvent() = default;
 };
 
+// Ops that a stream has captured, to be enqueued again in one call.
+class CapturedOps {
+ public:
+  virtual ~CapturedOps() = default;
+  // Whether the stream's working space still lies where it lay for them.
+  [[nodiscard]] virtual bool IsValid() const = 0;
+};
+
 // An in-order queue of ops on one device. Calls enqueue and may return before the work is done (on
 // CPU and reference they never do); a failure of enqueued work is reported by the next
 // Synchronize(). Used by one thread at a time.
@@ -56,6 +65,17 @@ class Stream {
   // What is enqueued from now on begins after the event, which a stream of this device recorded and
   // which may then be dropped. The caller does not wait.
   virtual absl::Status WaitFor(const StreamEvent& /*event*/) { return absl::OkStatus(); }
+  // Calls `ops` and keeps what they enqueue on this stream for Replay instead of enqueuing it. Null
+  // where that cannot be done: the device has nothing like it (CUDA alone has), or one of `ops`
+  // waits, copies from or to the host or needs new working space. Then nothing was enqueued, and
+  // `ops` may be called again.
+  virtual std::unique_ptr<CapturedOps> Capture(absl::FunctionRef<absl::Status()> /*ops*/) {
+    return nullptr;
+  }
+  // Enqueues valid ops of this stream again, on the operands that they had.
+  virtual absl::Status Replay(const CapturedOps& /*ops*/) {
+    return absl::FailedPreconditionError("this device captures no ops");
+  }
 };
 
 class Device {

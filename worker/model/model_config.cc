@@ -87,6 +87,18 @@ bool HasLeadingToken(const ModelConfig& config) {
   return HasOneTarget(config) && config.pooling == Pooling::kLeadingToken;
 }
 
+bool HasDraws(const ModelConfig& config) {
+  const DropoutConfig& dropout = config.dropout;
+  if (dropout.embedding > 0 || dropout.attention > 0 || dropout.sublayer > 0 ||
+      dropout.mlp_hidden > 0) {
+    return true;
+  }
+  return std::any_of(config.layers.begin(), config.layers.end(), [](const MixerConfig& layer) {
+    return std::holds_alternative<SbmMixerConfig>(layer) ||
+           std::holds_alternative<ScatterbrainMixerConfig>(layer);
+  });
+}
+
 int64_t EmbeddingWidth(const ModelConfig& config) {
   return config.positions == PositionKind::kSinusoidalConcatenated ? config.width / 2
                                                                    : config.width;

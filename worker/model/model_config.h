@@ -99,6 +99,9 @@ int64_t ClassesOf(const ModelConfig& config);
 // Whether a sequence, or pair, has one class.
 bool HasOneTarget(const ModelConfig& config);
 bool HasLeadingToken(const ModelConfig& config);
+// Whether what a pass in training computes depends on where it stands in the job: it has dropout,
+// or a mixer that draws graphs or hash projections.
+bool HasDraws(const ModelConfig& config);
 // Channels of the embedding table.
 int64_t EmbeddingWidth(const ModelConfig& config);
 // 0.02 in kNormal; 1 / sqrt(width) in kLecun, 1 in the others: what the embedding layers of Flax

@@ -14,6 +14,7 @@ absl::StatusOr<kernels::Tensor> Scratch::Take(const kernels::Shape& shape, kerne
   const int64_t bytes = shape.count() * kernels::SizeOf(dtype);
   if (slot == nullptr || slot->bytes() < bytes) {
     slot.reset();  // first, so that both are never there
+    ++allocations_;
     WEFT_ASSIGN_OR_RETURN(slot, device_.Allocate(bytes));
   }
   ++used_;

@@ -37,12 +37,16 @@ class Scratch {
   // kResourceExhausted when the device is full. Valid until the innermost frame ends.
   absl::StatusOr<kernels::Tensor> Take(const kernels::Shape& shape);
   absl::StatusOr<kernels::Tensor> Take(const kernels::Shape& shape, kernels::DType dtype);
+  // How often memory was allocated: until it is again, tensors that are taken in the same order lie
+  // where they lay.
+  [[nodiscard]] int64_t allocations() const { return allocations_; }
 
  private:
   kernels::Device& device_;
   // Each as large as the largest tensor it has ever held.
   std::vector<std::shared_ptr<kernels::Buffer>> slots_;
   size_t used_ = 0;
+  int64_t allocations_ = 0;
 };
 
 }  // namespace weft::worker

@@ -137,6 +137,12 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
         *tensor, kernels::NewTensor(device, dtype, {passes * loader_->batch().targets.count()}));
   }
   counted_.emplace(model_->metrics());
+  // What is counted is read by the host after each pass. With slices, passes are long, and launches
+  // do not show.
+  if (place_.captures_passes && !HasDraws(config_.model) && counted_->names().empty() &&
+      config_.slice_length == 0) {
+    captured_passes_.emplace(*stream_, scratch_);
+  }
   sums_.resize(SumsOf(counted_->names()));
   WEFT_ASSIGN_OR_RETURN(values_, SharedValues::Create(device, rank_values() + place_.ranks));
   WEFT_ASSIGN_OR_RETURN(
@@ -190,7 +196,6 @@ absl::Status Trainer::RunShard(int64_t shard) {
             .draws = {.seed = config_.seed, .step = step_, .training = true},
             .step_sequences = batch.sequences,
             .metrics = &*counted_};
-  const double gradient_scale = 1.0 / static_cast<double>(batch.sequences * targets_per_sample_);
   std::vector<int64_t> samples(static_cast<size_t>(batch.micro_batch));
   BeginSums();
   for (int64_t row = 0; row < batch.sequences_per_shard(); row += batch.micro_batch) {
@@ -201,23 +206,37 @@ absl::Status Trainer::RunShard(int64_t shard) {
     WEFT_RETURN_IF_ERROR(loader_->Load(*stream_, Split::kTrain, samples));
     place_.time.Switch(TimeCause::kCompute);
     pass.draws.first_sequence = shard * batch.sequences_per_shard() + row;
-    const bool is_last =
-        shard + 1 == shards_.last && row + batch.micro_batch == batch.sequences_per_shard();
-    absl::Status handed_over;
-    SampleResults results = ResultsOf(row / batch.micro_batch);
-    WEFT_RETURN_IF_ERROR(
-        model_->LossesAndGradients(pass, loader_->batch(), gradient_scale, gradients, *activations_,
-                                   results, [&](int64_t first) {
-                                     if (is_last)
-                                       handed_over.Update(reducer_->Ready(*stream_, first));
-                                   }));
-    WEFT_RETURN_IF_ERROR(handed_over);
+    WEFT_RETURN_IF_ERROR(RunPass(pass, shard - shards_.first, row, gradients));
     WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_));
   }
   WEFT_RETURN_IF_ERROR(AddResults(batch.sequences_per_shard() / batch.micro_batch));
   sums_[kAddedLoss] = counted_->loss_part();  // in training only: an evaluation tells of the data
   SetSums(shard);
   return absl::OkStatus();
+}
+
+absl::Status Trainer::RunPass(const Pass& pass, int64_t local_shard, int64_t row,
+                              const ParameterBlock& gradients) {
+  const BatchConfig& batch = config_.batch;
+  const double gradient_scale = 1.0 / static_cast<double>(batch.sequences * targets_per_sample_);
+  const bool is_last =
+      local_shard + 1 == shards_.count() && row + batch.micro_batch == batch.sequences_per_shard();
+  absl::Status handed_over;
+  SampleResults results = ResultsOf(row / batch.micro_batch);
+  const auto run = [&] {
+    return model_->LossesAndGradients(pass, loader_->batch(), gradient_scale, gradients,
+                                      *activations_, results, [&](int64_t first) {
+                                        if (is_last)
+                                          handed_over.Update(reducer_->Ready(*stream_, first));
+                                      });
+  };
+  // The last pass hands over on the way what other ranks wait for.
+  const bool hands_over = is_last && batch.shards > 1;
+  const int64_t index = (local_shard * batch.sequences_per_shard() + row) / batch.micro_batch;
+  WEFT_RETURN_IF_ERROR(captured_passes_ && !hands_over
+                           ? captured_passes_->Run(static_cast<size_t>(index), run)
+                           : run());
+  return handed_over;
 }
 
 absl::StatusOr<std::optional<TaskMetrics>> Trainer::Evaluate() {

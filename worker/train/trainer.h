@@ -18,6 +18,7 @@
 #include "worker/data/sample_source.h"
 #include "worker/model/model.h"
 #include "worker/train/batch_loader.h"
+#include "worker/train/captured_passes.h"
 #include "worker/train/exchange_thread.h"
 #include "worker/train/gradient_reducer.h"
 #include "worker/train/optimizer.h"
@@ -38,6 +39,8 @@ struct RankPlace {
   TimeLedger& time;
   const Clock& clock;
   absl::Duration exchange_timeout = absl::Minutes(5);  // at first; see set_exchange_timeout
+  // Whether passes may be captured and replayed (captured_passes.h); the bits are the same.
+  bool captures_passes = true;
 };
 
 struct StepResult {
@@ -81,6 +84,10 @@ class Trainer {
   [[nodiscard]] int64_t skipped_steps() const { return step_ - optimizer_->updates(); }
   [[nodiscard]] const Model& model() const { return *model_; }
   [[nodiscard]] kernels::Stream& stream() { return *stream_; }
+  // How many passes were replayed instead of being run op by op.
+  [[nodiscard]] int64_t replayed_passes() const {
+    return captured_passes_ ? captured_passes_->replays() : 0;
+  }
   // What a checkpoint holds, of the sum type. After writing to these tensors call ResumeAt.
   [[nodiscard]] const ParameterBlock& weights() const { return *weights_; }
   [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
@@ -92,6 +99,10 @@ class Trainer {
   // Adds the gradient of a shard's mean loss (its part of the step's) to its block.
   absl::Status RunShard(int64_t shard);
   absl::Status EvaluateShard(int64_t shard);
+  // A pass of this rank's shard `local_shard`, the one that begins with its row `row`, on what the
+  // loader has loaded.
+  absl::Status RunPass(const Pass& pass, int64_t local_shard, int64_t row,
+                       const ParameterBlock& gradients);
   // Before the passes of a shard.
   void BeginSums();
   // Where a pass of the shard leaves its results.
@@ -138,9 +149,10 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
-  SampleResults results_;               // of the passes of a shard, one after the other
-  std::optional<StepMetrics> counted_;  // by the model's parts, in the passes of a shard
-  std::vector<double> sums_;            // of a shard, as MetricsOf takes them
+  std::optional<CapturedPasses> captured_passes_;  // none where passes of steps differ
+  SampleResults results_;                          // of the passes of a shard, one after the other
+  std::optional<StepMetrics> counted_;             // by the model's parts, in the passes of a shard
+  std::vector<double> sums_;                       // of a shard, as MetricsOf takes them
   // Each sum of all shards, one after the other; then one value for each rank.
   std::optional<SharedValues> values_;
   std::unique_ptr<kernels::Stream> exchange_stream_;  // of the exchange thread

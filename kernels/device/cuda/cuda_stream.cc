@@ -23,6 +23,20 @@ class CudaEvent final : public StreamEvent {
   cudaEvent_t event_;
 };
 
+class CudaGraphOps final : public CapturedOps {
+ public:
+  CudaGraphOps(const CudaStream& stream, cudaGraphExec_t graph)
+      : stream_(stream), moves_(stream.moves()), graph_(graph) {}
+  ~CudaGraphOps() override { cudaGraphExecDestroy(graph_); }
+  [[nodiscard]] bool IsValid() const override { return stream_.moves() == moves_; }
+  [[nodiscard]] cudaGraphExec_t graph() const { return graph_; }
+
+ private:
+  const CudaStream& stream_;
+  const int64_t moves_;
+  cudaGraphExec_t graph_;
+};
+
 }  // namespace
 
 CudaScratch::~CudaScratch() {
@@ -66,7 +80,43 @@ CudaStream::~CudaStream() {
   if (launch_.stream != nullptr) cudaStreamDestroy(launch_.stream);
 }
 
+absl::Status CudaStream::CheckNotCapturing(absl::string_view what) const {
+  if (!capturing_) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(what, " cannot be captured"));
+}
+
+std::unique_ptr<CapturedOps> CudaStream::Capture(absl::FunctionRef<absl::Status()> ops) {
+  WEFT_CHECK(!capturing_);
+  // Relaxed: other threads go on using the GPU on streams of their own.
+  if (cudaStreamBeginCapture(launch_.stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  capturing_ = true;
+  const absl::Status enqueued = ops();
+  capturing_ = false;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  // What cannot be captured has done no harm to the GPU: the error is taken back.
+  if (cudaStreamEndCapture(launch_.stream, &graph) != cudaSuccess) cudaGetLastError();
+  if (graph != nullptr && enqueued.ok() &&
+      cudaGraphInstantiate(&executable, graph, 0) != cudaSuccess) {
+    cudaGetLastError();
+    executable = nullptr;
+  }
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  if (executable == nullptr) return nullptr;
+  return std::make_unique<CudaGraphOps>(*this, executable);
+}
+
+absl::Status CudaStream::Replay(const CapturedOps& ops) {
+  WEFT_CHECK(ops.IsValid());
+  return CudaStatus(cudaGraphLaunch(static_cast<const CudaGraphOps&>(ops).graph(), launch_.stream),
+                    "replaying captured ops");
+}
+
 absl::Status CudaStream::Synchronize() {
+  WEFT_RETURN_IF_ERROR(CheckNotCapturing("waiting"));
   int32_t bad_index = 0;
   WEFT_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(&bad_index, bad_index_, sizeof(bad_index),
                                                   cudaMemcpyDeviceToHost, launch_.stream),
@@ -110,6 +160,8 @@ absl::StatusOr<CudaScratch> CudaStream::Scratch(int64_t bytes) {
   if (best == slots_.size()) slots_.emplace_back();
   Slot& slot = slots_[best];
   if (slot.bytes < bytes || slot.memory == nullptr) {
+    WEFT_RETURN_IF_ERROR(CheckNotCapturing("new working space"));
+    ++moves_;
     const int64_t wanted = bytes > kSmallestScratch ? bytes : kSmallestScratch;
     WEFT_RETURN_IF_ERROR(CudaStatus(cudaFree(slot.memory), "freeing working space"));
     slot = {};
@@ -123,6 +175,7 @@ absl::StatusOr<CudaScratch> CudaStream::Scratch(int64_t bytes) {
 
 absl::Status CudaStream::Upload(void* to, const void* from, int64_t bytes) {
   if (bytes <= 0) return absl::OkStatus();
+  WEFT_RETURN_IF_ERROR(CheckNotCapturing("a copy from the host"));
   const auto size = static_cast<size_t>(bytes);
   if (bytes > kStagingBytes) {
     WEFT_RETURN_IF_ERROR(
@@ -140,6 +193,7 @@ absl::Status CudaStream::Upload(void* to, const void* from, int64_t bytes) {
 }
 
 absl::Status CudaStream::Download(void* to, const void* from, int64_t bytes) {
+  WEFT_RETURN_IF_ERROR(CheckNotCapturing("a copy to the host"));
   if (bytes > 0) {
     WEFT_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes),
                                                     cudaMemcpyDeviceToHost, launch_.stream),

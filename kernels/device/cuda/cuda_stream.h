@@ -10,8 +10,10 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "kernels/device/cuda/launch.h"
 #include "kernels/device/device.h"
 
@@ -56,6 +58,11 @@ class CudaStream final : public Stream {
   absl::Status Synchronize() override;
   absl::StatusOr<std::unique_ptr<StreamEvent>> Record() override;
   absl::Status WaitFor(const StreamEvent& event) override;
+  // As a CUDA graph.
+  std::unique_ptr<CapturedOps> Capture(absl::FunctionRef<absl::Status()> ops) override;
+  absl::Status Replay(const CapturedOps& ops) override;
+  // How often working space has moved.
+  [[nodiscard]] int64_t moves() const { return moves_; }
 
   [[nodiscard]] const CudaLaunch& launch() const { return launch_; }
   [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
@@ -88,6 +95,8 @@ class CudaStream final : public Stream {
   CudaStream(Device& device, const CudaLaunch& launch, cublasLtHandle_t blas)
       : device_(device), launch_(launch), blas_(blas) {}
   absl::Status Allocate();
+  // kFailedPrecondition while ops are captured, which may not do `what`.
+  [[nodiscard]] absl::Status CheckNotCapturing(absl::string_view what) const;
 
   Device& device_;
   CudaLaunch launch_;
@@ -96,6 +105,8 @@ class CudaStream final : public Stream {
   std::array<Staging, 8> staging_ = {};
   size_t next_staging_ = 0;
   int32_t* bad_index_ = nullptr;
+  bool capturing_ = false;
+  int64_t moves_ = 0;
 };
 
 // The stream of a CUDA device as what it is. Kernels registered for DeviceKind::kCuda are called

@@ -7,6 +7,8 @@
 
 #include "common/base/status_macros.h"
 #include "kernels/device/host_values.h"
+#include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/gradient_norm/gradient_norm.h"
 #include "tests/testing/gpu.h"
 #include "tests/worker/train/gang_fixture.h"
 #include "worker/comm/local_exchange.h"
@@ -20,9 +22,11 @@ using kernels::DType;
 struct Course {
   std::vector<double> losses;
   std::vector<double> weights;  // after the last step
+  int64_t replayed_passes = 0;
 };
 
-absl::StatusOr<Course> Train(const TrainConfig& config, kernels::Device& device) {
+absl::StatusOr<Course> Train(const TrainConfig& config, kernels::Device& device,
+                             bool captures_passes = true) {
   const std::unique_ptr<SampleSource> data =
       testing::RuleSource(config.batch.sequence_length, 40000);
   LocalExchange exchange;
@@ -30,10 +34,13 @@ absl::StatusOr<Course> Train(const TrainConfig& config, kernels::Device& device)
   WEFT_RETURN_IF_ERROR(exchange.Prepare(
       {.job = "gpu", .generation = Generation(1), .relay_channel = ""}, absl::InfiniteFuture()));
   TimeLedger time(clock, TimeCause::kCompute);
-  WEFT_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Trainer> trainer,
-      Trainer::Create(config, *data,
-                      {.device = device, .exchange = exchange, .time = time, .clock = clock}));
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
+                        Trainer::Create(config, *data,
+                                        {.device = device,
+                                         .exchange = exchange,
+                                         .time = time,
+                                         .clock = clock,
+                                         .captures_passes = captures_passes}));
   Course course;
   for (int64_t step = 0; step < config.steps; ++step) {
     WEFT_ASSIGN_OR_RETURN(const StepResult result, trainer->RunStep(/*wants_stop=*/false));
@@ -41,6 +48,7 @@ absl::StatusOr<Course> Train(const TrainConfig& config, kernels::Device& device)
   }
   WEFT_ASSIGN_OR_RETURN(course.weights,
                         kernels::ReadValues(trainer->weights().block(), trainer->stream()));
+  course.replayed_passes = trainer->replayed_passes();
   return course;
 }
 
@@ -92,6 +100,62 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   ASSERT_OK_AND_ASSIGN(const Course again, Train(config, *cuda));
   EXPECT_EQ(again.losses, here.losses);
   EXPECT_TRUE(again.weights == here.weights);
+
+  // Of the four passes of a step the last hands gradients over; the first step captures nothing.
+  const bool is_captured = !HasDraws(config.model) && config.slice_length == 0;
+  EXPECT_EQ(here.replayed_passes, is_captured ? 3 * (config.steps - 1) : 0);
+  if (!is_captured) return;
+  ASSERT_OK_AND_ASSIGN(const Course op_by_op, Train(config, *cuda, /*captures_passes=*/false));
+  EXPECT_EQ(op_by_op.replayed_passes, 0);
+  EXPECT_EQ(op_by_op.losses, here.losses);
+  EXPECT_TRUE(op_by_op.weights == here.weights);
+}
+
+// Of one shard every pass is captured, each with its own place for losses.
+TEST(CudaTrainingTest, PassesOfOneShardGiveTheSameBitsWhenTheyAreReplayed) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  kernels::RegisterCudaKernels();
+  kernels::RegisterCudaAttention();
+  TrainConfig config = SmallModel({DeltaMixerConfig{.heads = 2}, SoftmaxMixerConfig{.heads = 2}});
+  config.batch.shards = 1;
+  ASSERT_OK_AND_ASSIGN(const Course replayed, Train(config, *cuda));
+  ASSERT_OK_AND_ASSIGN(const Course op_by_op, Train(config, *cuda, /*captures_passes=*/false));
+  EXPECT_EQ(replayed.replayed_passes, 4 * (config.steps - 1));
+  EXPECT_EQ(op_by_op.replayed_passes, 0);
+  EXPECT_EQ(op_by_op.losses, replayed.losses);
+  EXPECT_TRUE(op_by_op.weights == replayed.weights);
+}
+
+TEST(CudaTrainingTest, WhatWaitsOrNeedsNewWorkingSpaceIsNotCaptured) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kF32);
+  kernels::RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  ASSERT_OK_AND_ASSIGN(kernels::Tensor x, kernels::NewTensor(*cuda, DType::kF32, {100}));
+  const auto fill = [&](double value) { return kernels::Fill(*stream, x, value); };
+  ASSERT_OK_AND_ASSIGN(const std::vector<double> zeros, kernels::ReadValues(x, *stream));
+
+  EXPECT_EQ(stream->Capture([&] {
+    EXPECT_OK(fill(1));
+    return stream->Synchronize();
+  }),
+            nullptr);
+  ASSERT_OK_AND_ASSIGN(kernels::Tensor sum, kernels::NewTensor(*cuda, DType::kF64, {1}));
+  const auto sum_of_squares = [&] { return kernels::SumOfSquares(*stream, x, sum); };
+  EXPECT_EQ(stream->Capture(sum_of_squares), nullptr) << "needs working space";
+  EXPECT_EQ(kernels::ReadValues(x, *stream).value(), zeros) << "nothing was enqueued";
+
+  ASSERT_OK(fill(2));
+  ASSERT_OK(sum_of_squares());
+  const std::unique_ptr<kernels::CapturedOps> captured = stream->Capture(sum_of_squares);
+  ASSERT_NE(captured, nullptr);
+  ASSERT_OK(fill(3));
+  ASSERT_OK(stream->Replay(*captured));
+  EXPECT_EQ(kernels::ReadValues(sum, *stream).value(), std::vector<double>{900});
+  EXPECT_TRUE(captured->IsValid());
+  ASSERT_OK_AND_ASSIGN(kernels::Tensor large,
+                       kernels::NewTensor(*cuda, DType::kF32, {int64_t{1} << 26}));
+  ASSERT_OK(kernels::SumOfSquares(*stream, large, sum));  // working space moves
+  EXPECT_FALSE(captured->IsValid());
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -1,16 +1,18 @@
-// The small parts of a training step: shards, shared values, the exchange thread, the time ledger,
-// the configuration's digest.
+// The small parts of a training step: shards, shared values, the exchange thread, captured passes,
+// the time ledger, the configuration's digest.
 #include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <thread>
 
+#include "common/base/status_macros.h"
 #include "kernels/device/reference/reference_device.h"
 #include "kernels/ops/register.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/in_process_exchange.h"
 #include "worker/model/model.h"
+#include "worker/train/captured_passes.h"
 #include "worker/train/exchange_patience.h"
 #include "worker/train/exchange_thread.h"
 #include "worker/train/gpu_bench_models.h"
@@ -49,6 +51,97 @@ TEST(GpuBenchModelsTest, HaveTheParametersOfThePublishedModels) {
     ASSERT_OK_AND_ASSIGN(const auto model, NewModel(config.model));
     EXPECT_EQ(model->layout().parameter_count(), want);
   }
+}
+
+// A stream that captures: what it is told, it does when it is replayed.
+class CapturingStream final : public kernels::Stream {
+ public:
+  explicit CapturingStream(kernels::Device& device) : device_(device) {}
+  [[nodiscard]] kernels::Device& device() const override { return device_; }
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+  std::unique_ptr<kernels::CapturedOps> Capture(absl::FunctionRef<absl::Status()> ops) override {
+    ++captures;
+    if (refuses || !ops().ok()) return nullptr;
+    return std::make_unique<Ops>(*this);
+  }
+  absl::Status Replay(const kernels::CapturedOps& ops) override {
+    EXPECT_TRUE(ops.IsValid());
+    ++replays;
+    return absl::OkStatus();
+  }
+
+  bool refuses = false;
+  bool has_moved = false;
+  int captures = 0;
+  int replays = 0;
+
+ private:
+  struct Ops final : kernels::CapturedOps {
+    explicit Ops(const CapturingStream& owner) : stream(owner) {}
+    [[nodiscard]] bool IsValid() const override { return !stream.has_moved; }
+    const CapturingStream& stream;
+  };
+  kernels::Device& device_;
+};
+
+class CapturedPassesTest : public ::testing::Test {
+ protected:
+  absl::Status Step(size_t passes = 1) {
+    for (size_t i = 0; i < passes; ++i) {
+      WEFT_RETURN_IF_ERROR(passes_.Run(i, [this] {
+        ++calls_;
+        return absl::OkStatus();
+      }));
+    }
+    return absl::OkStatus();
+  }
+
+  const std::unique_ptr<kernels::Device> device_ = kernels::NewReferenceDevice();
+  CapturingStream stream_{*device_};
+  Scratch scratch_{*device_};
+  CapturedPasses passes_{stream_, scratch_};
+  int calls_ = 0;
+};
+
+TEST_F(CapturedPassesTest, TheSecondTimeCapturesAndAllFromThenOnReplay) {
+  ASSERT_OK(Step());
+  EXPECT_EQ(stream_.captures, 0);
+  for (int i = 0; i < 3; ++i) ASSERT_OK(Step());
+  EXPECT_EQ(stream_.captures, 1);
+  EXPECT_EQ(calls_, 2);  // run, captured
+  EXPECT_EQ(stream_.replays, 3);
+  EXPECT_EQ(passes_.replays(), 3);
+}
+
+TEST_F(CapturedPassesTest, WhatCannotBeCapturedIsRunEachTimeAndTriedOnce) {
+  stream_.refuses = true;
+  for (int i = 0; i < 4; ++i) ASSERT_OK(Step());
+  EXPECT_EQ(stream_.captures, 1);
+  EXPECT_EQ(calls_, 4);
+  EXPECT_EQ(passes_.replays(), 0);
+}
+
+TEST_F(CapturedPassesTest, MemoryThatHasMovedCallsForAnotherCapture) {
+  for (int i = 0; i < 3; ++i) ASSERT_OK(Step());
+  {
+    const Scratch::Frame frame(scratch_);
+    ASSERT_OK(scratch_.Take({100}).status());
+  }
+  ASSERT_OK(Step());
+  EXPECT_EQ(stream_.captures, 2);
+  stream_.has_moved = true;
+  ASSERT_OK(passes_.Run(0, [&] {
+    stream_.has_moved = false;
+    return absl::OkStatus();
+  }));
+  EXPECT_EQ(stream_.captures, 3);
+}
+
+TEST_F(CapturedPassesTest, PassesAreCapturedOneByOneAndNotWithoutEnd) {
+  for (int i = 0; i < 2; ++i) ASSERT_OK(Step(/*passes=*/40));
+  EXPECT_EQ(stream_.captures, 32);
+  EXPECT_EQ(passes_.replays(), 32);
+  EXPECT_EQ(calls_, 40 + 40);
 }
 
 TEST(ExchangePatienceTest, IsTenTimesTheSlowestStepAndNeverLessThanHalfAMinute) {
