@@ -327,6 +327,23 @@ __device__ inline void StorePair(const float (&values)[2], bool aligned, bool bo
   if (both) to[1] = FromFloat<T>(values[1]);
 }
 
+// The numbers of a row that the lane's accumulators of that row belong to: columns 8 n + 2 (lane %
+// 4) and the next, zeros beyond `columns`; all on their way at once. The row is aligned to 8 bytes.
+template <int N>
+__device__ inline void LoadPairs(const float* row, int columns, float2 (&values)[N]) {
+  const int first = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int column = 8 * n + first;
+    values[n] = {0.0F, 0.0F};
+    if (column + 1 < columns) {
+      values[n] = *reinterpret_cast<const float2*>(row + column);
+    } else if (column < columns) {
+      values[n].x = row[column];
+    }
+  }
+}
+
 // Rows first_row ... of a result, of `rows` rows `columns` wide: to[row * step + column] =
 // accumulators, times factors[0] in the upper 8 of the warp's 16 rows and factors[1] in the lower.
 template <int N, typename T>

@@ -70,7 +70,8 @@ __device__ inline int TopFeature(const Sizes& s, const Token& at, const float* p
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    QueryKernel(Sizes s, const T* q, const float* products, T* phi, float* query_scale) {
+    QueryKernel(Sizes s, const T* __restrict__ q, const float* __restrict__ products,
+                T* __restrict__ phi, float* __restrict__ query_scale) {
   const Token at(s, s.queries);
   if (!at.exists) return;
   const float* const x = products + at.by_token * s.feature_rows;
@@ -84,8 +85,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    OwnScaleKernel(Sizes s, const T* k, const int32_t* valid, const float* products,
-                   float* own_scale) {
+    OwnScaleKernel(Sizes s, const T* __restrict__ k, const int32_t* __restrict__ valid,
+                   const float* __restrict__ products, float* __restrict__ own_scale) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   const float largest = LargestProduct(s, at, products + at.by_token * s.feature_rows);
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // A block a head: m, the maximum over all keys, or over those up to each.
 __global__ void __launch_bounds__(kScanThreads)
-    KeyScaleKernel(Sizes s, const float* own_scale, float* key_scale) {
+    KeyScaleKernel(Sizes s, const float* __restrict__ own_scale, float* __restrict__ key_scale) {
   __shared__ float shared[32];
   own_scale += int64_t{blockIdx.x} * s.keys;
   key_scale += int64_t{blockIdx.x} * s.keys;
@@ -132,8 +133,9 @@ __global__ void __launch_bounds__(kScanThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    KeyKernel(Sizes s, const T* k, const float* products, const float* own_scale,
-              const float* key_scale, T* psi) {
+    KeyKernel(Sizes s, const T* __restrict__ k, const float* __restrict__ products,
+              const float* __restrict__ own_scale, const float* __restrict__ key_scale,
+              T* __restrict__ psi) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   const float* const x = products + at.by_token * s.feature_rows;
@@ -173,8 +175,9 @@ __device__ inline void AddToRow(const Sizes& s, int feature, float value, float*
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    QueryGradientKernel(Sizes s, const float* products, const T* phi, const float* d_phi,
-                        float* folded, float* shares) {
+    QueryGradientKernel(Sizes s, const float* __restrict__ products, const T* __restrict__ phi,
+                        const float* __restrict__ d_phi, float* __restrict__ folded,
+                        float* __restrict__ shares) {
   const Token at(s, s.queries);
   if (!at.exists) return;
   float* const to = folded + at.by_head * s.feature_rows;
@@ -191,8 +194,9 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    KeyGradientKernel(Sizes s, const T* psi, const float* d_psi, const float* own_scale,
-                      float* folded, float* shares, float* rests) {
+    KeyGradientKernel(Sizes s, const T* __restrict__ psi, const float* __restrict__ d_psi,
+                      const float* __restrict__ own_scale, float* __restrict__ folded,
+                      float* __restrict__ shares, float* __restrict__ rests) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   float* const to = folded + at.by_head * s.feature_rows;
@@ -211,9 +215,10 @@ __global__ void __launch_bounds__(kThreads)
 // A warp a key that is the first to attain its m: what m gets from all keys that share it goes to
 // that key's largest exponent.
 __global__ void __launch_bounds__(kThreads)
-    KeyScaleGradientKernel(Sizes s, const float* products, const float* own_scale,
-                           const float* key_scale, const float* rests, float* folded,
-                           float* shares) {
+    KeyScaleGradientKernel(Sizes s, const float* __restrict__ products,
+                           const float* __restrict__ own_scale, const float* __restrict__ key_scale,
+                           const float* __restrict__ rests, float* __restrict__ folded,
+                           float* __restrict__ shares) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   const int64_t first = at.by_head - at.token;
@@ -241,7 +246,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    StoreValueKernel(Sizes s, const float* d_value, T* d_v) {
+    StoreValueKernel(Sizes s, const float* __restrict__ d_value, T* __restrict__ d_v) {
   const Token at(s, s.keys);
   if (!at.exists) return;
   for (int x = at.lane; x < s.value_dim; x += 32) {

@@ -63,7 +63,7 @@ dim3 TokenBlocks(const Sizes& s, int count) {
 }
 
 __global__ void __launch_bounds__(kThreads)
-    ScaleKeysKernel(Sizes s, const float* key_scale, float* key_factors) {
+    ScaleKeysKernel(Sizes s, const float* __restrict__ key_scale, float* __restrict__ key_factors) {
   const int token = TokenOfThread();
   if (token >= s.keys) return;
   const int64_t head = blockIdx.y;
@@ -72,8 +72,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    StartQueriesKernel(Sizes s, const uint8_t* complete, const float* key_scale, float* query_scale,
-                       float* reference, float* exact_mass, float* query_factors) {
+    StartQueriesKernel(Sizes s, const uint8_t* __restrict__ complete,
+                       const float* __restrict__ key_scale, float* __restrict__ query_scale,
+                       float* __restrict__ reference, float* __restrict__ exact_mass,
+                       float* __restrict__ query_factors) {
   const int token = TokenOfThread();
   if (token >= s.queries) return;
   const int64_t at = int64_t{blockIdx.y} * s.queries + token;
@@ -89,8 +91,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    ScaleGradientsKernel(Sizes s, Units units, const float* log_normaliser,
-                         const float* query_scale, const float* key_scale, float* query_factors) {
+    ScaleGradientsKernel(Sizes s, Units units, const float* __restrict__ log_normaliser,
+                         const float* __restrict__ query_scale, const float* __restrict__ key_scale,
+                         float* __restrict__ query_factors) {
   const int token = TokenOfThread();
   if (token >= s.queries) return;
   const int64_t at = int64_t{blockIdx.y} * s.queries + token;
@@ -118,7 +121,8 @@ __device__ inline void LoadAhead(const float* from, int64_t step, int first, int
 
 // A thread an element of a state: along the tiles.
 __global__ void __launch_bounds__(kThreads)
-    SumKeyTilesKernel(Sizes s, const float* key_scale, const float* tile_sums, float* states) {
+    SumKeyTilesKernel(Sizes s, const float* __restrict__ key_scale,
+                      const float* __restrict__ tile_sums, float* __restrict__ states) {
   const int64_t elements = int64_t{s.features} * s.value_columns();
   const int64_t element = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (element >= elements) return;
@@ -156,7 +160,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // The other way round: for a tile of keys the tiles of queries that do not fill it in.
 __global__ void __launch_bounds__(kThreads)
-    SumQueryTilesKernel(Sizes s, const float* key_scale, const float* tile_sums, float* states) {
+    SumQueryTilesKernel(Sizes s, const float* __restrict__ key_scale,
+                        const float* __restrict__ tile_sums, float* __restrict__ states) {
   const int64_t elements = int64_t{s.features} * s.value_columns();
   const int64_t element = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (element >= elements) return;
@@ -201,8 +206,9 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    LoadGradientsKernel(Sizes s, const T* o, const T* d_o, const float* share,
-                        bool drops_corrections, float* query_scale, float* mean) {
+    LoadGradientsKernel(Sizes s, const T* __restrict__ o, const T* __restrict__ d_o,
+                        const float* __restrict__ share, bool drops_corrections,
+                        float* __restrict__ query_scale, float* __restrict__ mean) {
   const Row row(s, s.queries);
   if (!row.exists) return;
   float sum = 0;
@@ -218,8 +224,9 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    FinishKernel(Sizes s, const float* sums, const float* reference, const float* exact_mass, T* o,
-                 float* log_normaliser, float* share) {
+    FinishKernel(Sizes s, const float* __restrict__ sums, const float* __restrict__ reference,
+                 const float* __restrict__ exact_mass, T* __restrict__ o,
+                 float* __restrict__ log_normaliser, float* __restrict__ share) {
   const Row row(s, s.queries);
   if (!row.exists) return;
   const float* const from = sums + row.padded * s.value_columns();

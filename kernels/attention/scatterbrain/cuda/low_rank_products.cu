@@ -358,20 +358,30 @@ __global__ void __launch_bounds__(kPairThreads)
     const int token = shared.names[row];
     if (token < 0) continue;
     const float share = of.shares[int64_t{head} * of.count + token];
-    const float* const d_u = of.d_u + (tile * kTile + row) * s.key_dim;
+    const T* const from = rows.first + token * rows.step;
+    T* const at = to + token * rows.step;
+    float u[kWidth / 8][2];
+    float d_u[kWidth / 8][2];
+#pragma unroll
+    for (int n = 0; n < kWidth / 8; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const int column = 8 * n + thread % 4 * 2 + c;
+        const bool there = column < s.key_dim;
+        u[n][c] = there ? s.root * ToFloat(from[column]) : 0.0F;
+        d_u[n][c] = there ? of.d_u[(tile * kTile + row) * s.key_dim + column] : 0.0F;
+      }
+    }
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n) {
       const int column = 8 * n + thread % 4 * 2;
       if (column >= s.key_dim) break;
-      const bool both = column + 1 < s.key_dim;
-      float pair[2] = {};
+      float pair[2];
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        if (column + c >= s.key_dim) continue;
-        const float u = s.root * ToFloat(rows.first[token * rows.step + column + c]);
-        pair[c] = s.root * (d_u[column + c] + sums[n][2 * half + c] - share * u);
+        pair[c] = s.root * (d_u[n][c] + sums[n][2 * half + c] - share * u[n][c]);
       }
-      tiles::StorePair(pair, s.key_dim % 2 == 0, both, to + token * rows.step + column);
+      tiles::StorePair(pair, s.key_dim % 2 == 0, column + 1 < s.key_dim, at + column);
     }
   }
 }

@@ -364,18 +364,26 @@ __device__ inline void AddRows(const float (&sums)[N][4], float factor, const in
   for (int half = 0; half < 2; ++half) {
     const int row = names[warp_row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * half];
     if (row < 0) continue;
-    float* const to = first + int64_t{row} * step + first_column;
+    float* const to = first + int64_t{row} * step;
+    if (step % 2 != 0) {
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+        const int column = 8 * n + first_column;
+        if (column < columns) to[column] += factor * sums[n][2 * half];
+        if (column + 1 < columns) to[column + 1] += factor * sums[n][2 * half + 1];
+      }
+      continue;
+    }
+    float2 before[N];
+    tiles::LoadPairs(to, columns, before);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      const float2 add = {factor * sums[n][2 * half], factor * sums[n][2 * half + 1]};
-      if (8 * n + first_column + 1 < columns && step % 2 == 0) {
-        auto* const pair = reinterpret_cast<float2*>(to + 8 * n);
-        const float2 before = *pair;
-        *pair = {before.x + add.x, before.y + add.y};
-        continue;
-      }
-      if (8 * n + first_column < columns) to[8 * n] += add.x;
-      if (8 * n + first_column + 1 < columns) to[8 * n + 1] += add.y;
+      const int column = 8 * n + first_column;
+      if (column >= columns) break;
+      const float pair[2] = {before[n].x + factor * sums[n][2 * half],
+                             before[n].y + factor * sums[n][2 * half + 1]};
+      const bool both = column + 1 < columns;
+      tiles::StorePair(pair, both, both, to + column);
     }
   }
 }

@@ -88,27 +88,6 @@ __device__ inline void Weigh(const Walk& walk, GroupKinds group, const Kinds& ki
   }
 }
 
-// Two neighbouring sums of values, which lie in memory and are brought to the new reference by
-// `fading`; zero beyond `columns`.
-struct Neighbours {
-  __device__ Neighbours(float* at, int left, float fading, float first, float second)
-      : to(at), count(left) {
-    if (count >= 2) {
-      const float2 before = *reinterpret_cast<const float2*>(to);
-      values[0] = before.x * fading + first;
-      values[1] = before.y * fading + second;
-    } else if (count == 1) {
-      values[0] = *to * fading + first;
-    }
-  }
-  __device__ void Store() const {
-    if (count > 0) tiles::StorePair(values, count >= 2, false, to);
-  }
-  float* to;
-  int count;  // how many there are
-  float values[2] = {};
-};
-
 // Brings what lies in memory to the new references and adds what has been added up here; then
 // stores it again, or the results if this was the only pass.
 template <typename T, int N>
@@ -146,19 +125,23 @@ __device__ inline void AddToSums(const PairArgs& args, int head, const int* name
       args.finish.share[at] = of.share();
       args.finish.log_normaliser[at] = of.logarithm();
     }
+    float2 before[N];
+    tiles::LoadPairs(from, s.value_dim, before);
+    const float factor = finish ? of.factor() : 1.0F;
+    const bool blind = finish && of.blind();
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const int column = 8 * n + first_column;
-      const Neighbours value(from + column, s.value_dim - column, fading, sums[n][2 * half],
-                             sums[n][2 * half + 1]);
-      if (!finish) {
-        value.Store();
-      } else if (value.count > 0) {
-        const float factor = of.factor();
-        const float scaled[2] = {of.blind() ? 0.0F : value.values[0] * factor,
-                                 of.blind() ? 0.0F : value.values[1] * factor};
+      if (column >= s.value_dim) break;
+      const float pair[2] = {
+          blind ? 0.0F : factor * (before[n].x * fading + sums[n][2 * half]),
+          blind ? 0.0F : factor * (before[n].y * fading + sums[n][2 * half + 1])};
+      const bool both = column + 1 < s.value_dim;
+      if (finish) {
         T* const to = const_cast<T*>(outputs.first) + query * outputs.step + column;
-        tiles::StorePair(scaled, s.value_dim % 2 == 0, value.count >= 2, to);
+        tiles::StorePair(pair, s.value_dim % 2 == 0, both, to);
+      } else {
+        tiles::StorePair(pair, both, both, from + column);
       }
     }
   }
