@@ -80,15 +80,51 @@ __device__ inline float FactorOf(const LowRankSide& side, int head, int token) {
   return token < 0 ? 0.0F : side.factors[int64_t{head} * side.count + token];
 }
 
-// Four neighbours of a row of `width` elements, zeros beyond its end.
-template <typename S>
-__device__ inline void LoadFour(const S* row, int column, int width, float (&values)[4]) {
-  if (column + 4 <= width && reinterpret_cast<uintptr_t>(row + column) % (4 * sizeof(S)) == 0) {
-    return Load<4>(row + column, values);
+// Where a row of fp32 numbers lies: an address that may be read even if the row is not there.
+struct FloatRow {
+  const float* at;
+  bool there;
+};
+// Calls put(row, column, four numbers) for all of kRows x kColumns: of row_of(row), zeros from
+// `width` on. Behind that, up to `readable`, a row may be read. Several loads are on their way at
+// once, so none is under a condition.
+template <int kRows, int kColumns, typename RowOf, typename Put>
+__device__ inline void ForFours(int width, int readable, const RowOf& row_of, const Put& put) {
+  constexpr int kPieces = kColumns / 4;
+  if (readable % 4 != 0) {
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kPairThreads) {
+      const int column = i % kPieces * 4;
+      const FloatRow row = row_of(i / kPieces);
+      float values[4] = {};
+      for (int v = 0; v < 4; ++v) {
+        if (row.there && column + v < width) values[v] = row.at[column + v];
+      }
+      put(i / kPieces, column, values);
+    }
+    return;
   }
+#pragma unroll 8
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kPairThreads) {
+    const int column = i % kPieces * 4;
+    const FloatRow row = row_of(i / kPieces);
+    const float4 x = *reinterpret_cast<const float4*>(row.at + min(column, readable - 4));
+    const int count = row.there ? width - column : 0;
+    const float values[4] = {count > 0 ? x.x : 0.0F, count > 1 ? x.y : 0.0F, count > 2 ? x.z : 0.0F,
+                             count > 3 ? x.w : 0.0F};
+    put(i / kPieces, column, values);
+  }
+}
+
+// Four neighbours of a row in shared memory, in parts.
+template <typename T, typename M>
+__device__ inline void StoreParts(const float (&values)[4], M* parts, int at) {
+  const Parts<T> of[4] = {Parts<T>(values[0]), Parts<T>(values[1]), Parts<T>(values[2]),
+                          Parts<T>(values[3])};
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    values[i] = column + i < width ? ToFloat(row[column + i]) : 0.0F;
+  for (int p = 0; p < kParts<T>; ++p) {
+    const float part[4] = {ToFloat(of[0].at[p]), ToFloat(of[1].at[p]), ToFloat(of[2].at[p]),
+                           ToFloat(of[3].at[p])};
+    Store<4>(parts[p].at + at, part);
   }
 }
 
@@ -96,6 +132,7 @@ __device__ inline void LoadFour(const S* row, int column, int width, float (&val
 
 template <typename T, int kWidth>
 struct SumShared {
+  Matrix<T, kFeatures> rows;             // [tokens, features]
   Matrix<T, kTile> features[kParts<T>];  // [features, tokens], times factors
   Matrix<T, kWidth + kExtra> values;
   int names[kTile];
@@ -111,15 +148,14 @@ __global__ void __launch_bounds__(kPairThreads)
   const int thread = static_cast<int>(threadIdx.x);
   NameTokens(side.count, shared.names);
   const int token = thread % kTile;  // of this thread
-  const int name = shared.names[token];
-  const float factor = FactorOf(side, head, name);
-  const auto features = FeaturesOf<T>(s, side, head);
-#pragma unroll 2
+  tiles::CopyRows<kTile, kFeatures>(FeaturesOf<T>(s, side, head), shared.names, begin,
+                                    shared.rows.at);
+  const float factor = FactorOf(side, head, shared.names[token]);
+  LoadValues<T, kWidth>(s, side, head, shared.names, shared.values);
+#pragma unroll 4
   for (int f = thread / kTile * 4; f < kFeatures; f += kPairThreads / kTile * 4) {
-    float values[4] = {};
-    if (factor != 0.0F) {
-      LoadFour(features.first + name * features.step, begin + f, s.features, values);
-    }
+    float values[4];
+    Load<4>(shared.rows.at + token * Matrix<T, kFeatures>::kStride + f, values);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const Parts<T> parts(factor * values[i]);
@@ -129,7 +165,7 @@ __global__ void __launch_bounds__(kPairThreads)
       }
     }
   }
-  LoadValues<T, kWidth>(s, side, head, shared.names, shared.values);
+  __syncthreads();
 
   constexpr int kGroups = kWidth / 8;
   const int warp_row = thread / 32 * 16;
@@ -172,31 +208,26 @@ __global__ void __launch_bounds__(kPairThreads)
 template <typename T, int kWidth>
 struct StateParts {
   __device__ inline void LoadFrom(const Sizes& s, const float* state, int begin) {
-    constexpr int kPieces = (kWidth + kExtra) / 4;
     constexpr int kStride = Matrix<T, kWidth + kExtra>::kStride;
-#pragma unroll 4
-    for (int i = static_cast<int>(threadIdx.x); i < kFeatures * kPieces; i += kPairThreads) {
-      const int feature = i / kPieces;
-      const int column = i % kPieces * 4;
-      const float* const row = state + int64_t{begin + feature} * s.value_columns();
-      float values[4] = {};
-      if (begin + feature < s.features) {
-        if (column < kWidth) {
-          LoadFour(row, column, s.value_dim, values);
-        } else if (column == kWidth) {
-          values[0] = values[1] = values[2] = row[s.value_dim];
-        }
-      }
-      const Parts<T> parts[4] = {Parts<T>(values[0]), Parts<T>(values[1]), Parts<T>(values[2]),
-                                 Parts<T>(values[3])};
-#pragma unroll
-      for (int p = 0; p < kParts<T>; ++p) {
-        float rounded[4];
-#pragma unroll
-        for (int v = 0; v < 4; ++v) rounded[v] = ToFloat(parts[v].at[p]);
-        Store<4>(of[p].at + feature * kStride + column, rounded);
-      }
-    }
+    const int columns = s.value_columns();
+    const auto row_of = [&](int feature) {
+      const int64_t row = min(begin + feature, s.features - 1);
+      return FloatRow{state + row * columns, begin + feature < s.features};
+    };
+    const int thread = static_cast<int>(threadIdx.x);
+    const FloatRow own = row_of(thread % kFeatures);
+    const float behind = own.there ? own.at[s.value_dim] : 0.0F;
+    ForFours<kFeatures, kWidth>(s.value_dim, columns, row_of,
+                                [&](int feature, int column, const float(&values)[4]) {
+                                  StoreParts<T>(values, of, feature * kStride + column);
+                                });
+    // Half of the threads the three columns and one of zeros, the others the rest.
+    float extra[4] = {};
+    if (thread < kFeatures) extra[0] = extra[1] = extra[2] = behind;
+    const float zeros[4] = {};
+    const int at = thread % kFeatures * kStride + kWidth + thread / kFeatures * (kExtra / 2);
+    StoreParts<T>(extra, of, at);
+    StoreParts<T>(zeros, of, at + 4);
   }
   Matrix<T, kWidth + kExtra> of[kParts<T>];
 };
@@ -321,24 +352,14 @@ __global__ void __launch_bounds__(kPairThreads)
     }
     __syncthreads();
     tiles::CopyRows<kFeatures, kWidth>(rows_of_w, shared.rows, 0, shared.w.at);
-#pragma unroll 2
-    for (int i = thread; i < kTile * kFeatures / 4; i += kPairThreads) {
-      const int row = i / (kFeatures / 4);
-      const int column = i % (kFeatures / 4) * 4;
-      float values[4] = {};
-      if (shared.names[row] >= 0) {
-        LoadFour(of.products + (int64_t{head} * of.count + shared.names[row]) * s.feature_rows,
-                 begin + column, s.feature_rows, values);
-      }
-#pragma unroll
-      for (int v = 0; v < 4; ++v) {
-        const Parts<T> parts(values[v]);
-#pragma unroll
-        for (int p = 0; p < kParts<T>; ++p) {
-          shared.gradients[p].at[row * kStride + column + v] = parts.at[p];
-        }
-      }
-    }
+    const auto row_of = [&](int row) {
+      const int64_t token = int64_t{head} * of.count + max(shared.names[row], 0);
+      return FloatRow{of.products + token * s.feature_rows + begin, shared.names[row] >= 0};
+    };
+    ForFours<kTile, kFeatures>(s.feature_rows - begin, s.feature_rows - begin, row_of,
+                               [&](int row, int column, const float(&values)[4]) {
+                                 StoreParts<T>(values, shared.gradients, row * kStride + column);
+                               });
     AwaitCopies();
     __syncthreads();
 #pragma unroll
