@@ -493,7 +493,7 @@ inline std::vector<ScatterbrainProblem> EverySupport(int64_t queries, int64_t ke
     problems.push_back(
         SmallScatterbrain(queries, keys, causal, HashSupport{rounds, query_bucket, key_bucket}));
   }
-  for (const int64_t block : {16, 100}) {
+  for (const int64_t block : {16, 64, 100}) {
     problems.push_back(
         SmallScatterbrain(queries, keys, causal, RandomBlocks(block, queries, keys, causal)));
   }

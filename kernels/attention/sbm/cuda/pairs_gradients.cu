@@ -213,16 +213,16 @@ __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
   const T* const own2 = shared.own2 + warp_row * kStride;
   NameOwnRows(pass.own_rows, shared.own);
   __syncthreads();
-  tiles::LeftRows<T, kWidth> left1;
-  tiles::LeftRows<T, kWidth> left2;  // keys: registers are needed for more
+  tiles::LeftRows<T, kKeysOwn ? 16 : kWidth> left1;  // keys: registers are needed for more
+  tiles::LeftRows<T, kKeysOwn ? 16 : kWidth> left2;
   Statistics<kKeysOwn> statistics;
   Sums<T, kWidth, kKeysOwn, kFurther> sums;
   tiles::WalkGroups(
       pass.list.groups(), [&](int g) { pass.list.CopyNames(g, &shared.others[g % kNames]); },
       [&] { pass.CopyOwn(); }, [&](int g) { pass.CopyOthers(g); },
       [&] {
-        left1.Load(own1, kStride);
         if constexpr (!kKeysOwn) {
+          left1.Load(own1, kStride);
           left2.Load(own2, kStride);
           statistics.LoadOwn(args, pass.head, lane_row);
         }
@@ -232,12 +232,13 @@ __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? 2 : 1)
         float slopes[kColumns][4] = {};
         float weights[kColumns][4] = {};
         float gammas[kColumns][4];
-        tiles::ProductOfRows(left1, shared.other1[stage], kStride, slopes);
         if constexpr (kKeysOwn) {
+          tiles::ProductOfRows(own1, kStride, shared.other1[stage], kStride, kWidth, slopes);
           tiles::ProductOfRows(own2, kStride, shared.other2[stage], kStride, kWidth, weights);
           statistics.lses = shared.lse[stage];
           statistics.means = shared.mean[stage];
         } else {
+          tiles::ProductOfRows(left1, shared.other1[stage], kStride, slopes);
           tiles::ProductOfRows(left2, shared.other2[stage], kStride, weights);
         }
         const auto contribute = [&]<bool kFactors>() {

@@ -33,21 +33,36 @@ dim3 BlocksFor(const Sizes& s, int count) {
   return {static_cast<unsigned>(CeilDiv(count, kWarps)), static_cast<unsigned>(s.all_heads())};
 }
 
-// |u|^2 / 2 + ln(r) / 2.
-template <typename T>
-__device__ inline float Shift(const Sizes& s, const Token& at, const T* rows) {
-  float sum = 0;
-  for (int d = at.lane; d < s.key_dim; d += 32) {
-    const float u = s.root * ToFloat(rows[at.by_token * s.key_dim + d]);
-    sum += u * u;
+// A lane's elements of a token's row, which is at most 4 warps wide: on their way while the caller
+// does something else.
+struct LaneRow {
+  template <typename T>
+  __device__ LaneRow(const Sizes& s, const Token& at, const T* rows) {
+    const T* const row = rows + at.by_token * s.key_dim;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int d = at.lane + 32 * i;
+      elements[i] = d < s.key_dim ? ToFloat(row[d]) : 0.0F;
+    }
   }
-  return GroupReduce<32>(sum, AddOf()) / 2 + logf(static_cast<float>(s.features)) / 2;
-}
+  // |u|^2 / 2 + ln(r) / 2. All lanes call it.
+  [[nodiscard]] __device__ float Shift(const Sizes& s) const {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float u = s.root * elements[i];
+      sum += u * u;
+    }
+    return GroupReduce<32>(sum, AddOf()) / 2 + logf(static_cast<float>(s.features)) / 2;
+  }
+  float elements[4];
+};
 
-// w_l . u of the signed row l.
+// w_l . u of the signed row l; there are as many negative ones as rows, or none.
 __device__ inline float Product(const Sizes& s, const float* products, int l) {
-  const float x = s.root * products[l % s.feature_rows];
-  return l < s.feature_rows ? x : -x;
+  const bool positive = l < s.feature_rows;
+  const float x = s.root * products[positive ? l : l - s.feature_rows];
+  return positive ? x : -x;
 }
 
 __device__ inline float LargestProduct(const Sizes& s, const Token& at, const float* products) {
@@ -74,12 +89,13 @@ __global__ void __launch_bounds__(kThreads)
                 T* __restrict__ phi, float* __restrict__ query_scale) {
   const Token at(s, s.queries);
   if (!at.exists) return;
+  const LaneRow row(s, at, q);
   const float* const x = products + at.by_token * s.feature_rows;
   const float largest = LargestProduct(s, at, x);
   for (int l = at.lane; l < s.features; l += 32) {
     phi[at.by_head * s.features + l] = FromFloat<T>(expf(Product(s, x, l) - largest) + s.offset);
   }
-  const float shift = Shift(s, at, q);
+  const float shift = row.Shift(s);
   if (at.lane == 0) query_scale[at.by_head] = largest - shift;
 }
 
@@ -89,8 +105,9 @@ __global__ void __launch_bounds__(kThreads)
                    const float* __restrict__ products, float* __restrict__ own_scale) {
   const Token at(s, s.keys);
   if (!at.exists) return;
+  const LaneRow row(s, at, k);
   const float largest = LargestProduct(s, at, products + at.by_token * s.feature_rows);
-  const float shift = Shift(s, at, k);
+  const float shift = row.Shift(s);
   const bool holds = valid == nullptr || valid[at.sequence * s.keys + at.token] != 0;
   if (at.lane == 0) own_scale[at.by_head] = holds ? largest - shift : -INFINITY;
 }
@@ -139,7 +156,7 @@ __global__ void __launch_bounds__(kThreads)
   const Token at(s, s.keys);
   if (!at.exists) return;
   const float* const x = products + at.by_token * s.feature_rows;
-  const float shift = Shift(s, at, k) + key_scale[at.by_head];
+  const float shift = LaneRow(s, at, k).Shift(s) + key_scale[at.by_head];
   const bool holds = own_scale[at.by_head] != -INFINITY;
   for (int l = at.lane; l < s.features; l += 32) {
     const float value = holds ? expf(Product(s, x, l) - shift) + s.offset : 0.0F;
@@ -170,7 +187,8 @@ __device__ inline float2 Fold(const Sizes& s, const Token& at, const T* stored,
 
 // Adds `value` to the gradient of the exponent of one signed row.
 __device__ inline void AddToRow(const Sizes& s, int feature, float value, float* folded) {
-  folded[feature % s.feature_rows] += feature < s.feature_rows ? value : -value;
+  const bool positive = feature < s.feature_rows;
+  folded[positive ? feature : feature - s.feature_rows] += positive ? value : -value;
 }
 
 template <typename T>

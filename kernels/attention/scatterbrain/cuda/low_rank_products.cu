@@ -332,6 +332,34 @@ struct ProjectionShared {
   int rows[kFeatures];
 };
 
+// Of one row, whose width is even: to = root (d_u + sums - share u), neighbours together and all
+// loads at once.
+template <typename T, int N>
+__device__ inline void AddPairs(const float (&sums)[N][4], int half, const Sizes& s, float share,
+                                const T* from, const float* d_u, T* to) {
+  const int first_column = static_cast<int>(threadIdx.x) % 4 * 2;
+  float2 before[N];
+  tiles::LoadPairs(d_u, s.key_dim, before);
+  alignas(8) T rows[N][2];
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int column = min(8 * n + first_column, s.key_dim - 2);
+    using Pair = std::conditional_t<sizeof(T) == 2, uint32_t, uint2>;
+    const Pair pair = *reinterpret_cast<const Pair*>(from + column);
+    *reinterpret_cast<Pair*>(rows[n]) = pair;
+  }
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int column = 8 * n + first_column;
+    if (column >= s.key_dim) break;
+    const float factor = s.root * share;
+    const float pair[2] = {
+        s.root * (before[n].x + sums[n][2 * half] - factor * ToFloat(rows[n][0])),
+        s.root * (before[n].y + sums[n][2 * half + 1] - factor * ToFloat(rows[n][1]))};
+    tiles::StorePair(pair, true, true, to + column);
+  }
+}
+
 // d = root (d_u + gradients W - shares u), of `count` tokens a head.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kPairThreads)
@@ -381,28 +409,20 @@ __global__ void __launch_bounds__(kPairThreads)
     const float share = of.shares[int64_t{head} * of.count + token];
     const T* const from = rows.first + token * rows.step;
     T* const at = to + token * rows.step;
-    float u[kWidth / 8][2];
-    float d_u[kWidth / 8][2];
+    const float* const d_u = of.d_u + (tile * kTile + row) * s.key_dim;
+    if (s.key_dim % 2 == 0) {
+      AddPairs<T>(sums, half, s, share, from, d_u, at);
+      continue;
+    }
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         const int column = 8 * n + thread % 4 * 2 + c;
-        const bool there = column < s.key_dim;
-        u[n][c] = there ? s.root * ToFloat(from[column]) : 0.0F;
-        d_u[n][c] = there ? of.d_u[(tile * kTile + row) * s.key_dim + column] : 0.0F;
+        if (column >= s.key_dim) continue;
+        const float u = s.root * ToFloat(from[column]);
+        at[column] = FromFloat<T>(s.root * (d_u[column] + sums[n][2 * half + c] - share * u));
       }
-    }
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      const int column = 8 * n + thread % 4 * 2;
-      if (column >= s.key_dim) break;
-      float pair[2];
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        pair[c] = s.root * (d_u[n][c] + sums[n][2 * half + c] - share * u[n][c]);
-      }
-      tiles::StorePair(pair, s.key_dim % 2 == 0, column + 1 < s.key_dim, at + column);
     }
   }
 }

@@ -221,6 +221,10 @@ __device__ inline void LeaveOutMet(const Walk& walk, const OwnRows& own, const O
   kinds.exact = kinds.counts;
 }
 
+// Whether own rows lie in one block of the layout, and so do groups: those that are listed are
+// exact.
+__device__ inline bool OneBlock(const PairArgs& args) { return args.block % kOwn == 0; }
+
 // What kinds of pairs a group may have: the same for all threads of the block.
 struct GroupKinds {
   bool exact = true;     // some may be exact
@@ -231,19 +235,22 @@ template <bool kKeysOwn>
 __device__ inline GroupKinds GroupKindsOf(const Walk& walk, int group) {
   const PairArgs& args = walk.args;
   const Sizes& s = args.sizes;
-  if (args.set != PairSet::kFilled) return {};
-  if (s.support != Support::kWindow) return {.exact = false};
+  if (args.set == PairSet::kBuckets) return {};
+  if (args.set == PairSet::kFilled && s.support != Support::kWindow) return {.exact = false};
+  const bool blocks = args.set == PairSet::kBlocks;
   const int first_own = walk.index * kOwn;
-  const int first_other = walk.first_other + group * kOthers;
+  const int first_other =
+      blocks ? walk.other_list[group] * kOthers : walk.first_other + group * kOthers;
   const int first_query = kKeysOwn ? first_other : first_own;
   const int last_query = first_query + (kKeysOwn ? kOthers : kOwn) - 1;
   const int first_key = kKeysOwn ? first_own : first_other;
   const int last_key = first_key + (kKeysOwn ? kOwn : kOthers) - 1;
+  const bool seen = last_query < s.queries && last_key < s.keys && args.in.valid == nullptr &&
+                    (!s.causal || last_key <= first_query);
+  if (blocks) return {.whole = OneBlock(args) && seen};
   const bool some = last_key >= first_query - s.before && first_key <= last_query + s.after;
   const bool all =
       first_key >= last_query - s.before && (s.causal || last_key <= first_query + s.after);
-  const bool seen = last_query < s.queries && last_key < s.keys && args.in.valid == nullptr &&
-                    (!s.causal || last_key <= first_query);
   return {some, !all || args.drops_corrections, all && seen};
 }
 
@@ -264,8 +271,11 @@ __device__ inline Kinds KindsOf(const Walk& walk, GroupKinds group, const OwnRow
       const int key = kKeysOwn ? own.token[c / 2] : other;
       bool counts = query >= 0 && key >= 0 && !(s.causal && key > query);
       bool exact = window && key >= query - s.before && key <= query + s.after;
-      if (args.set == PairSet::kBlocks && counts) {
-        counts = exact = args.exact[own.place[c / 2] + others.place[OtherOf(n, c)]] != 0;
+      if (args.set == PairSet::kBlocks) {
+        if (counts && !OneBlock(args)) {
+          counts = args.exact[own.place[c / 2] + others.place[OtherOf(n, c)]] != 0;
+        }
+        exact = counts;
       }
       if (counts) kinds.counts |= 1U << (4 * n + c);
       if (counts && exact) kinds.exact |= 1U << (4 * n + c);
