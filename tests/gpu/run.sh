@@ -9,7 +9,8 @@
 #   CHOICE   --tests [NAME ...]        ops, training, NCCL with a rank on each GPU, and jobs through the
 #                                      whole service (service_check.py)
 #            --benchmarks [NAME ...]
-#            --sanitize                the tests of ops under compute-sanitizer (memcheck, racecheck)
+#            --sanitize                the tests of ops and narrow tests of attention along pairs under
+#                                      compute-sanitizer (memcheck, racecheck)
 #
 # Without a choice tests and benchmarks run. A test that finds no GPU fails here. One failure does not
 # stop the others; the exit code tells of it. Results land in ${OUT:-gpu-results}: logs, and *.json,
@@ -109,10 +110,16 @@ run_tests() {
 }
 
 run_sanitized() {
-  local tool
+  local tool program filter
   for tool in memcheck racecheck; do
-    WEFT_REQUIRE_GPU=1 part "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
-      cuda_ops_test --gtest_brief=1 --gtest_filter='*CudaOpTest.Is*'
+    while read -r program filter; do
+      WEFT_REQUIRE_GPU=1 part "$tool-$program" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        --print-limit 5 "$program" --gtest_brief=1 --gtest_filter="$filter" </dev/null
+    done <<'END'
+cuda_ops_test *CudaOpTest.Is*
+cuda_sbm_test *Narrow*
+cuda_scatterbrain_test *Narrow*
+END
   done
 }
 
