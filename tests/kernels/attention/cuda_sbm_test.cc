@@ -192,8 +192,9 @@ TEST_P(CudaSbmTest, GradientsThroughMembershipsEqualTheReference) {
     std::vector<Values*> wanted;
     exact.Each([&](const char*, Values& values) { wanted.push_back(&values); });
     size_t next = 0;
+    const std::string width = absl::StrCat(" D", dim);
     got.Each([&](const char* what, Values& values) {
-      ExpectNear(GetParam(), values, *wanted[next++], absl::StrCat(what, " D", dim), /*terms=*/4.0);
+      ExpectNear(GetParam(), values, *wanted[next++], what + width, /*terms=*/4.0);
     });
   }
 }

@@ -100,12 +100,14 @@ absl::Status FinishMemberships(CudaStream& cuda, const SbmProblem& p,
       "SbmBackward");
 }
 
+// What the kernels cover.
+constexpr int64_t kWidest = 128;
+constexpr int64_t kMostHeads = 65535;  // blocks of a grid in its second and third dimension
+constexpr int64_t kMostTokens = int64_t{1} << 20;
+
 }  // namespace
 
 absl::Status SbmSupportsCuda(const SbmProblem& p) {
-  constexpr int64_t kWidest = 128;
-  constexpr int64_t kMostHeads = 65535;  // blocks of a grid in its second and third dimension
-  constexpr int64_t kMostTokens = int64_t{1} << 20;
   if (p.head_dim > kWidest) {
     return absl::UnimplementedError(absl::StrCat("SBM on cuda: head_dim ", p.head_dim,
                                                  " is more than ", kWidest,

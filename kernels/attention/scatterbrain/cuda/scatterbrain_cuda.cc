@@ -358,10 +358,16 @@ class Call {
 }  // namespace
 }  // namespace scatterbrain_cuda
 
+namespace {
+
+// What the kernels cover.
+constexpr int64_t kWidest = 128;
+constexpr int64_t kMostRows = 65535;  // blocks of a grid in its second and third dimension
+constexpr int64_t kMostTokens = int64_t{1} << 20;
+
+}  // namespace
+
 absl::Status ScatterbrainSupportsCuda(const ScatterbrainProblem& p) {
-  constexpr int64_t kWidest = 128;
-  constexpr int64_t kMostRows = 65535;  // blocks of a grid in its second and third dimension
-  constexpr int64_t kMostTokens = int64_t{1} << 20;
   if (std::max(p.key_dim, p.value_dim) > kWidest) {
     return absl::UnimplementedError(absl::StrCat("scatterbrain on cuda: key_dim ", p.key_dim,
                                                  ", value_dim ", p.value_dim,
