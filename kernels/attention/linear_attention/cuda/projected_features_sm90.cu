@@ -6,6 +6,7 @@ namespace weft::kernels::sm90 {
 namespace {
 
 constexpr int kWarpgroups = 2;
+constexpr int kStages = 2;  // of x
 constexpr int kTileRows = 64;
 
 struct FeaturesParams {
@@ -14,30 +15,27 @@ struct FeaturesParams {
   float* levels;
 };
 
-template <int kDim, int kXStages, int kFStages>
+template <int kDim>
 struct Layout {
   static constexpr int kThreads = 128 * kWarpgroups;
-  static constexpr int kStages = kXStages;
   static constexpr int kXBytes = kDim / 64 * kTileBytes;
   static constexpr int kFBytes = kFeatureTiles * kTileBytes;
   // W as columns of tiles, so that an operand can have more than 64 of its rows.
   static constexpr int kColumnBytes = hopper::TileBytes(kProjectedFeatures);
   static constexpr int kProjectionBytes = kDim / 64 * kColumnBytes;
-  static constexpr int kOfWarpgroup = kXStages * kXBytes + kFStages * kFBytes;
+  static constexpr int kOfWarpgroup = kStages * kXBytes + kFBytes;
   static constexpr int kBarriers = kProjectionBytes + kWarpgroups * kOfWarpgroup;
-  static constexpr int kSharedBytes = kBarriers + (1 + kWarpgroups * kXStages) * 8 + kSharedSlack;
+  // Of W and, for each warpgroup, of x and of f.
+  static constexpr int kBarrierCount = 1 + kWarpgroups * (kStages + 1);
+  static constexpr int kSharedBytes = kBarriers + kBarrierCount * 8 + kSharedSlack;
 };
-template <int kDim>
-using ForwardLayout = Layout<kDim, 2, 1>;  // f leaves through its place
-template <int kDim>
-using BackwardLayout = Layout<kDim, kDim == 64 ? 2 : 1, kDim == 64 ? 2 : 1>;
-static_assert(ForwardLayout<128>::kSharedBytes <= 227 * 1024);
-static_assert(BackwardLayout<128>::kSharedBytes <= 227 * 1024);
+static_assert(Layout<128>::kSharedBytes <= 227 * 1024);
 
 // A warpgroup of a block: it takes every so many tiles of 64 rows.
-template <int kDim, typename Space>
+template <int kDim>
 class FeatureRows {
  public:
+  using Space = Layout<kDim>;
   __device__ FeatureRows(const FeaturesParams& params, uint8_t* shared)
       : params_(params),
         rows_(params.rows),
@@ -47,32 +45,34 @@ class FeatureRows {
         leads_(threadIdx.x % 128 == 0),
         barriers_(reinterpret_cast<uint64_t*>(shared + Space::kBarriers)) {}
 
-  // Once, by the block: barriers and W. The bytes of a tile are those of x, and of f if kWithF.
-  template <bool kWithF>
+  // Once, by the block: barriers and W.
   __device__ void Start();
-  template <bool kWithF>
-  __device__ void Load(int n);
-  __device__ void Await(int n) { hopper::AwaitPhase(Barrier(n), n / Space::kStages % 2); }
+  // Rows of the n-th tile, if there is one, into a place that nobody reads any more.
+  __device__ void LoadX(int n);
+  __device__ void LoadF(int n);
+  __device__ void AwaitX(int n) { hopper::AwaitPhase(XBarrier(n), n / kStages % 2); }
+  __device__ void AwaitF(int n) { hopper::AwaitPhase(FBarrier(), n % 2); }
+  // Sends out what is in the place of f, or of x.
+  __device__ void StoreF(int n);
+  __device__ void StoreX(int n);
   __device__ void Meet() const { hopper::MeetThreads(1 + warpgroup_, 128); }
 
   // a[l]: products of x with rows 128 l ... of W, the largest of them in the thread's two rows, and
   // |x|^2 there.
   __device__ void Project(int n, float (&a)[2][64], float (&largest)[2], float (&square)[2]) const;
 
-  [[nodiscard]] __device__ int64_t RowOf(int n) const {
-    return (int64_t{blockIdx.x} + int64_t{n} * gridDim.x) * kWarpgroups * kTileRows +
-           warpgroup_ * kTileRows;
+  [[nodiscard]] __device__ int RowOf(int n) const {
+    const int pair = static_cast<int>(blockIdx.x) + n * static_cast<int>(gridDim.x);
+    return (pair * kWarpgroups + warpgroup_) * kTileRows;
   }
   [[nodiscard]] __device__ bool Has(int n) const { return RowOf(n) < rows_.Rows(); }
-  [[nodiscard]] __device__ bool Sees(int64_t row) const {
+  [[nodiscard]] __device__ bool Sees(int row) const {
     return row < rows_.Rows() && (rows_.valid == nullptr || rows_.valid[row / rows_.heads] != 0);
   }
   [[nodiscard]] __device__ uint8_t* X(int n) const {
-    return OfWarpgroup() + n % Space::kStages * Space::kXBytes;
+    return OfWarpgroup() + n % kStages * Space::kXBytes;
   }
-  [[nodiscard]] __device__ uint8_t* F(int n) const {
-    return OfWarpgroup() + Space::kStages * Space::kXBytes + n * Space::kFBytes;
-  }
+  [[nodiscard]] __device__ uint8_t* F() const { return OfWarpgroup() + kStages * Space::kXBytes; }
   [[nodiscard]] __device__ const uint8_t* Projection() const { return shared_; }
   [[nodiscard]] __device__ hopper::Tiles tiles() const { return tiles_; }
   [[nodiscard]] __device__ bool leads() const { return leads_; }
@@ -82,9 +82,10 @@ class FeatureRows {
   [[nodiscard]] __device__ uint8_t* OfWarpgroup() const {
     return shared_ + Space::kProjectionBytes + warpgroup_ * Space::kOfWarpgroup;
   }
-  [[nodiscard]] __device__ uint64_t* Barrier(int n) const {
-    return barriers_ + 1 + warpgroup_ * Space::kStages + n % Space::kStages;
+  [[nodiscard]] __device__ uint64_t* FBarrier() const {
+    return barriers_ + 1 + warpgroup_ * (kStages + 1);
   }
+  [[nodiscard]] __device__ uint64_t* XBarrier(int n) const { return FBarrier() + 1 + n % kStages; }
 
   const FeaturesParams& params_;
   const ProjectedRows& rows_;
@@ -95,13 +96,10 @@ class FeatureRows {
   uint64_t* const barriers_;
 };
 
-template <int kDim, typename Space>
-template <bool kWithF>
-__device__ void FeatureRows<kDim, Space>::Start() {
+template <int kDim>
+__device__ void FeatureRows<kDim>::Start() {
   if (threadIdx.x == 0) {
-    for (int i = 0; i < 1 + kWarpgroups * Space::kStages; ++i) {
-      hopper::InitBarrier(barriers_ + i, 1);
-    }
+    for (int i = 0; i < Space::kBarrierCount; ++i) hopper::InitBarrier(barriers_ + i, 1);
     hopper::PublishBarriers();
     hopper::ArriveExpecting(barriers_, Space::kProjectionBytes);
     for (int i = 0; i < kDim / 64 * kFeatureTiles; ++i) {
@@ -112,25 +110,46 @@ __device__ void FeatureRows<kDim, Space>::Start() {
     }
   }
   __syncthreads();
-  for (int n = 0; n < Space::kStages; ++n) Load<kWithF>(n);
   hopper::AwaitPhase(barriers_, 0);
 }
 
-template <int kDim, typename Space>
-template <bool kWithF>
-__device__ void FeatureRows<kDim, Space>::Load(int n) {
+template <int kDim>
+__device__ void FeatureRows<kDim>::LoadX(int n) {
   if (!leads_ || !Has(n)) return;
-  const auto row = static_cast<int>(RowOf(n));
-  hopper::ArriveExpecting(Barrier(n), Space::kXBytes + (kWithF ? Space::kFBytes : 0));
-  LoadTiles<kDim>(params_.x, X(n), Barrier(n), 0, row, 0);
-  if constexpr (kWithF) {
-    LoadTiles<kProjectedFeatures>(params_.f, F(n % Space::kStages), Barrier(n), 0, row, 0);
-  }
+  hopper::ArriveExpecting(XBarrier(n), Space::kXBytes);
+  LoadTiles<kDim>(params_.x, X(n), XBarrier(n), 0, RowOf(n), 0);
+}
+template <int kDim>
+__device__ void FeatureRows<kDim>::LoadF(int n) {
+  if (!leads_ || !Has(n)) return;
+  hopper::ArriveExpecting(FBarrier(), Space::kFBytes);
+  LoadTiles<kProjectedFeatures>(params_.f, F(), FBarrier(), 0, RowOf(n), 0);
 }
 
-template <int kDim, typename Space>
-__device__ void FeatureRows<kDim, Space>::Project(int n, float (&a)[2][64], float (&largest)[2],
-                                                  float (&square)[2]) const {
+template <int kDim>
+__device__ void FeatureRows<kDim>::StoreF(int n) {
+  hopper::FenceForEngines();
+  Meet();
+  if (!leads_) return;
+  for (int i = 0; i < kFeatureTiles; ++i) {
+    hopper::StoreBox(params_.f, F() + i * kTileBytes, 64 * i, 0, RowOf(n), 0);
+  }
+  hopper::CommitStores();
+}
+template <int kDim>
+__device__ void FeatureRows<kDim>::StoreX(int n) {
+  hopper::FenceForEngines();
+  Meet();
+  if (!leads_) return;
+  for (int i = 0; i < kDim / 64; ++i) {
+    hopper::StoreBox(params_.d_x, X(n) + i * kTileBytes, 64 * i, 0, RowOf(n), 0);
+  }
+  hopper::CommitStores();
+}
+
+template <int kDim>
+__device__ void FeatureRows<kDim>::Project(int n, float (&a)[2][64], float (&largest)[2],
+                                           float (&square)[2]) const {
   uint32_t x[kDim / 16][4];
   square[0] = square[1] = 0;
 #pragma unroll
@@ -186,58 +205,57 @@ struct Exponential {
 
 // ---- Forward
 
-template <int kDim>
-__global__ void __launch_bounds__(ForwardLayout<kDim>::kThreads, 1)
-    Features(const __grid_constant__ FeaturesParams params) {
-  using Space = ForwardLayout<kDim>;
-  extern __shared__ uint8_t raw[];
-  FeatureRows<kDim, Space> work(params, AlignedShared(raw));
+__device__ void StoreLevel(const FeaturesParams& params, int row, bool seen, float largest,
+                           float square) {
   const ProjectedRows& rows = params.rows;
+  if (params.levels == nullptr || row >= rows.Rows()) return;
+  const int token = row / rows.heads;
+  const int head = token / rows.tokens * rows.heads + row % rows.heads;
+  params.levels[int64_t{head} * rows.tokens + token % rows.tokens] =
+      seen ? rows.scale * (largest - 0.5F * rows.scale * square) : -INFINITY;
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(Layout<kDim>::kThreads, 1)
+    Features(const __grid_constant__ FeaturesParams params) {
+  extern __shared__ uint8_t raw[];
+  FeatureRows<kDim> work(params, AlignedShared(raw));
   const Place at;
-  work.template Start<false>();
+  work.Start();
+  for (int n = 0; n < kStages; ++n) work.LoadX(n);
   for (int n = 0; work.Has(n); ++n) {
     float a[2][64];
     float largest[2];
     float square[2];
-    work.Await(n);
+    work.AwaitX(n);
     work.Project(n, a, largest, square);
     if (work.leads()) hopper::AwaitStoresRead<0>();
     work.Meet();  // x was read, and what was in the place of f
-    work.template Load<false>(n + Space::kStages);
+    work.LoadX(n + kStages);
     bool seen[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int64_t row = work.RowOf(n) + at.row + 8 * i;
+      const int row = work.RowOf(n) + at.row + 8 * i;
       seen[i] = work.Sees(row);
-      if (params.levels == nullptr || at.column > 0 || row >= rows.Rows()) continue;
-      const int64_t token = row / rows.heads;
-      params.levels[(token / rows.tokens * rows.heads + row % rows.heads) * rows.tokens +
-                    token % rows.tokens] =
-          seen[i] ? rows.scale * (largest[i] - 0.5F * rows.scale * square[i]) : -INFINITY;
+      if (at.column == 0) StoreLevel(params, row, seen[i], largest[i], square[i]);
     }
-    const Exponential exponential(rows.scale, largest);
+    const Exponential exponential(params.rows.scale, largest);
 #pragma unroll
     for (int l = 0; l < 2; ++l) {
 #pragma unroll
-      for (int i = 0; i < 64; ++i) a[l][i] = exponential(a[l][i], i % 4 / 2) + rows.floor;
+      for (int i = 0; i < 64; ++i) {
+        a[l][i] = exponential(a[l][i], i % 4 / 2) + params.rows.floor;
+      }
       uint32_t pairs[8][4];
       hopper::ToOperand(pairs, a[l]);
 #pragma unroll
       for (int s = 0; s < 8; ++s) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) pairs[s][i] = seen[i % 2] ? pairs[s][i] : 0U;
-        hopper::StorePlain(work.F(0) + (2 * l + s / 4) * kTileBytes, 16 * (s % 4), pairs[s]);
+        hopper::StorePlain(work.F() + (2 * l + s / 4) * kTileBytes, 16 * (s % 4), pairs[s]);
       }
     }
-    hopper::FenceForEngines();
-    work.Meet();
-    if (work.leads()) {
-      for (int i = 0; i < kFeatureTiles; ++i) {
-        hopper::StoreBox(params.f, work.F(0) + i * kTileBytes, 64 * i, 0,
-                         static_cast<int>(work.RowOf(n)), 0);
-      }
-      hopper::CommitStores();
-    }
+    work.StoreF(n);
   }
   if (work.leads()) hopper::AwaitStoresRead<0>();
 }
@@ -296,17 +314,24 @@ __device__ RowSums FeatureSlopes(const uint8_t* d_f, const ProjectedRows& rows,
 }
 
 // dx, which takes the place of x, from the products d of da and W.
-template <int kDim, typename Space>
-__device__ void WriteRows(const FeatureRows<kDim, Space>& work, int n, const RowSums& sums,
+template <int kDim>
+__device__ void WriteRows(const FeatureRows<kDim>& work, int n, const RowSums& sums,
                           const float (&d)[kDim / 2], const Place& at) {
   const ProjectedRows& rows = work.rows();
   bool seen[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) seen[i] = work.Sees(work.RowOf(n) + at.row + 8 * i);
+  // Rows of W: its pieces of 16 bytes lie in another order in each of eight rows.
+  const uint8_t* tops[2];
+  int orders[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    tops[i] = work.Projection() + sums.top[i] * hopper::kTileRowBytes + at.column * 2;
+    orders[i] = sums.top[i] % 8;
+  }
 #pragma unroll
   for (int s = 0; s < kDim / 16; ++s) {
     uint8_t* const tile = work.X(n) + s / 4 * kTileBytes;
-    const uint8_t* const column = work.Projection() + s / 4 * Space::kColumnBytes;
     uint32_t x[4];
     hopper::LoadPlain(x, tile, 16 * (s % 4));
 #pragma unroll
@@ -315,9 +340,9 @@ __device__ void WriteRows(const FeatureRows<kDim, Space>& work, int n, const Row
       float low = d[8 * s + 2 * i] - direct * hopper::LowOf(x[i]);
       float high = d[8 * s + 2 * i + 1] - direct * hopper::HighOf(x[i]);
       if (rows.floor > 0) {
+        const int piece = (s % 4 * 2 + i / 2) ^ orders[i % 2];
         const uint32_t w = *reinterpret_cast<const uint32_t*>(
-            column + hopper::SwizzledOffset(sums.top[i % 2] * hopper::kTileRowBytes +
-                                            (s % 4 * 16 + i / 2 * 8 + at.column) * 2));
+            tops[i % 2] + s / 4 * Layout<kDim>::kColumnBytes + piece * 16);
         low += sums.floors[i % 2] * hopper::LowOf(w);
         high += sums.floors[i % 2] * hopper::HighOf(w);
       }
@@ -329,45 +354,41 @@ __device__ void WriteRows(const FeatureRows<kDim, Space>& work, int n, const Row
 }
 
 template <int kDim>
-__global__ void __launch_bounds__(BackwardLayout<kDim>::kThreads, 1)
+__global__ void __launch_bounds__(Layout<kDim>::kThreads, 1)
     FeatureGradients(const __grid_constant__ FeaturesParams params) {
-  using Space = BackwardLayout<kDim>;
   extern __shared__ uint8_t raw[];
-  FeatureRows<kDim, Space> work(params, AlignedShared(raw));
-  const ProjectedRows& rows = params.rows;
+  FeatureRows<kDim> work(params, AlignedShared(raw));
   const Place at;
-  work.template Start<true>();
+  work.Start();
+  work.LoadX(0);
+  work.LoadF(0);
   for (int n = 0; work.Has(n); ++n) {
     float a[2][64];
     float largest[2];
     float square[2];
-    work.Await(n);
+    work.AwaitX(n);
     work.Project(n, a, largest, square);
     uint32_t pairs[16][4];
-    const RowSums sums = FeatureSlopes(work.F(n % Space::kStages), rows, largest, a, pairs, at);
+    work.AwaitF(n);
+    const RowSums sums = FeatureSlopes(work.F(), params.rows, largest, a, pairs, at);
+    if (work.leads()) hopper::AwaitStoresRead<0>();
+    work.Meet();  // df was read, and what was in the place of the x to come
+    work.LoadX(n + 1);
+    work.LoadF(n + 1);
     float d[kDim / 2];
     hopper::StartProducts();
 #pragma unroll
     for (int s = 0; s < 16; ++s) {
       hopper::Multiply<Rows::kAreK>(
-          d, pairs[s], hopper::ColumnsTile(work.tiles(), s, Space::kColumnBytes), s > 0);
+          d, pairs[s], hopper::ColumnsTile(work.tiles(), s, Layout<kDim>::kColumnBytes), s > 0);
     }
     hopper::CommitProducts();
     hopper::AwaitProducts<0>();
     hopper::Settle(d);
     WriteRows(work, n, sums, d, at);
-    hopper::FenceForEngines();
-    work.Meet();
-    if (work.leads()) {
-      for (int i = 0; i < kDim / 64; ++i) {
-        hopper::StoreBox(params.d_x, work.X(n) + i * kTileBytes, 64 * i, 0,
-                         static_cast<int>(work.RowOf(n)), 0);
-      }
-      hopper::CommitStores();
-      hopper::AwaitStoresRead<0>();
-    }
-    work.template Load<true>(n + Space::kStages);
+    work.StoreX(n);
   }
+  if (work.leads()) hopper::AwaitStoresRead<0>();
 }
 
 // ---- Launching
@@ -377,13 +398,13 @@ cudaError_t MapRows(const __nv_bfloat16* data, int64_t rows, int width, CUtensor
   return MakeTensorMap(data, 1, rows, 1, width, kTileRows, map);
 }
 
-template <int kDim, typename Space>
+template <int kDim>
 cudaError_t Launch(void (*kernel)(FeaturesParams), const FeaturesParams& params,
                    cudaStream_t stream) {
-  const int64_t tiles = (params.rows.Rows() + kTileRows - 1) / kTileRows;
-  const int64_t blocks = (tiles + kWarpgroups - 1) / kWarpgroups;
-  return LaunchShared(kernel, static_cast<unsigned>(min(blocks, int64_t{kMultiprocessors})),
-                      Space::kThreads, Space::kSharedBytes, stream, params);
+  const int tiles = (params.rows.Rows() + kTileRows - 1) / kTileRows;
+  const int blocks = (tiles + kWarpgroups - 1) / kWarpgroups;
+  return LaunchShared(kernel, static_cast<unsigned>(min(blocks, kMultiprocessors)),
+                      Layout<kDim>::kThreads, Layout<kDim>::kSharedBytes, stream, params);
 }
 
 // With the maps that both directions have.
@@ -403,8 +424,8 @@ cudaError_t ProjectedFeatures(const ProjectedRows& rows, __nv_bfloat16* f, float
   params.levels = levels;
   const cudaError_t error = MakeParams(rows, f, &params);
   if (error != cudaSuccess) return error;
-  return rows.dim == 64 ? Launch<64, ForwardLayout<64>>(Features<64>, params, stream)
-                        : Launch<128, ForwardLayout<128>>(Features<128>, params, stream);
+  return rows.dim == 64 ? Launch<64>(Features<64>, params, stream)
+                        : Launch<128>(Features<128>, params, stream);
 }
 
 cudaError_t ProjectedFeatureGradients(const ProjectedRows& rows, const __nv_bfloat16* d_f,
@@ -413,8 +434,8 @@ cudaError_t ProjectedFeatureGradients(const ProjectedRows& rows, const __nv_bflo
   cudaError_t error = MakeParams(rows, d_f, &params);
   if (error == cudaSuccess) error = MapRows(d_x, rows.Rows(), rows.dim, &params.d_x);
   if (error != cudaSuccess) return error;
-  return rows.dim == 64 ? Launch<64, BackwardLayout<64>>(FeatureGradients<64>, params, stream)
-                        : Launch<128, BackwardLayout<128>>(FeatureGradients<128>, params, stream);
+  return rows.dim == 64 ? Launch<64>(FeatureGradients<64>, params, stream)
+                        : Launch<128>(FeatureGradients<128>, params, stream);
 }
 
 }  // namespace weft::kernels::sm90

@@ -21,7 +21,9 @@ inline constexpr int kProjectedFeatures = 256;
 // `width` of values is covered.
 LinearSm90Shape ProjectedShapeOf(int batch, int tokens, int heads, int width);
 
-// Rows [B, T, H, dim] of queries or keys, dim 64 or 128, and W [256, dim].
+// Rows [B, T, H, dim] of queries or keys, fewer than kMostProjectedRows, dim 64 or 128, and W [256,
+// dim].
+inline constexpr int64_t kMostProjectedRows = int64_t{1} << 30;
 struct ProjectedRows {
   int batch = 1;
   int tokens = 0;
@@ -33,7 +35,7 @@ struct ProjectedRows {
   const __nv_bfloat16* projection = nullptr;
   const int32_t* valid = nullptr;  // [B, T]: what has no features; null: all have
 
-  [[nodiscard]] constexpr int64_t Rows() const { return int64_t{batch} * tokens * heads; }
+  [[nodiscard]] constexpr int Rows() const { return batch * tokens * heads; }
 };
 // f [B, T, H, 256], levels [B, H, T] (null: not wanted), -infinity where there are no features.
 cudaError_t ProjectedFeatures(const ProjectedRows& rows, __nv_bfloat16* f, float* levels,
