@@ -12,7 +12,6 @@ struct LevelsParams {
   LinearCudaShape shape;
   const float* start;
   int64_t stride;
-  bool known;
   LinearLevels levels;
 };
 
@@ -48,53 +47,61 @@ __device__ float LargestSoFar(float here, float* warps, float* all) {
   return fmaxf(here, of_warps);
 }
 
-// The highest level so far, token by token. Returns the last.
-__device__ float RunAlong(const LinearCudaShape& shape, const float* key, float level,
-                          float* running) {
-  __shared__ float warps[kLevelThreads / 32];
-  for (int first = 0; first < shape.tokens; first += kLevelThreads) {
-    const int t = first + static_cast<int>(threadIdx.x);
-    float all = 0;
-    const float here = LargestSoFar(t < shape.tokens ? key[t] : -INFINITY, warps, &all);
-    if (t < shape.tokens) running[t] = fmaxf(here, level);
-    level = fmaxf(level, all);
-  }
-  __syncthreads();
-  return level;
+__device__ float StartOf(const LevelsParams& params, int64_t head) {
+  return LevelOfState(params.shape,
+                      params.start == nullptr ? nullptr : params.start + head * params.stride);
 }
 
-// A block for each head.
-__global__ void __launch_bounds__(kLevelThreads) Levels(LevelsParams params) {
+// The highest level so far, token by token; that of the last for all without an order. A block for
+// each head.
+__global__ void __launch_bounds__(kLevelThreads) RunningLevels(LevelsParams params) {
+  __shared__ float warps[kLevelThreads / 32];
   const LinearCudaShape& shape = params.shape;
-  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t row = int64_t{blockIdx.x} * shape.tokens;
+  const float* const key = params.levels.key + row;
+  float* const running = params.levels.running + row;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const auto level_of = [&](int t) { return t < shape.tokens ? key[t] : -INFINITY; };
+  float level = StartOf(params, blockIdx.x);
+  float next = level_of(thread);
+  for (int first = 0; first < shape.tokens; first += kLevelThreads) {
+    const int t = first + thread;
+    const float here = next;
+    next = level_of(t + kLevelThreads);
+    float all = 0;
+    const float so_far = LargestSoFar(here, warps, &all);
+    if (shape.causal && t < shape.tokens) running[t] = fmaxf(so_far, level);
+    level = fmaxf(level, all);
+  }
+  if (shape.causal) return;
+  for (int t = thread; t < shape.tokens; t += kLevelThreads) running[t] = level;
+}
+
+// Levels before segments, and what they make of tokens and states: a thread for each token of a
+// head, the first block also for the segments.
+__global__ void __launch_bounds__(kLevelThreads) SegmentLevels(LevelsParams params) {
+  const LinearCudaShape& shape = params.shape;
   const int64_t head = blockIdx.x;
   const int64_t row = head * shape.tokens;
   const int segments = shape.Segments();
-  float* const running = params.levels.running + row;
-  const float* const key = params.levels.key + row;
-  const float start =
-      LevelOfState(shape, params.start == nullptr ? nullptr : params.start + head * params.stride);
-  float last = start;
-  if (!params.known) {
-    last = RunAlong(shape, key, start, running);
-  } else if (shape.tokens > 0) {
-    last = running[shape.tokens - 1];
-  }
-  if (!shape.causal && !params.known) {  // all in the measure of the whole
-    for (int t = thread; t < shape.tokens; t += kLevelThreads) running[t] = last;
-    __syncthreads();
-  }
+  const float* const running = params.levels.running + row;
+  const float start = StartOf(params, head);
+  const float last = shape.tokens > 0 ? running[shape.tokens - 1] : start;
   const auto before = [&](int s) {  // segment s
     if (!shape.causal || s == segments) return last;
     return s == 0 ? start : running[s * shape.segment_tokens - 1];
   };
-  float* const bounds = params.levels.segments + head * (segments + 1);
-  for (int s = thread; s <= segments; s += kLevelThreads) bounds[s] = before(s);
-  for (int t = thread; t < shape.tokens; t += kLevelThreads) {
-    const int s = t / shape.segment_tokens;
-    params.levels.weight[row + t] = LevelFactor(key[t], before(s + 1));
-    params.levels.fading[row + t] = LevelFactor(before(s), running[t]);
+  if (blockIdx.y == 0) {
+    float* const bounds = params.levels.segments + head * (segments + 1);
+    for (int s = static_cast<int>(threadIdx.x); s <= segments; s += kLevelThreads) {
+      bounds[s] = before(s);
+    }
   }
+  const int t = static_cast<int>(blockIdx.y * kLevelThreads + threadIdx.x);
+  if (t >= shape.tokens) return;
+  const int s = t / shape.segment_tokens;
+  params.levels.weight[row + t] = LevelFactor(params.levels.key[row + t], before(s + 1));
+  params.levels.fading[row + t] = LevelFactor(before(s), running[t]);
 }
 
 // ---- Sums
@@ -174,9 +181,9 @@ dim3 ElementBlocks(const LinearCudaShape& shape) {
 }
 
 // The levels before the segments of a head, and at its end.
-class SegmentLevels {
+class LevelsOfHead {
  public:
-  __device__ SegmentLevels(const StatesArgs& args, int64_t head) {
+  __device__ LevelsOfHead(const StatesArgs& args, int64_t head) {
     if (args.levels == nullptr) return;
     const LinearCudaShape& shape = args.shape;
     const int apart = args.level_tokens > 0 ? args.level_tokens : shape.segment_tokens;
@@ -201,7 +208,7 @@ template <bool kLevels>
 __global__ void __launch_bounds__(kTileThreads) States(StatesArgs args) {
   const Elements elements(args.shape);
   const int segments = args.shape.Segments();
-  const SegmentLevels levels(args, elements.head);
+  const LevelsOfHead levels(args, elements.head);
   float* part = args.parts + elements.head * segments * elements.size;
   float state[kElements] = {};
   if (args.initial != nullptr) {
@@ -229,7 +236,7 @@ template <bool kLevels>
 __global__ void __launch_bounds__(kTileThreads) StateGradients(StatesArgs args) {
   const Elements elements(args.shape);
   const int segments = args.shape.Segments();
-  const SegmentLevels levels(args, elements.head);
+  const LevelsOfHead levels(args, elements.head);
   float* part = args.parts + (elements.head + 1) * segments * elements.size;
   float gradient[kElements] = {};
   if (args.initial != nullptr) {
@@ -287,8 +294,11 @@ __global__ void __launch_bounds__(kTileThreads) Total(TotalParams params) {
 
 cudaError_t LaunchLevels(const CudaLaunch& on, const LinearCudaShape& shape, const float* start,
                          int64_t stride, bool known, const LinearLevels& levels) {
-  Levels<<<static_cast<unsigned>(shape.AllHeads()), kLevelThreads, 0, on.stream>>>(
-      {shape, start, stride, known, levels});
+  const LevelsParams params{shape, start, stride, levels};
+  const auto heads = static_cast<unsigned>(shape.AllHeads());
+  if (!known) RunningLevels<<<heads, kLevelThreads, 0, on.stream>>>(params);
+  const int64_t parts = shape.tokens == 0 ? 1 : CeilDiv(shape.tokens, kLevelThreads);
+  SegmentLevels<<<dim3(heads, static_cast<unsigned>(parts)), kLevelThreads, 0, on.stream>>>(params);
   return cudaGetLastError();
 }
 
