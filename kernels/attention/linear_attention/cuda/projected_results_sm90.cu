@@ -1,5 +1,5 @@
 // Results of linear attention with given features, and the gradients of values. One warpgroup
-// weighs the pairs of a chunk, the other keeps the state of 64 values and reads it.
+// weighs the pairs of a chunk and reads the state of 64 values, the other keeps that state.
 #include "kernels/attention/linear_attention/cuda/projected_sm90.cuh"
 
 namespace weft::kernels::sm90 {
@@ -25,15 +25,14 @@ struct Layout {
   static constexpr int kSumTileBytes = hopper::TileBytes(8);
   static constexpr int kSums = kOut + kTileBytes;
   static constexpr int kTokens = kSums + kFeatureTiles * kSumTileBytes;  // their factors, likewise
-  static constexpr int kExchange = kTokens + kSumTileBytes;              // float [64][64]
-  static constexpr int kFactorTable = kExchange + 64 * 64 * 4;
+  static constexpr int kFactorTable = kTokens + kSumTileBytes;
   static constexpr int kBarriers = kFactorTable + FactorTable::kBytes;
   static constexpr int kSharedBytes = kBarriers + kStages * 8 + kSharedSlack;
 };
 static_assert(Layout::kSharedBytes <= 227 * 1024);
 
-// Places where the threads of the block, or of a warpgroup, meet.
-enum Meeting : int { kChunkIsThere = 1, kStateWasRead, kPairsAlone, kStateAlone };
+// Places where all threads of the block meet, or those that weigh pairs.
+enum Meeting : int { kChunkIsThere = 1, kStateWasRead, kAllIsWritten };
 
 // Elements `column` of the first two rows of a tile: x in two parts.
 __device__ void StoreParts(uint8_t* tile, int column, float x) {
@@ -70,12 +69,15 @@ class ResultsBlock {
   __device__ void Load(int n);
   // The chunk, its factors and the state are there, the stage before is free.
   __device__ void Begin(int n);
-  // Rows times columns, weighed, as an operand; their sums and the rows' products with z.
-  __device__ void WeighPairs(int n, uint32_t (&weights)[4][4], float (&sums)[2]);
-  // Adds what the state gives, divides, and writes.
+  // Rows times columns, weighed, as an operand; in o what the state gives, and the sums of both.
+  __device__ void WeighPairs(int n, uint32_t (&weights)[4][4], float (&o)[32], float (&sums)[2]);
+  // Divides, and leaves the tile for SendResults.
   __device__ void Finish(int n, float (&o)[32], const float (&sums)[2]);
+  __device__ void SendResults(int n) const;
   [[nodiscard]] __device__ float Guarded(float sum) const;
-  __device__ void WeighTokens(int n);
+  // What tokens of the n-th chunk count, on the way; then y times that, as an operand.
+  __device__ void FetchTokens(int n, float (&counts)[4]) const;
+  __device__ void WeighTokens(int n, const float (&counts)[4]);
   __device__ void LoadState(float (&r)[kFeatureTiles][32], float (&z)[kFeatureTiles][4]) const;
   __device__ static void Scale(float (&r)[kFeatureTiles][32], float (&z)[kFeatureTiles][4],
                                float fading);
@@ -96,9 +98,6 @@ class ResultsBlock {
   }
   [[nodiscard]] __device__ uint64_t* Barrier(int n) const {
     return reinterpret_cast<uint64_t*>(shared_ + Layout::kBarriers) + n % Layout::kStages;
-  }
-  [[nodiscard]] __device__ float4* Exchange() const {
-    return reinterpret_cast<float4*>(shared_ + Layout::kExchange) + threadIdx.x % 128;
   }
 
   const ResultsParams& params_;
@@ -135,7 +134,7 @@ __device__ void ResultsBlock<kBackwards>::Start() {
   }
   factors_.Fetch(work_.TokenOf(0));
   if constexpr (kSums) {
-    constexpr int kWords = (Layout::kExchange - Layout::kSums) / 4;
+    constexpr int kWords = (Layout::kFactorTable - Layout::kSums) / 4;
     auto* const words = reinterpret_cast<uint32_t*>(shared_ + Layout::kSums);
     for (int i = static_cast<int>(threadIdx.x); i < kWords; i += Layout::kThreads) words[i] = 0;
   }
@@ -156,24 +155,26 @@ __device__ void ResultsBlock<kBackwards>::Begin(int n) {
 
 template <bool kBackwards>
 __device__ void ResultsBlock<kBackwards>::WeighPairs(int n, uint32_t (&weights)[4][4],
-                                                     float (&sums)[2]) {
+                                                     float (&o)[32], float (&sums)[2]) {
   float a[32];
   [[maybe_unused]] float dots[4];
+  const hopper::Tiles rows = RowFeatures(n);
   hopper::StartProducts();
-  ProductOfRows<kProjectedFeatures>(a, RowFeatures(n), ColumnFeatures(n));
+  ProductOfRows<kProjectedFeatures>(a, rows, ColumnFeatures(n));
   hopper::CommitProducts();
-  if constexpr (kSums) {
 #pragma unroll
-    for (int s = 0; s < kProjectedFeatures / 16; ++s) {
+  for (int s = 0; s < kProjectedFeatures / 16; ++s) {
+    hopper::Multiply<Rows::kAreMN, Rows::kAreK>(
+        o, RowsTiles(rows, s),
+        hopper::ColumnsTile(tiles_ + Layout::kState + s / 4 * kTileBytes, s % 4), s > 0);
+    if constexpr (kSums) {
       hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
-          dots, RowsTiles(RowFeatures(n), s),
+          dots, RowsTiles(rows, s),
           hopper::RowsTile(tiles_ + Layout::kSums + s / 4 * Layout::kSumTileBytes, s % 4), s > 0);
     }
-    hopper::CommitProducts();
-    hopper::AwaitProducts<1>();
-  } else {
-    hopper::AwaitProducts<0>();
   }
+  hopper::CommitProducts();
+  hopper::AwaitProducts<1>();
   hopper::Settle(a);
   sums[0] = sums[1] = 0;
   const float* const inverse = factors_.Of(n, kInverse);
@@ -182,12 +183,16 @@ __device__ void ResultsBlock<kBackwards>::WeighPairs(int n, uint32_t (&weights)[
     sums[i % 4 / 2] += a[i];
   });
   hopper::ToOperand(weights, a);
+  const float* const of_rows = factors_.Of(n, kRow);
+  const float row[2] = {of_rows[at_.row], of_rows[at_.row + 8]};
+  hopper::AwaitProducts<0>();
+  hopper::Settle(o);
+#pragma unroll
+  for (int i = 0; i < 32; ++i) o[i] *= row[i % 4 / 2];
   if constexpr (kSums) {
-    hopper::AwaitProducts<0>();
     hopper::Settle(dots);
-    const float* const of_rows = factors_.Of(n, kRow);
-    sums[0] += of_rows[at_.row] * (dots[0] + dots[1]);
-    sums[1] += of_rows[at_.row + 8] * (dots[2] + dots[3]);
+    sums[0] += row[0] * (dots[0] + dots[1]);
+    sums[1] += row[1] * (dots[2] + dots[3]);
     for (float& sum : sums) sum = GroupReduce<4>(sum, AddOf());
   }
 }
@@ -200,11 +205,9 @@ __device__ float ResultsBlock<kBackwards>::Guarded(float sum) const {
 
 template <bool kBackwards>
 __device__ void ResultsBlock<kBackwards>::Finish(int n, float (&o)[32], const float (&sums)[2]) {
-  const float* const of_rows = factors_.Of(n, kRow);
-  const float row[2] = {of_rows[at_.row], of_rows[at_.row + 8]};
-  const int token = work_.TokenOf(n);
-  float scale[2] = {1, 1};
   if constexpr (kSums) {
+    const int token = work_.TokenOf(n);
+    float scale[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int t = token + at_.row + 8 * i;
@@ -215,71 +218,78 @@ __device__ void ResultsBlock<kBackwards>::Finish(int n, float (&o)[32], const fl
       }
       scale[i] = denominator == 0 ? 0.0F : 1.0F / denominator;
     }
-  }
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    const float4 x = Exchange()[128 * j];
-    o[4 * j] = scale[0] * (o[4 * j] + row[0] * x.x);
-    o[4 * j + 1] = scale[0] * (o[4 * j + 1] + row[0] * x.y);
-    o[4 * j + 2] = scale[1] * (o[4 * j + 2] + row[1] * x.z);
-    o[4 * j + 3] = scale[1] * (o[4 * j + 3] + row[1] * x.w);
+    for (int i = 0; i < 32; ++i) o[i] *= scale[i % 4 / 2];
   }
   WriteTile(shared_ + Layout::kOut, o);
   hopper::FenceForEngines();
-  hopper::MeetThreads(kPairsAlone, 128);
-  if (threadIdx.x == 0) {
-    hopper::StoreBox(params_.maps.results, shared_ + Layout::kOut, 64 * slice_, work_.head, token,
-                     work_.batch);
-    hopper::CommitStores();
-  }
+}
+
+template <bool kBackwards>
+__device__ void ResultsBlock<kBackwards>::SendResults(int n) const {
+  if (threadIdx.x > 0 || n < 0) return;
+  hopper::StoreBox(params_.maps.results, shared_ + Layout::kOut, 64 * slice_, work_.head,
+                   work_.TokenOf(n), work_.batch);
+  hopper::CommitStores();
 }
 
 template <bool kBackwards>
 __device__ void ResultsBlock<kBackwards>::RunPairs() {
   for (int n = 0; n < work_.chunks; ++n) {
     Begin(n);
+    SendResults(n - 1);
     uint32_t weights[4][4];
+    float o[32];
     float sums[2];
-    WeighPairs(n, weights, sums);
-    float o[32] = {};
+    WeighPairs(n, weights, o, sums);
+    if (threadIdx.x == 0) hopper::AwaitStoresRead<0>();
+    hopper::MeetThreads(kStateWasRead, Layout::kThreads);
     hopper::StartProducts();
     AddProduct(o, weights, Y(n));
     hopper::CommitProducts();
-    if (threadIdx.x == 0) hopper::AwaitStoresRead<0>();
     hopper::AwaitProducts<0>();
     hopper::Settle(o);
-    hopper::MeetThreads(kStateWasRead, Layout::kThreads);
     Finish(n, o, sums);
   }
+  hopper::MeetThreads(kAllIsWritten, 128);
+  SendResults(work_.chunks - 1);
   if (threadIdx.x == 0) hopper::AwaitStoresRead<0>();
 }
 
 // ---- State
 
-// y of each token times its factor, and the factors themselves, as operands.
+// A thread has 16 bytes of each of four tokens.
 template <bool kBackwards>
-__device__ void ResultsBlock<kBackwards>::WeighTokens(int n) {
-  const float* const of_tokens = factors_.Of(n, kToken);
+__device__ void ResultsBlock<kBackwards>::FetchTokens(int n, float (&counts)[4]) const {
+  if (n >= work_.chunks) return;
+  const float* const of_tokens = args_.pass.factors[kToken] + work_.row;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int token = work_.TokenOf(n) + static_cast<int>(threadIdx.x) % 128 / 8 + 16 * i;
+    counts[i] = token < args_.pass.shape.tokens ? of_tokens[token] : 0.0F;
+  }
+}
+
+template <bool kBackwards>
+__device__ void ResultsBlock<kBackwards>::WeighTokens(int n, const float (&counts)[4]) {
+  if (n >= work_.chunks) return;
+  hopper::AwaitPhase(Barrier(n), n / Layout::kStages % 2);
+  const uint8_t* const y = Stage(n) + 2 * Layout::kMatrixBytes;
   const int thread = static_cast<int>(threadIdx.x) % 128;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int row = thread / 8 + 16 * i;
     const uint32_t offset = hopper::SwizzledOffset(row * hopper::kTileRowBytes + thread % 8 * 16);
-    const uint4 y = *reinterpret_cast<const uint4*>(Stage(n) + 2 * Layout::kMatrixBytes + offset);
-    const float factor = of_tokens[row];
-    uint32_t pairs[4] = {y.x, y.y, y.z, y.w};
+    const uint4 of = *reinterpret_cast<const uint4*>(y + offset);
+    uint32_t pairs[4] = {of.x, of.y, of.z, of.w};
 #pragma unroll
     for (uint32_t& pair : pairs) {
-      pair = hopper::PackPair(factor * hopper::LowOf(pair), factor * hopper::HighOf(pair));
+      pair = hopper::PackPair(counts[i] * hopper::LowOf(pair), counts[i] * hopper::HighOf(pair));
     }
     *reinterpret_cast<uint4*>(shared_ + Layout::kWeighted + offset) =
         make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    if (kSums && thread % 8 == 0) StoreParts(shared_ + Layout::kTokens, row, counts[i]);
   }
-  if (kSums && thread < kLinearChunk) {
-    StoreParts(shared_ + Layout::kTokens, thread, of_tokens[thread]);
-  }
-  hopper::FenceForEngines();
-  hopper::MeetThreads(kStateAlone, 128);
 }
 
 template <bool kBackwards>
@@ -341,21 +351,15 @@ __device__ void ResultsBlock<kBackwards>::RunState() {
   float z[kFeatureTiles][4];
   LoadState(r, z);
   PublishState(r, z);
+  float counts[4];
+  FetchTokens(0, counts);
+  WeighTokens(0, counts);
   float fading = work_.FadingOf(0);
   for (int n = 0; n < work_.chunks; ++n) {
     Scale(r, z, fading);
     if (n + 1 < work_.chunks) fading = work_.FadingOf(n + 1);
     Begin(n);
-    WeighTokens(n);
-    float o[32];
-    hopper::StartProducts();
-#pragma unroll
-    for (int s = 0; s < kProjectedFeatures / 16; ++s) {
-      hopper::Multiply<Rows::kAreMN, Rows::kAreK>(
-          o, RowsTiles(RowFeatures(n), s),
-          hopper::ColumnsTile(tiles_ + Layout::kState + s / 4 * kTileBytes, s % 4), s > 0);
-    }
-    hopper::CommitProducts();
+    FetchTokens(n + 1, counts);
     hopper::StartProducts();
 #pragma unroll
     for (int s = 0; s < kFeatureTiles; ++s) {
@@ -371,12 +375,6 @@ __device__ void ResultsBlock<kBackwards>::RunState() {
       }
     }
     hopper::CommitProducts();
-    hopper::AwaitProducts<1>();
-    hopper::Settle(o);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      Exchange()[128 * j] = make_float4(o[4 * j], o[4 * j + 1], o[4 * j + 2], o[4 * j + 3]);
-    }
     hopper::MeetThreads(kStateWasRead, Layout::kThreads);
     hopper::AwaitProducts<0>();
 #pragma unroll
@@ -385,6 +383,7 @@ __device__ void ResultsBlock<kBackwards>::RunState() {
       if constexpr (kSums) hopper::Settle(z[s]);
     }
     PublishState(r, z);
+    WeighTokens(n + 1, counts);
   }
 }
 
