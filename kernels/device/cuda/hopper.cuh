@@ -278,7 +278,8 @@ struct Tiles {
   __device__ Tiles operator+(int bytes) const { return {at + static_cast<uint32_t>(bytes) / 16}; }
 };
 __device__ inline Tiles TilesAt(const void* tile) {
-  return {__shfl_sync(0xFFFFFFFF, SharedAddress(tile) / 16, 0)};
+  // In a cluster the upper bits say of which block; a description has no room for them.
+  return {__shfl_sync(0xFFFFFFFF, (SharedAddress(tile) & 0x3ffff) / 16, 0)};
 }
 // The operands of above, of tiles that end below 256 KiB, as all of a block do.
 __device__ inline uint64_t RowsTile(Tiles tile, int k) {
