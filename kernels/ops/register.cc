@@ -25,6 +25,7 @@
 #include "kernels/ops/sigmoid/sigmoid_table.h"
 #include "kernels/ops/silu/silu_table.h"
 #include "kernels/ops/sinusoids/sinusoids_table.h"
+#include "kernels/ops/sum/sum_table.h"
 #include "kernels/ops/swiglu/swiglu_table.h"
 
 namespace weft::kernels {
@@ -55,6 +56,7 @@ void RegisterCpuKernels() {
   internal::RegisterCpuSigmoid();
   internal::RegisterCpuSilu();
   internal::RegisterCpuSinusoids();
+  internal::RegisterCpuSum();
   internal::RegisterCpuSwiglu();
 }
 
@@ -84,6 +86,7 @@ void RegisterReferenceKernels() {
   internal::RegisterReferenceSigmoid();
   internal::RegisterReferenceSilu();
   internal::RegisterReferenceSinusoids();
+  internal::RegisterReferenceSum();
   internal::RegisterReferenceSwiglu();
 }
 

@@ -24,6 +24,7 @@
 #include "kernels/ops/sigmoid/sigmoid_table.h"
 #include "kernels/ops/silu/silu_table.h"
 #include "kernels/ops/sinusoids/sinusoids_table.h"
+#include "kernels/ops/sum/sum_table.h"
 #include "kernels/ops/swiglu/swiglu_table.h"
 
 namespace weft::kernels {
@@ -54,6 +55,7 @@ void RegisterCudaKernels() {
   internal::RegisterCudaSigmoid();
   internal::RegisterCudaSilu();
   internal::RegisterCudaSinusoids();
+  internal::RegisterCudaSum();
   internal::RegisterCudaSwiglu();
 }
 

@@ -1,7 +1,6 @@
 #include "worker/train/trainer.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -10,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "kernels/device/host_values.h"
 #include "kernels/ops/elementwise/elementwise.h"
+#include "kernels/ops/sum/sum.h"
 #include "worker/model/initial_weights.h"
 #include "worker/model/sliced_language_model.h"
 
@@ -58,18 +58,6 @@ absl::Status CheckFit(const TrainConfig& config, const SampleSource& data, const
                                                    " shards and every rank needs one"));
   }
   return CheckSamples(config, data);
-}
-
-// Of the elements of the first `passes` passes: within a pass in their order, then over the passes.
-absl::StatusOr<double> SumOf(const kernels::Tensor& tensor, int64_t passes, int64_t results_of_pass,
-                             kernels::Stream& stream) {
-  WEFT_ASSIGN_OR_RETURN(const std::vector<double> values,
-                        kernels::ReadValues(tensor.Part(0, {passes * results_of_pass}), stream));
-  double sum = 0;
-  for (auto first = values.begin(); first != values.end(); first += results_of_pass) {
-    sum += std::accumulate(first, first + results_of_pass, 0.0);
-  }
-  return sum;
 }
 
 absl::StatusOr<std::unique_ptr<const Model>> NewModelOf(const TrainConfig& config) {
@@ -136,6 +124,7 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
     WEFT_ASSIGN_OR_RETURN(
         *tensor, kernels::NewTensor(device, dtype, {passes * loader_->batch().targets.count()}));
   }
+  WEFT_ASSIGN_OR_RETURN(pass_sums_, kernels::NewTensor(device, kernels::DType::kF64, {2 * passes}));
   counted_.emplace(model_->metrics());
   // What is counted is read by the host after each pass. With slices, passes are long, and launches
   // do not show.
@@ -292,11 +281,21 @@ SampleResults Trainer::ResultsOf(int64_t pass) const {
 }
 
 absl::Status Trainer::AddResults(int64_t passes) {
-  const int64_t results_of_pass = loader_->batch().targets.count();
-  WEFT_ASSIGN_OR_RETURN(const double loss,
-                        SumOf(results_.losses, passes, results_of_pass, *stream_));
-  WEFT_ASSIGN_OR_RETURN(const double right,
-                        SumOf(results_.right, passes, results_of_pass, *stream_));
+  for (int64_t pass = 0; pass < passes; ++pass) {
+    const SampleResults results = ResultsOf(pass);
+    kernels::Tensor loss = pass_sums_.Part(2 * pass, {1});
+    kernels::Tensor right = pass_sums_.Part(2 * pass + 1, {1});
+    WEFT_RETURN_IF_ERROR(kernels::Sum(*stream_, results.losses, loss));
+    WEFT_RETURN_IF_ERROR(kernels::Sum(*stream_, results.right, right));
+  }
+  WEFT_ASSIGN_OR_RETURN(const std::vector<double> sums,
+                        kernels::ReadValues(pass_sums_.Part(0, {2 * passes}), *stream_));
+  double loss = 0;
+  double right = 0;
+  for (size_t i = 0; i < sums.size(); i += 2) {
+    loss += sums[i];
+    right += sums[i + 1];
+  }
   sums_[kLossSum] += loss;
   sums_[kRightSum] += right;
   return absl::OkStatus();

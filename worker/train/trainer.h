@@ -150,6 +150,7 @@ class Trainer {
   std::optional<BatchLoader> loader_;
   std::unique_ptr<ModelActivations> activations_;
   std::optional<CapturedPasses> captured_passes_;  // none where passes of steps differ
+  kernels::Tensor pass_sums_;                      // f64 [passes, 2] of a shard: losses, right
   SampleResults results_;                          // of the passes of a shard, one after the other
   std::optional<StepMetrics> counted_;             // by the model's parts, in the passes of a shard
   std::vector<double> sums_;                       // of a shard, as MetricsOf takes them

@@ -24,6 +24,7 @@
 #include "kernels/ops/short_conv/short_conv.h"
 #include "kernels/ops/sigmoid/sigmoid.h"
 #include "kernels/ops/silu/silu.h"
+#include "kernels/ops/sum/sum.h"
 #include "kernels/ops/swiglu/swiglu.h"
 #include "tests/kernels/ops/op_case.h"
 #include "tests/kernels/ops/plain_ops.h"
@@ -546,6 +547,14 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
                    [](Rows& a) {
                      a[1][0] = 0;
                      for (float value : a[0]) a[1][0] += value * value;
+                   }});
+  cases.push_back({absl::StrCat("Sum", n),
+                   {AsSum(Normal(1, {n})), sum},
+                   {1},
+                   [](Stream& s, Operands t) { return Sum(s, t[0], t[1]); },
+                   [](Rows& a) {
+                     a[1][0] = 0;
+                     for (float value : a[0]) a[1][0] += value;
                    }});
   sum.values[0] = static_cast<double>(n);
   cases.push_back({absl::StrCat("ClipFactor", n),
