@@ -138,6 +138,47 @@ TEST(CudaCrossEntropyTest, OfEqualLogitsTheLowestClassIsPredicted) {
   EXPECT_EQ(got, (std::vector<double>{1, 0, 0, 0}));
 }
 
+// More rows than their logits are kept of: the op goes through them in blocks.
+TEST(CudaCrossEntropyTest, RowsInBlocksGiveTheBitsOfACallForEachBlock) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  constexpr int64_t kRows = 16384 + 100, kChannels = 64, kClasses = 40;
+  const auto made = [&](uint32_t seed, const Shape& shape) {
+    Tensor tensor = NewTensor(*cuda, DType::kBf16, shape).value();
+    EXPECT_OK(WriteValues(tensor, Normal(seed, shape).values, *stream));
+    return tensor;
+  };
+  const Tensor h = made(1, {kRows, kChannels}), w = made(2, {kClasses, kChannels});
+  Tensor targets = NewTensor(*cuda, DType::kI32, {kRows}).value();
+  std::vector<double> classes;
+  for (int64_t row = 0; row < kRows; ++row) classes.push_back(static_cast<double>(row % kClasses));
+  ASSERT_OK(WriteValues(targets, classes, *stream));
+  const auto results = [&](std::vector<int64_t> ends) {
+    Tensor losses = NewTensor(*cuda, DType::kF32, {kRows}).value();
+    Tensor right = NewTensor(*cuda, DType::kF32, {kRows}).value();
+    Tensor dh = NewTensor(*cuda, DType::kBf16, h.shape()).value();
+    Tensor dw = NewTensor(*cuda, DType::kF32, w.shape()).value();
+    Tensor none;
+    int64_t first = 0;
+    for (const int64_t end : ends) {
+      const int64_t rows = end - first;
+      Tensor losses_part = losses.Part(first, {rows}), right_part = right.Part(first, {rows});
+      Tensor dh_part = dh.Part(first * kChannels, {rows, kChannels});
+      EXPECT_OK(LinearCrossEntropyForwardBackward(
+          *stream, h.Part(first * kChannels, {rows, kChannels}), w, none,
+          targets.Part(first, {rows}), 0.01, losses_part, right_part, dh_part, dw, none));
+      first = end;
+    }
+    std::vector<std::vector<double>> values;
+    for (const Tensor& tensor : {losses, right, dh, dw}) {
+      values.push_back(ReadValues(tensor, *stream).value());
+    }
+    return values;
+  };
+  EXPECT_EQ(results({kRows}), results({16384, kRows}));
+}
+
 TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
   WEFT_CUDA_OR_SKIP(cuda, DType::kF32);
   RegisterCudaKernels();
