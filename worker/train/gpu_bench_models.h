@@ -55,7 +55,7 @@ inline TrainConfig Gpt2() {
                   .positions = PositionKind::kLearned,
                   .max_positions = 1024,
                   .tied = true};
-  config.batch = {.sequences = 512, .sequence_length = 1024, .shards = 1, .micro_batch = 64};
+  config.batch = {.sequences = 512, .sequence_length = 1024, .shards = 1, .micro_batch = 128};
   return config;
 }
 
