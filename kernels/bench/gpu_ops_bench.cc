@@ -95,9 +95,9 @@ void BenchBackwardEnds(benchmark::State& state, Ends ends, int64_t inputs, int64
     const Tensor dy = gpu.Random(DType::kBf16, {kTokens, outputs}),
                  w = gpu.Random(DType::kBf16, {outputs, inputs}),
                  before = gpu.Random(DType::kBf16, {kTokens, inputs});
-    Tensor dx = gpu.New(DType::kBf16, before.shape());
+    Tensor dx = gpu.New(DType::kBf16, before.shape()), dbias = gpu.New(DType::kF32, {inputs});
     Report(s, gpu, Limit::kFlops, 2.0 * kTokens * static_cast<double>(inputs * outputs), [&] {
-      if (ends == Ends::kGelu) return LinearBackwardGelu(gpu.stream(), dy, w, before, dx);
+      if (ends == Ends::kGelu) return LinearBackwardGelu(gpu.stream(), dy, w, before, dx, dbias);
       return LinearBackwardInput(gpu.stream(), dy, w, dx,
                                  ends == Ends::kPlain ? Accumulate::kNo : Accumulate::kYes);
     });

@@ -29,7 +29,7 @@ absl::Status Linear::Forward(const Pass& pass, const Tensor& x, const Tensor& re
                              Tensor& y) const {
   Tensor rows = AsRows(y, out_);
   return kernels::LinearForward(pass.stream, AsRows(x, in_), pass.weights[weight_],
-                                bias_ ? pass.weights[*bias_] : Tensor(),
+                                BiasIn(pass.weights),
                                 residual.present() ? AsRows(residual, out_) : Tensor(), rows);
 }
 
@@ -38,35 +38,44 @@ absl::Status Linear::ForwardGelu(const Pass& pass, const Tensor& x, Tensor& befo
   Tensor before_rows = AsRows(before, out_);
   Tensor rows = AsRows(y, out_);
   return kernels::LinearGeluForward(pass.stream, AsRows(x, in_), pass.weights[weight_],
-                                    bias_ ? pass.weights[*bias_] : Tensor(), before_rows, rows);
+                                    BiasIn(pass.weights), before_rows, rows);
 }
 
-absl::Status Linear::ParametersBackward(const Pass& pass, const ParameterBlock& gradients,
-                                        const Tensor& x_rows, const Tensor& dy_rows) const {
+absl::Status Linear::WeightBackward(const Pass& pass, const ParameterBlock& gradients,
+                                    const Tensor& x, const Tensor& dy) const {
   Tensor d_weight = gradients[weight_];
-  WEFT_RETURN_IF_ERROR(kernels::LinearBackwardWeight(pass.stream, dy_rows, x_rows, d_weight));
-  if (!bias_) return absl::OkStatus();
-  Tensor d_bias = gradients[*bias_];
-  return kernels::BiasBackward(pass.stream, dy_rows, d_bias);
+  return kernels::LinearBackwardWeight(pass.stream, AsRows(dy, out_), AsRows(x, in_), d_weight);
+}
+
+absl::Status Linear::BiasBackward(const Pass& pass, const ParameterBlock& gradients,
+                                  const Tensor& dy) const {
+  Tensor d_bias = BiasIn(gradients);
+  return bias_ ? kernels::BiasBackward(pass.stream, AsRows(dy, out_), d_bias) : absl::OkStatus();
+}
+
+absl::Status Linear::BackwardButBias(const Pass& pass, const ParameterBlock& gradients,
+                                     const Tensor& x, const Tensor& dy, Accumulate accumulate,
+                                     Tensor& dx) const {
+  WEFT_RETURN_IF_ERROR(WeightBackward(pass, gradients, x, dy));
+  Tensor dx_rows = AsRows(dx, in_);
+  return kernels::LinearBackwardInput(pass.stream, AsRows(dy, out_), pass.weights[weight_], dx_rows,
+                                      accumulate);
 }
 
 absl::Status Linear::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
                               const Tensor& dy, Accumulate accumulate, Tensor& dx) const {
-  const Tensor dy_rows = AsRows(dy, out_);
-  WEFT_RETURN_IF_ERROR(ParametersBackward(pass, gradients, AsRows(x, in_), dy_rows));
-  Tensor dx_rows = AsRows(dx, in_);
-  return kernels::LinearBackwardInput(pass.stream, dy_rows, pass.weights[weight_], dx_rows,
-                                      accumulate);
+  WEFT_RETURN_IF_ERROR(BiasBackward(pass, gradients, dy));
+  return BackwardButBias(pass, gradients, x, dy, accumulate, dx);
 }
 
 absl::Status Linear::BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
                                   const Tensor& x, const Tensor& dy, const Tensor& before,
-                                  Tensor& d_before) const {
-  const Tensor dy_rows = AsRows(dy, out_);
-  WEFT_RETURN_IF_ERROR(ParametersBackward(pass, gradients, AsRows(x, in_), dy_rows));
+                                  Tensor& d_before, Tensor& d_bias) const {
+  WEFT_RETURN_IF_ERROR(BiasBackward(pass, gradients, dy));
+  WEFT_RETURN_IF_ERROR(WeightBackward(pass, gradients, x, dy));
   Tensor d_rows = AsRows(d_before, in_);
-  return kernels::LinearBackwardGelu(pass.stream, dy_rows, pass.weights[weight_],
-                                     AsRows(before, in_), d_rows);
+  return kernels::LinearBackwardGelu(pass.stream, AsRows(dy, out_), pass.weights[weight_],
+                                     AsRows(before, in_), d_rows, d_bias);
 }
 
 }  // namespace weft::worker

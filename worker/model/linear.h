@@ -35,10 +35,20 @@ class Linear {
                         const kernels::Tensor& dy, kernels::Accumulate accumulate,
                         kernels::Tensor& dx) const;
 
-  // The same where x is GELU(before): gives the gradient of `before`.
+  // The same where x is GELU(before): gives the gradient of `before`, and adds the sums of its rows
+  // to d_bias (absent: not wanted), which is that of a bias added there.
   absl::Status BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
                             const kernels::Tensor& x, const kernels::Tensor& dy,
-                            const kernels::Tensor& before, kernels::Tensor& d_before) const;
+                            const kernels::Tensor& before, kernels::Tensor& d_before,
+                            kernels::Tensor& d_bias) const;
+
+  // Backward for a caller who adds the bias's gradient himself: this one, absent without a bias.
+  absl::Status BackwardButBias(const Pass& pass, const ParameterBlock& gradients,
+                               const kernels::Tensor& x, const kernels::Tensor& dy,
+                               kernels::Accumulate accumulate, kernels::Tensor& dx) const;
+  [[nodiscard]] kernels::Tensor BiasIn(const ParameterBlock& block) const {
+    return bias_ ? block[*bias_] : kernels::Tensor();
+  }
 
   [[nodiscard]] int64_t in() const { return in_; }
   [[nodiscard]] int64_t out() const { return out_; }
@@ -46,9 +56,10 @@ class Linear {
   [[nodiscard]] int64_t FlopsPerRow() const { return 2 * in_ * out_; }
 
  private:
-  absl::Status ParametersBackward(const Pass& pass, const ParameterBlock& gradients,
-                                  const kernels::Tensor& x_rows,
-                                  const kernels::Tensor& dy_rows) const;
+  absl::Status WeightBackward(const Pass& pass, const ParameterBlock& gradients,
+                              const kernels::Tensor& x, const kernels::Tensor& dy) const;
+  absl::Status BiasBackward(const Pass& pass, const ParameterBlock& gradients,
+                            const kernels::Tensor& dy) const;
 
   int64_t in_, out_;
   ParameterIndex weight_;

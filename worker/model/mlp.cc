@@ -92,8 +92,12 @@ absl::Status Mlp::Backward(const Pass& pass, const ParameterBlock& gradients, co
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_up, pass.scratch.Take(a.up.shape()));
   if (kind_ == MlpKind::kGeluTanh) {
-    WEFT_RETURN_IF_ERROR(down_.BackwardGelu(pass, gradients, a.product, dy, a.up, d_up));
-    // What dropout multiplies with and the slope of the GELU are factors of each element.
+    // What dropout multiplies with and the slope of the GELU are factors of each element, but the
+    // sums for the bias come after both.
+    const bool drops = dropout_.IsOn(pass);
+    Tensor d_bias = drops ? Tensor() : up_.BiasIn(gradients);
+    WEFT_RETURN_IF_ERROR(down_.BackwardGelu(pass, gradients, a.product, dy, a.up, d_up, d_bias));
+    if (!drops) return up_.BackwardButBias(pass, gradients, x, d_up, Accumulate::kNo, dx);
     WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_up));
     return up_.Backward(pass, gradients, x, d_up, Accumulate::kNo, dx);
   }

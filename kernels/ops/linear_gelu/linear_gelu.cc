@@ -30,12 +30,13 @@ absl::Status LinearGeluForward(Stream& stream, const Tensor& x, const Tensor& w,
 }
 
 absl::Status LinearBackwardGelu(Stream& stream, const Tensor& dy, const Tensor& w,
-                                const Tensor& before, Tensor& dx) {
+                                const Tensor& before, Tensor& dx, Tensor& dbias) {
   OperandCheck check("LinearBackwardGelu", stream);
   CheckMap(check, "dx", dx, w, "dy", dy);
   if (check.ok()) check.Shaped("before", before, dx.shape());
+  if (check.ok() && dbias.present()) check.SumShaped("dbias", dbias, {w.dim(1)});
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::linear_backward_gelu.Call(stream, dy, w, before, dx);
+  return internal::linear_backward_gelu.Call(stream, dy, w, before, dx, dbias);
 }
 
 }  // namespace weft::kernels

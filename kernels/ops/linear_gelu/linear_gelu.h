@@ -13,8 +13,10 @@ absl::Status LinearGeluForward(Stream& stream, const Tensor& x, const Tensor& w,
                                Tensor& before, Tensor& y);
 
 // The gradient of a GELU that a linear map w[N,K] is applied to: dx[R,K] = (dy[R,N] * w[N,K]) *
-// (the derivative of GELU at before[R,K]).
+// (the derivative of GELU at before[R,K]); dbias[K] (sum type; absent: not wanted) += the sums of
+// its columns. A device may round the product before the derivative, and add dx before it is
+// rounded.
 absl::Status LinearBackwardGelu(Stream& stream, const Tensor& dy, const Tensor& w,
-                                const Tensor& before, Tensor& dx);
+                                const Tensor& before, Tensor& dx, Tensor& dbias);
 
 }  // namespace weft::kernels

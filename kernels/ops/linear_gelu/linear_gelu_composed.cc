@@ -1,4 +1,5 @@
 #include "common/base/status_macros.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/gelu/gelu.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_gelu/linear_gelu_table.h"
@@ -12,9 +13,10 @@ absl::Status ComposedLinearGeluForward(Stream& stream, const Tensor& x, const Te
 }
 
 absl::Status ComposedLinearBackwardGelu(Stream& stream, const Tensor& dy, const Tensor& w,
-                                        const Tensor& before, Tensor& dx) {
+                                        const Tensor& before, Tensor& dx, Tensor& dbias) {
   WEFT_RETURN_IF_ERROR(LinearBackwardInput(stream, dy, w, dx, Accumulate::kNo));
-  return GeluBackward(stream, GeluForm::kTanh, before, dx, dx);
+  WEFT_RETURN_IF_ERROR(GeluBackward(stream, GeluForm::kTanh, before, dx, dx));
+  return dbias.present() ? BiasBackward(stream, dx, dbias) : absl::OkStatus();
 }
 
 void RegisterCpuLinearGelu() {

@@ -1,6 +1,13 @@
+#include <algorithm>
+#include <initializer_list>
+
+#include "common/base/status_macros.h"
+#include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
 #include "kernels/device/cuda/gemm.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cuda_linear_products.h"
+#include "kernels/ops/linear_gelu/gelu_slope_sm90.h"
 #include "kernels/ops/linear_gelu/linear_gelu_table.h"
 
 namespace weft::kernels::internal {
@@ -22,13 +29,46 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
   return Run(AsCudaStream(stream), product);
 }
 
+// Whether Hopper's own kernel takes the gradient.
+bool HasHopperKernel(const Device& device, const Tensor& w,
+                     std::initializer_list<Tensor> operands) {
+  const auto is_aligned = [](const Tensor& tensor) {
+    return reinterpret_cast<uintptr_t>(tensor.address()) % 16 == 0;
+  };
+  return device.device_class() == "cuda-sm90-bf16" && GeluSlopeCovers(w.dim(1), w.dim(0)) &&
+         std::all_of(operands.begin(), operands.end(), is_aligned);
+}
+
+absl::Status BackwardOnHopper(CudaStream& cuda, const Tensor& dy, const Tensor& w,
+                              const Tensor& before, Tensor& dx, Tensor& dbias) {
+  const int64_t rows = RowsOf(dy);
+  WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
+                        cuda.Scratch(GeluSlopeParts(rows) * w.dim(1) * SizeOf(DType::kF32)));
+  return CudaStatus(LaunchGeluSlopeProduct(
+                        cuda.launch(), {.rows = rows,
+                                        .in = w.dim(1),
+                                        .out = w.dim(0),
+                                        .dy = dy.address(),
+                                        .w = w.address(),
+                                        .before = before.address(),
+                                        .dx = dx.address(),
+                                        .dbias = dbias.present() ? dbias.data<float>() : nullptr,
+                                        .partial = partial.data<float>()}),
+                    "LinearBackwardGelu");
+}
+
 absl::Status BackwardCuda(Stream& stream, const Tensor& dy, const Tensor& w, const Tensor& before,
-                          Tensor& dx) {
-  if (!IsFused(w, before)) return ComposedLinearBackwardGelu(stream, dy, w, before, dx);
+                          Tensor& dx, Tensor& dbias) {
+  CudaStream& cuda = AsCudaStream(stream);
+  if (HasHopperKernel(stream.device(), w, {dy, w, before, dx})) {
+    return BackwardOnHopper(cuda, dy, w, before, dx, dbias);
+  }
+  if (!IsFused(w, before)) return ComposedLinearBackwardGelu(stream, dy, w, before, dx, dbias);
   CudaGemm product = InputGradientProduct(dy, w, dx);
   product.epilogue = CudaEpilogue::kGeluSlope;
   product.aux = before.address();
-  return Run(AsCudaStream(stream), product);
+  WEFT_RETURN_IF_ERROR(Run(cuda, product));
+  return dbias.present() ? BiasBackward(stream, dx, dbias) : absl::OkStatus();
 }
 
 }  // namespace

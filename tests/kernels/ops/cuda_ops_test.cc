@@ -62,7 +62,7 @@ class CudaOpTest : public ::testing::TestWithParam<std::tuple<OpCase, DType>> {}
 // result), for the same reason. In bf16 one rounding is 2^-8 of the largest result; it is allowed
 // for results of the sum type too, because what they are summed from may have been rounded once on
 // the way. The slopes of logits are, and what lies between a convolution and its norm or a product
-// and the slope of its GELU where no kernel does both, and results that are rounded themselves are
+// and the slope of its GELU, and results that are rounded themselves are
 // then computed from them: these may show both roundings. In fp32, sums are added in another order
 // than the plain ones and functions are the GPU's, good to 2 ulp: hence 4 ulp.
 TEST_P(CudaOpTest, IsNearlyAsExactAsPlainArithmetic) {

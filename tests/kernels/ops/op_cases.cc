@@ -412,12 +412,16 @@ void AddLinearGelu(std::vector<OpCase>& cases, int64_t r, int64_t k, int64_t n) 
   }
   cases.push_back(
       {absl::StrCat("LinearBackwardGelu", shape),
-       {Normal(1, {r, n}), Normal(2, {n, k}), Normal(3, {r, k}, 2), Zeros({r, k})},
-       {3},
-       [=](Stream& s, Operands t) { return LinearBackwardGelu(s, t[0], t[1], t[2], t[3]); },
+       {Normal(1, {r, n}), Normal(2, {n, k}), Normal(3, {r, k}, 2), Zeros({r, k}),
+        AsSum(Normal(4, {k}))},
+       {3, 4},
+       [=](Stream& s, Operands t) { return LinearBackwardGelu(s, t[0], t[1], t[2], t[3], t[4]); },
        [=](Rows& a) {
          plain::MatMul({a[0], n, 1}, {a[1], k, 1}, r, k, n, 0, a[3]);
-         for (size_t i = 0; i < a[3].size(); ++i) a[3][i] *= plain::GeluSlope(false, a[2][i]);
+         for (size_t i = 0; i < a[3].size(); ++i) {
+           a[3][i] *= plain::GeluSlope(false, a[2][i]);
+           a[4][i % static_cast<size_t>(k)] += a[3][i];
+         }
        }});
 }
 
@@ -596,6 +600,8 @@ std::vector<OpCase> AllOpCases() {
   }
   AddLinearGelu(cases, 3, 5, 7);
   AddLinearGelu(cases, 130, 72, 264);
+  AddLinearGelu(cases, 300, 256, 704);  // what a kernel for Hopper takes
+  AddLinearGelu(cases, 77, 768, 1024);  // with fewer rows than a tile has
   AddRotary(cases, {1, 1, 1, 2}, 0);
   AddRotary(cases, {2, 37, 3, 34}, 0);
   AddRotary(cases, {1, 5, 2, 64}, 1000);
