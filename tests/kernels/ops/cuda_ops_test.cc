@@ -126,13 +126,13 @@ TEST(CudaCrossEntropyTest, OfEqualLogitsTheLowestClassIsPredicted) {
   WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
   RegisterCudaKernels();
   ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
-  constexpr int64_t kClasses = 4099;                          // more than a block has threads
+  constexpr int64_t class_count = 4099;                       // more than a block has threads
   Tensor h = NewTensor(*cuda, DType::kBf16, {4, 8}).value();  // zeros: all logits are equal
-  Tensor w = NewTensor(*cuda, DType::kBf16, {kClasses, 8}).value();
+  Tensor w = NewTensor(*cuda, DType::kBf16, {class_count, 8}).value();
   Tensor targets = NewTensor(*cuda, DType::kI32, {4}).value();
   Tensor losses = NewTensor(*cuda, DType::kF32, {4}).value();
   Tensor right = NewTensor(*cuda, DType::kF32, {4}).value();
-  ASSERT_OK(WriteValues(targets, {0, 1, kClasses - 1, -1}, *stream));
+  ASSERT_OK(WriteValues(targets, {0, 1, class_count - 1, -1}, *stream));
   ASSERT_OK(LinearCrossEntropyForward(*stream, h, w, Tensor(), targets, losses, right));
   ASSERT_OK_AND_ASSIGN(const std::vector<double> got, ReadValues(right, *stream));
   EXPECT_EQ(got, (std::vector<double>{1, 0, 0, 0}));
@@ -143,20 +143,21 @@ TEST(CudaCrossEntropyTest, RowsInBlocksGiveTheBitsOfACallForEachBlock) {
   WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
   RegisterCudaKernels();
   ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
-  constexpr int64_t kRows = 16384 + 100, kChannels = 64, kClasses = 40;
+  constexpr int64_t rows_in_all = 16384 + 100, channels = 64, class_count = 40;
   const auto made = [&](uint32_t seed, const Shape& shape) {
     Tensor tensor = NewTensor(*cuda, DType::kBf16, shape).value();
     EXPECT_OK(WriteValues(tensor, Normal(seed, shape).values, *stream));
     return tensor;
   };
-  const Tensor h = made(1, {kRows, kChannels}), w = made(2, {kClasses, kChannels});
-  Tensor targets = NewTensor(*cuda, DType::kI32, {kRows}).value();
+  const Tensor h = made(1, {rows_in_all, channels}), w = made(2, {class_count, channels});
+  Tensor targets = NewTensor(*cuda, DType::kI32, {rows_in_all}).value();
   std::vector<double> classes;
-  for (int64_t row = 0; row < kRows; ++row) classes.push_back(static_cast<double>(row % kClasses));
+  for (int64_t row = 0; row < rows_in_all; ++row)
+    classes.push_back(static_cast<double>(row % class_count));
   ASSERT_OK(WriteValues(targets, classes, *stream));
-  const auto results = [&](std::vector<int64_t> ends) {
-    Tensor losses = NewTensor(*cuda, DType::kF32, {kRows}).value();
-    Tensor right = NewTensor(*cuda, DType::kF32, {kRows}).value();
+  const auto results = [&](const std::vector<int64_t>& ends) {
+    Tensor losses = NewTensor(*cuda, DType::kF32, {rows_in_all}).value();
+    Tensor right = NewTensor(*cuda, DType::kF32, {rows_in_all}).value();
     Tensor dh = NewTensor(*cuda, DType::kBf16, h.shape()).value();
     Tensor dw = NewTensor(*cuda, DType::kF32, w.shape()).value();
     Tensor none;
@@ -164,10 +165,10 @@ TEST(CudaCrossEntropyTest, RowsInBlocksGiveTheBitsOfACallForEachBlock) {
     for (const int64_t end : ends) {
       const int64_t rows = end - first;
       Tensor losses_part = losses.Part(first, {rows}), right_part = right.Part(first, {rows});
-      Tensor dh_part = dh.Part(first * kChannels, {rows, kChannels});
+      Tensor dh_part = dh.Part(first * channels, {rows, channels});
       EXPECT_OK(LinearCrossEntropyForwardBackward(
-          *stream, h.Part(first * kChannels, {rows, kChannels}), w, none,
-          targets.Part(first, {rows}), 0.01, losses_part, right_part, dh_part, dw, none));
+          *stream, h.Part(first * channels, {rows, channels}), w, none, targets.Part(first, {rows}),
+          0.01, losses_part, right_part, dh_part, dw, none));
       first = end;
     }
     std::vector<std::vector<double>> values;
@@ -176,7 +177,7 @@ TEST(CudaCrossEntropyTest, RowsInBlocksGiveTheBitsOfACallForEachBlock) {
     }
     return values;
   };
-  EXPECT_EQ(results({kRows}), results({16384, kRows}));
+  EXPECT_EQ(results({rows_in_all}), results({16384, rows_in_all}));
 }
 
 TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
@@ -184,9 +185,9 @@ TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
   RegisterCudaKernels();
   ASSERT_OK_AND_ASSIGN(const auto first, cuda->NewStream());
   ASSERT_OK_AND_ASSIGN(const auto second, cuda->NewStream());
-  constexpr int64_t kCount = int64_t{1} << 28;  // a gigabyte: long enough to be overtaken
-  Tensor x = NewTensor(*cuda, DType::kF32, {kCount}).value();
-  const Tensor end = x.Part(kCount - 1, {1});
+  constexpr int64_t count = int64_t{1} << 28;  // a gigabyte: long enough to be overtaken
+  Tensor x = NewTensor(*cuda, DType::kF32, {count}).value();
+  const Tensor end = x.Part(count - 1, {1});
   for (int i = 1; i <= 20; ++i) {
     ASSERT_OK(Fill(*first, x, i));
     ASSERT_OK_AND_ASSIGN(const auto event, first->Record());
