@@ -28,7 +28,7 @@ struct GradientsLayout {
   static constexpr int kThreads = 128 * kGroups;
   static constexpr int kBlocks = kPart / 64 / kGroups;  // of 64 hidden units, of a warpgroup
   // Rows whose a and dz are in registers at a time.
-  static constexpr int kStepRows = kSketch == 32 ? 32 : 64;
+  static constexpr int kStepRows = kGroups == 4 ? 32 : 64;
   static constexpr int kSteps = kSketchTileRows / kStepRows;
   static constexpr int kInputTiles = TilesOf(kInputs);
   static constexpr int kContract = kInputTiles * hopper::TileBytes(kPart);

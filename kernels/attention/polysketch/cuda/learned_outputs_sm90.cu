@@ -157,10 +157,13 @@ __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
     for (int k = 0; k < kInputs / 16; ++k) {
       hopper::LoadPlain(x[k], tile + k / 4 * kTileBytes, 16 * (k % 4));
     }
-    hopper::MeetThreads(1 + group, 128);  // all have read
-    if (leads && row + step < params.rows) load(row + step);
     float rstd[2], y[kSketch / 2];
     RowScales<kInputs>(rstd, x, params.epsilon);
+    // All have read, and have what they read: behind the stores of the last rows, a read that has
+    // only been issued can be slower than the copy that overwrites what it reads.
+    hopper::FenceForEngines();
+    hopper::MeetThreads(1 + group, 128);
+    if (leads && row + step < params.rows) load(row + step);
     Stage<kInputs, kSketch>(y, x, rstd, weights, bias);
     StoreRows<kSketch>(params, y, tower, row);
   }
