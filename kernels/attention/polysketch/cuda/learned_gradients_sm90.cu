@@ -28,7 +28,7 @@ struct GradientsLayout {
   static constexpr int kThreads = 128 * kGroups;
   static constexpr int kBlocks = kPart / 64 / kGroups;  // of 64 hidden units, of a warpgroup
   // Rows whose a and dz are in registers at a time.
-  static constexpr int kStepRows = kGroups == 4 ? 32 : 64;
+  static constexpr int kStepRows = kSketch == 32 ? 32 : 64;
   static constexpr int kSteps = kSketchTileRows / kStepRows;
   static constexpr int kInputTiles = TilesOf(kInputs);
   static constexpr int kContract = kInputTiles * hopper::TileBytes(kPart);
@@ -294,6 +294,15 @@ __device__ inline void InputGradients(const SketchGradientsParams& params,
   hopper::Arrive(shared.free(buffer));
 }
 
+template <int kInputs, int kSketch>
+__device__ inline void SettleSums(HiddenSums<kInputs, kSketch>& sums) {
+#pragma unroll
+  for (int i = 0; i < HiddenSums<kInputs, kSketch>::kBlocks; ++i) {
+    hopper::Settle(sums.expand[i]);
+    hopper::Settle(sums.contract[i]);
+  }
+}
+
 // The rows of the block, all warpgroups.
 template <int kInputs, int kSketch>
 __device__ inline void SumRows(const SketchGradientsParams& params,
@@ -325,10 +334,9 @@ __device__ inline void SumRows(const SketchGradientsParams& params,
         hopper::FenceForEngines();
         hopper::ArriveTogether(shared.ready(out.stage));
       }
-      hopper::AwaitProducts<0>();
-      hopper::Settle(sums.expand[unit]);
-      hopper::Settle(sums.contract[unit]);
     }
+    hopper::AwaitProducts<0>();
+    SettleSums(sums);
     const bool mine = turn == group;
     if (mine) {
       hopper::AwaitPhase(shared.ready(out.stage), out.parity);
