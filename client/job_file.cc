@@ -80,6 +80,10 @@ absl::StatusOr<v1::JobSpec> ReadJob(const JobSource& source) {
   std::vector<spec::Violation> violations = spec::ParseSpec(named.text, spec);
   spec::AddRules(spec::ResolveSpec(spec), violations);
   if (!source.settings.empty()) ForgetLines(violations);
+  if (violations.size() > 1) {  // a line each, under the name of all
+    const absl::Status status = spec::ToStatus(violations);
+    return absl::Status(status.code(), absl::StrCat(named.name, ":\n", status.message()));
+  }
   WEFT_RETURN_IF_ERROR(Annotate(spec::ToStatus(violations), named.name));
   std::error_code error;
   const std::filesystem::path folder =

@@ -34,15 +34,21 @@ std::string UsageError(const CLI::App* app, const CLI::Error& error) {
     app = app->get_subcommands().front();
     command += " " + app->get_name();
   }
-  const std::string what = error.what();
-  if (what != CLI::RequiredError::Subcommand(1).what()) {
-    return absl::StrCat("weft: ", what, "\n", command, " --help says more\n");
-  }
   std::string allowed;
   for (const CLI::App* one : app->get_subcommands([](const CLI::App*) { return true; })) {
     absl::StrAppend(&allowed, allowed.empty() ? "" : ", ", one->get_name());
   }
-  return absl::StrCat("weft: ", command, " must be followed by one of ", allowed, "\n");
+  const std::vector<std::string> extras = app->remaining();
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !allowed.empty() &&
+      !extras.empty() && extras.front().front() != '-') {
+    return absl::StrCat("weft: ", command, " has no command ", extras.front(), "; it has ", allowed,
+                        "\n");
+  }
+  const std::string what = error.what();
+  if (what == CLI::RequiredError::Subcommand(1).what()) {
+    return absl::StrCat("weft: ", command, " must be followed by one of ", allowed, "\n");
+  }
+  return absl::StrCat("weft: ", what, "\n", command, " --help says more\n");
 }
 
 int Run(int argc, char** argv) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -35,11 +36,16 @@ bool EndsWithNumber(absl::string_view id) {
 
 void Session::Fail(const absl::Status& status) {
   if (status.ok()) return;
-  const std::vector<std::string> lines = absl::StrSplit(std::string(status.message()), '\n');
+  std::vector<std::string> lines = absl::StrSplit(std::string(status.message()), '\n');
   if (lines.size() == 1) {
     std::cerr << "weft: " << lines.front() << '\n';
   } else {
-    std::cerr << "weft: " << lines.size() << " problems:\n";
+    std::string subject;  // of all that follows: "job.yaml: "
+    if (absl::EndsWith(lines.front(), ":")) {
+      subject = absl::StrCat(lines.front(), " ");
+      lines.erase(lines.begin());
+    }
+    std::cerr << "weft: " << subject << lines.size() << " problems:\n";
     for (const std::string& line : lines) std::cerr << "  " << line << '\n';
   }
   exit_code = weft::ExitCodeOf(status.code());

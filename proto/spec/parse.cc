@@ -59,6 +59,11 @@ std::string UnknownKey(const Descriptor& type, const std::string& key, std::stri
                       " (allowed: ", absl::StrJoin(names, ", "), ")");
 }
 
+absl::string_view ParentOf(absl::string_view field) {
+  const size_t dot = field.rfind('.');
+  return dot == absl::string_view::npos ? "" : field.substr(0, dot);
+}
+
 // Whether `field` is `other`, or a part of it.
 bool IsWithin(absl::string_view field, absl::string_view other) {
   return absl::ConsumePrefix(&field, other) &&
@@ -83,6 +88,7 @@ class Parser {
       if (field == nullptr) {
         std::string nearest;
         Report(entry.first, field_path, UnknownKey(type, key, nearest));
+        violations_.back().unknown = true;
         violations_.back().meant =
             nearest.empty() || path.empty() ? nearest : absl::StrCat(path, ".", nearest);
       } else if (!seen.insert(key).second) {
@@ -279,7 +285,8 @@ void AddRules(std::vector<Violation> rules, std::vector<Violation>& violations) 
     const auto end = violations.begin() + static_cast<std::ptrdiff_t>(parsed);
     const auto known = std::find_if(violations.begin(), end, [&rule](const Violation& v) {
       return v.field.empty() || IsWithin(rule.field, v.field) ||
-             (!v.meant.empty() && IsWithin(rule.field, v.meant));
+             (!v.meant.empty() && IsWithin(rule.field, v.meant)) ||
+             (v.unknown && rule.field == ParentOf(v.field));
     });
     if (known == end) {
       violations.push_back(std::move(rule));

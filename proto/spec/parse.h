@@ -19,7 +19,8 @@ std::vector<Violation> ParseSpec(absl::string_view text, v1::JobSpec& spec);
 
 // Adds to what ParseSpec found what ResolveSpec says of the spec that it read, so that all problems
 // are named at once and each once: a field that could not be read, or is misspelt, is not reported
-// as missing as well; one beyond its type is told the range of its rule.
+// as missing as well, nor is a choice that names nothing known; a number beyond its type is told
+// the range of its rule.
 void AddRules(std::vector<Violation> rules, std::vector<Violation>& violations);
 
 }  // namespace weft::spec

@@ -12,6 +12,7 @@ namespace weft::spec {
 struct Violation {
   std::string field;        // "training.batch_size"; empty: the whole text
   std::string description;  // what is wrong and what is allowed
+  bool unknown = false;     // there is no such field
   std::string meant = {};   // of an unknown field: the one that it is a misspelling of, perhaps
   // The number as it was given, and its place, where it was not kept: "99999999999 (line 3)".
   std::string given = {};

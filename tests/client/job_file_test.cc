@@ -55,7 +55,7 @@ TEST_F(JobFile, NamesAllProblemsOnceAndTheFile) {
       ReadJob({Write("name: A\nmodel: {width: x, layer: 2}\ntraining: {steps: 1}\n")});
   ASSERT_THAT(result, StatusIs(absl::StatusCode::kInvalidArgument));
   const std::string text(result.status().message());
-  EXPECT_THAT(text, AllOf(HasSubstr("job.yaml"), HasSubstr("model.width: must be a whole number"),
+  EXPECT_THAT(text, AllOf(HasSubstr("job.yaml:\nmodel.width: must be a whole number"),
                           HasSubstr("did you mean layers?"), HasSubstr("name: must be lower-case"),
                           HasSubstr("data: is required"), HasSubstr("training.batch_size")));
   // What could not be read, or is misspelt, is not reported as missing as well.
@@ -70,6 +70,15 @@ TEST_F(JobFile, OfAMisspeltSectionOnlyTheNameIsWrong) {
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("trainning: unknown field; did you mean training?"),
                     Not(HasSubstr("training.steps")), Not(HasSubstr("batch_size"))));
+}
+
+TEST_F(JobFile, AnUnknownKindIsNotAskedForAgain) {
+  std::string text = kGood;
+  text.replace(text.find("delta"), 5, "flash");
+  const absl::Status status = ReadJob({Write(text)}).status();
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("job.yaml: model.mixers[0].flash: unknown field"),
+                    Not(HasSubstr("must name a mechanism"))));
 }
 
 TEST_F(JobFile, ANumberBeyondItsTypeIsToldTheRangeOfItsField) {

@@ -156,7 +156,9 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
   };
   EXPECT_EQ(errors({"get", "jbos"}),
             "weft: weft get must be followed by one of jobs, workers, queues, checkpoints\n");
-  EXPECT_THAT(errors({"frobnicate"}), AllOf(HasSubstr("frobnicate"), HasSubstr("weft --help")));
+  EXPECT_THAT(errors({"describe", "job", "a"}),
+              StartsWith("weft: weft has no command describe; it has submit, "));
+  EXPECT_THAT(errors({"--frobnicate"}), AllOf(HasSubstr("--frobnicate"), HasSubstr("weft --help")));
   EXPECT_THAT(errors({"plot"}), HasSubstr("weft plot --help"));
   for (const char* address : {"foo", "127.0.0.1:0", "127.0.0.1:99999"}) {
     EXPECT_EQ(errors({"get", "jobs", "--address", address}),
