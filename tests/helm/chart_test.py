@@ -490,7 +490,8 @@ class Documented(unittest.TestCase):
                 self.assertTrue(is_there, f"{feature}: no {word} in {file}")
                 named.add(word)
             self.assertIsNotNone(file, feature)
-        written = {name for path in (ROOT / "tests" / "helm").glob("*_test.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+        written = {name for folder in ["helm", "deploy", "monitoring"] for path in (ROOT / "tests" / folder).glob("*_test.py")
+                   for name in re.findall(r"def (test_\w+)\(", path.read_text())}
         self.assertEqual(written - named, set(), "tests that no feature names")
 
     def test_the_readme_is_up_to_date(self):
