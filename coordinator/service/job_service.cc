@@ -23,6 +23,8 @@ namespace {
 constexpr size_t kMaxRequestIdBytes = 128;
 // An answer stays below gRPC's default limit of 4 MiB for clients.
 constexpr size_t kMaxListBytes = 3 << 20;
+// Waiting jobs of a page that say what they wait for; each looks at the whole cluster.
+constexpr int kExplainedOfPage = 20;
 
 // The spec with all defaults, or all that is wrong with the request.
 absl::StatusOr<v1::JobSpec> CheckRequest(const v1::CreateJobRequest& request) {
@@ -116,6 +118,7 @@ absl::Status JobService::ListPage(const v1::ListJobsRequest& request,
   auto it = jobs.end();
   if (int64_t after = 0; absl::SimpleAtoi(page.after, &after)) it = jobs.lower_bound(JobId(after));
   size_t bytes = 0;
+  int explained = 0;
   JobId last;
   while (it != jobs.begin()) {
     const Job& job = std::prev(it)->second;
@@ -124,7 +127,8 @@ absl::Status JobService::ListPage(const v1::ListJobsRequest& request,
         response->set_next_page_token(MakePageToken(absl::StrCat(last.value()), arguments));
         break;
       }
-      *response->add_jobs() = context_.board.View(job, /*explain=*/false);
+      const bool explain = job.state == JobState::kQueued && explained++ < kExplainedOfPage;
+      *response->add_jobs() = context_.board.View(job, explain);
       bytes += response->jobs().rbegin()->ByteSizeLong();
       last = job.id;
     }

@@ -311,6 +311,9 @@ TEST_F(JobServiceTest, ExplainsWhatAJobWaitsFor) {
   EXPECT_EQ(explanation.blockers(0).missing(), 1);
   EXPECT_THAT(explanation.blockers(0).holders(), ElementsAre(start.job()));
   EXPECT_FALSE(explanation.has_last_failure());
+  ASSERT_OK_AND_ASSIGN(const v1::ListJobsResponse listed, List("spec_name=second"));
+  ASSERT_EQ(listed.jobs_size(), 1);
+  EXPECT_EQ(listed.jobs(0).reason(), explanation.summary());
 }
 
 TEST_F(JobServiceTest, AJobSaysWhatFailedLastAlsoAfterARestart) {
