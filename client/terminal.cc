@@ -41,4 +41,12 @@ bool IsUtf8Environment() {
   return false;
 }
 
+std::string ForTerminal(absl::string_view text) {
+  std::string shown(text);
+  for (char& c : shown) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') c = '?';
+  }
+  return shown;
+}
+
 }  // namespace weft::client

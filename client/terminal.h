@@ -2,6 +2,10 @@
 // lines.
 #pragma once
 
+#include <string>
+
+#include "absl/strings/string_view.h"
+
 namespace weft::client {
 
 bool StdoutIsTerminal();
@@ -14,5 +18,8 @@ int TerminalWidth();
 int TerminalHeight();
 // Whether the environment (LC_ALL, LC_CTYPE, LANG) asks for UTF-8.
 bool IsUtf8Environment();
+// What a model wrote, with a '?' in place of each control character but line ends and tabs: they
+// could change what the terminal does from then on.
+std::string ForTerminal(absl::string_view text);
 
 }  // namespace weft::client

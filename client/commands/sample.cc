@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "client/commands.h"
 #include "client/output.h"
+#include "client/terminal.h"
 #include "common/base/status_macros.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
 
@@ -48,10 +49,11 @@ absl::Status Sample(Session& session, const SampleFlags& flags) {
     PrintMessages({&whole}, /*as_list=*/false, session.output, std::cout);
     return absl::OkStatus();
   }
+  const bool to_terminal = StdoutIsTerminal();
   bool begun = false;  // an error prints nothing but itself
   while (stream->Read(&piece)) {
     if (!std::exchange(begun, true)) std::cout << flags.prompt;
-    std::cout << piece.text() << std::flush;
+    std::cout << (to_terminal ? ForTerminal(piece.text()) : piece.text()) << std::flush;
   }
   if (begun) std::cout << '\n';
   return session.Finished(stream->Finish());

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "client/terminal.h"
+
 namespace weft::client {
 namespace {
 
@@ -37,6 +39,10 @@ TEST(Age, OfAnUnsetMomentIsADash) {
   google::protobuf::Timestamp moment;
   moment.set_seconds(60);
   EXPECT_EQ(Age(moment, absl::FromUnixSeconds(100)), "40s");
+}
+
+TEST(ForTerminal, LetsNoTextOfAModelSpeakToTheTerminal) {
+  EXPECT_EQ(ForTerminal("a\tb\n\x1b[2J\r\x7f \xc3\xa9 \xff"), "a\tb\n?[2J?? \xc3\xa9 \xff");
 }
 
 }  // namespace
