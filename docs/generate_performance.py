@@ -44,8 +44,10 @@ GANGS = """
 ## Gangs of GPUs
 
 One job, {gpus} GPUs of one host, whole steps, a shard for each GPU; ratios of the same run. `exact` adds gradients as
-integers, the same bits on any number of GPUs; `fixed_gang` adds them in floating point. Of the 15 ms of a step that two
-GPUs fall short of twice one, 8 ms are there with plain sums too, and exact sums are the rest.
+integers, the same bits on any number of GPUs; `fixed_gang` adds them in floating point. Of the 14 ms by which two GPUs fall
+short of half the small DeltaNet's 620 ms, 10 are there with plain sums too, 4 of them the optimizer's, which each GPU does
+whole. With NCCL held to 16, 8 and 4 blocks a step took 334, 340 and 346 instead of 336 ms: the exchange itself shows, not the
+multiprocessors that it holds. At GPT-2's half a million tokens for each GPU none of it matters.
 
 | model | GPUs | sums | tokens/s | times one GPU | cost of exact sums |
 |---|---|---|---|---|---|
@@ -56,7 +58,7 @@ RECOVERY = """
 
 {gpus} GPUs of one host, a process each; one dies by SIGKILL, the others are inside an all-reduce. Milliseconds: `abort` is
 ncclCommAbort, `again` connecting anew with a process that stood by in the dead one's place, or ncclCommShrink with the
-abort in it (not measured yet); all-reduces are of 64 MiB. A gang of GPUs that loses a rank is formed anew by the service
+abort in it (of two ranks, one is left, whose all-reduce has nothing to add); all-reduces are of 64 MiB. A gang of GPUs that loses a rank is formed anew by the service
 with new processes, which takes longer than this: 1.6 s from the kill to a step of the next generation
 (`tests/gpu/service_check.py`).
 
@@ -92,7 +94,7 @@ ATTENTION_HEAD = """
 ## Attention
 
 32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
-(`kernels/bench/gpu_attention_rivals.py`), those with a star in an earlier one. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in another. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
 kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
 
 | mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
@@ -113,7 +115,7 @@ DENSITIES_HEAD = """
 ### By density
 
 16 x 2048, head width 128, milliseconds: the time follows the pairs that are computed. `sbm` attends along a graph that is there,
-`scatterbrain` has 64 features beside its exact pairs. All pairs by cuDNN's softmax take 0.65 and 2.21 here: thin graphs pay on longer sequences.
+`scatterbrain` has 64 features beside its exact pairs. All pairs by cuDNN's softmax take 0.55 and 2.3 here.
 
 | mechanism | pairs | forward | forward + backward |
 |---|---|---|---|
@@ -149,7 +151,10 @@ def densities(runs):
             continue
         both = runs.get(name.removesuffix("forward") + "both", {}).get("real_time")
         mechanism, _, pairs = parts[0].partition("-")
-        pairs = pairs.replace("given-", "density ").replace("window-", "window ").replace("hash-", "hash ")
+        if mechanism == "sbm":
+            given = pairs.startswith("given-")
+            pairs = "density " + pairs.removeprefix("given-") + ("" if given else ", the graph drawn too")
+        pairs = pairs.replace("window-", "window ").replace("hash-", "hash ").replace("blocks-", "blocks of 64, side by side ")
         rows += f"| `{mechanism}` | {pairs} | {run['real_time']:.2f} | {f'{both:.2f}' if both else ''} |\n"
     return DENSITIES_HEAD + rows if rows else ""
 
