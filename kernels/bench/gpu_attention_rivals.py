@@ -4,17 +4,20 @@ flash-linear-attention where it is installed (`fla-core` on PyPI).
 
     kernels/bench/gpu_attention_rivals.py OUT.json [RIVAL ...]
 
-flash-linear-attention tunes itself for minutes when it runs for the first time on a machine and keeps what it found in
-Triton's cache: run it once before the run that counts. The file has the form of Google Benchmark's, so that docs/generate_performance.py reads both. Times are medians of
+flash-linear-attention tunes itself for minutes when it runs for the first time on a machine, before what is timed, and
+keeps what it found in Triton's cache. The file has the form of Google Benchmark's, so that docs/generate_performance.py reads both. Times are medians of
 event-timed calls, in milliseconds. bf16, 32,768 tokens, heads x head width 2048, causal.
 """
 
 import importlib.util
 import json
+import os
 import sys
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
+
+import torch  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 TOKENS, WIDTH = 32768, 2048
 

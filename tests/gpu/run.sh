@@ -8,7 +8,8 @@
 #
 #   CHOICE   --tests [NAME ...]        ops, training, NCCL with a rank on each GPU, and jobs through the
 #                                      whole service (service_check.py)
-#            --benchmarks [NAME ...]
+#            --benchmarks [NAME ...]   and, where PyTorch is, what others have (gpu_attention_rivals.py; with
+#                                      fla-core from PyPI also flash-linear-attention)
 #            --sanitize                the tests of ops and narrow tests of attention along pairs under
 #                                      compute-sanitizer (memcheck, racecheck)
 #
@@ -32,6 +33,7 @@ tests=(
   service_check
 )
 benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench nccl_recovery_bench)
+rivals=gpu_attention_rivals.py
 programs=(weft weft-coordinator weft-worker weft-rank weft-relay)
 out="${OUT:-gpu-results}"
 
@@ -64,7 +66,7 @@ pack() {
   done
   strip "$folder"/bin/*
   needed_libraries "$folder"/bin/* | xargs -I{} cp -L {} "$folder/lib/"
-  cp "$here/run.sh" "$here/service_check.py" "$folder/"
+  cp "$here/run.sh" "$here/service_check.py" "$here/../../kernels/bench/$rivals" "$folder/"
   du -sh "$folder"
 }
 
@@ -123,6 +125,16 @@ END
   done
 }
 
+run_rivals() {
+  local script="$here/$rivals"
+  [ -e "$script" ] || script="$here/../../kernels/bench/$rivals"
+  if python3 -c 'import torch' 2>/dev/null; then
+    part rivals python3 "$script" "$out/rivals.json"
+  else
+    echo "== rivals: NOT timed, python3 has no PyTorch here"
+  fi
+}
+
 run_benchmarks() {
   local name
   for name in "$@"; do
@@ -136,9 +148,13 @@ if [ $# -gt 0 ]; then shift; fi
 case "$choice" in
   --pack) build; pack "${1:?a folder to pack into}" ;;
   --tests) find_programs; run_tests "${@:-${tests[@]}}" ;;
-  --benchmarks) find_programs; run_benchmarks "${@:-${benchmarks[@]}}" ;;
+  --benchmarks)
+    find_programs
+    run_benchmarks "${@:-${benchmarks[@]}}"
+    if [ $# = 0 ]; then run_rivals; fi
+    ;;
   --sanitize) find_programs; run_sanitized ;;
-  "") find_programs; run_tests "${tests[@]}"; run_benchmarks "${benchmarks[@]}" ;;
-  *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+  "") find_programs; run_tests "${tests[@]}"; run_benchmarks "${benchmarks[@]}"; run_rivals ;;
+  *) sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
 esac
 exit $((failures > 0))
