@@ -5,30 +5,32 @@
 //
 // A block stays and takes one piece of work after the other, whichever is next: the longest first
 // among heads whose keys and values fit into the L2 cache together.
+#include "kernels/attention/cuda/tiles_sm90.cuh"
 #include "kernels/attention/softmax/cuda/softmax_sm90.h"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
 #include "kernels/device/cuda/hopper.cuh"
-#include "kernels/device/cuda/launch_shared.cuh"
 
 namespace weft::kernels::sm90 {
 namespace {
 
-using hopper::Rows;
 using hopper::TileBytes;
-using softmax_tiles::AllVisible;
 using softmax_tiles::KeysOfQueries;
 using softmax_tiles::kLn2;
 using softmax_tiles::kLog2E;
+using softmax_tiles::PowerOfTwo;
 using softmax_tiles::Range;
 using softmax_tiles::VisibleKeys;
 
-constexpr int kStages = 2;
+constexpr int kMostStages = 3;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr float kNothing = -INFINITY;
 
-template <int kWidth>
+// kComputing warpgroups with 64 queries each.
+template <int kHeadWidth, int kComputing>
 struct Layout {
-  static constexpr int kGroups = kWidth == 64 ? 3 : 2;  // that compute
+  static constexpr int kWidth = kHeadWidth;
+  static constexpr int kStages = kWidth == 64 ? 3 : 2;
+  static constexpr int kGroups = kComputing;
   static constexpr int kQueries = 64 * kGroups;
   static constexpr int kThreads = (kGroups + 1) * kGroup;
   static constexpr int kLoadRegisters = kGroups == 3 ? 32 : 40;
@@ -40,15 +42,15 @@ struct Layout {
   static constexpr int kKeys = 2 * kQueryBytes;
   static constexpr int kValues = kKeys + kStages * kKeyBytes;
   static constexpr int kBarriers = kValues + kStages * kKeyBytes;
-  static constexpr int kNumbers = kBarriers + (4 * kStages + 4) * 8;  // of the pieces in kQuery
-  static constexpr int kBytes = kNumbers + 2 * 4 + 1024;
+  static constexpr int kNumbers = kBarriers + (4 * kMostStages + 4) * 8;  // of the pieces in kQuery
+  static constexpr int kBytes = kNumbers + 2 * 4 + kSharedSlack;
 };
 
 struct Barriers {
-  uint64_t keys_full[kStages];
-  uint64_t keys_empty[kStages];
-  uint64_t values_full[kStages];
-  uint64_t values_empty[kStages];
+  uint64_t keys_full[kMostStages];
+  uint64_t keys_empty[kMostStages];
+  uint64_t values_full[kMostStages];
+  uint64_t values_empty[kMostStages];
   uint64_t query_full[2];
   uint64_t query_empty[2];
 };
@@ -63,11 +65,11 @@ struct Params {
 };
 
 // A piece of work: some queries of a head.
-template <int kWidth>
+template <typename L>
 struct Piece {
   __device__ Piece(const Params& params, int number) {
     const SoftmaxCudaProblem& p = params.p;
-    constexpr int kQueries = Layout<kWidth>::kQueries;
+    constexpr int kQueries = L::kQueries;
     const int blocks = (p.queries + kQueries - 1) / kQueries;
     const int first_head = number / (blocks * params.together) * params.together;
     const int heads = min(params.together, p.batch * p.heads - first_head);
@@ -87,22 +89,21 @@ struct Piece {
 
 // ---- Loading
 
-template <int kWidth>
+template <typename L>
 __device__ void LoadTile(const CUtensorMap& map, uint8_t* to, uint64_t* full, int head, int token,
                          int batch) {
-  hopper::ArriveExpecting(full, Layout<kWidth>::kKeyBytes);
+  hopper::ArriveExpecting(full, L::kKeyBytes);
 #pragma unroll
-  for (int c = 0; c < kWidth / 64; ++c) {
+  for (int c = 0; c < L::kWidth / 64; ++c) {
     hopper::LoadBox(map, to + c * TileBytes(kBlockKeys), full, 64 * c, head, token, batch);
   }
 }
 
-template <int kWidth>
+template <typename L>
 __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barriers) {
-  using L = Layout<kWidth>;
   auto* const numbers = reinterpret_cast<int*>(shared + L::kNumbers);
   hopper::RingPlace<2> query;
-  hopper::RingPlace<kStages> ring;
+  hopper::RingPlace<L::kStages> ring;
   for (auto number = static_cast<int>(blockIdx.x);;
        number = static_cast<int>(gridDim.x) + atomicAdd(params.taken, 1)) {
     hopper::AwaitPhase(&barriers->query_empty[query.stage], query.parity ^ 1);
@@ -112,25 +113,25 @@ __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barr
       hopper::Arrive(full);
       return;
     }
-    const Piece<kWidth> piece(params, number);
+    const Piece<L> piece(params, number);
     const int kv_head = piece.head / (params.p.heads / params.p.kv_heads);
     hopper::ArriveExpecting(full, L::kQueryBytes);
-    for (int i = 0; i < L::kGroups * (kWidth / 64); ++i) {
+    for (int i = 0; i < L::kGroups * (L::kWidth / 64); ++i) {
       hopper::LoadBox(params.maps.q,
                       shared + L::kQuery + query.stage * L::kQueryBytes + i * TileBytes(64), full,
-                      i % (kWidth / 64) * 64, piece.head, piece.query + i / (kWidth / 64) * 64,
-                      piece.batch);
+                      i % (L::kWidth / 64) * 64, piece.head,
+                      piece.query + i / (L::kWidth / 64) * 64, piece.batch);
     }
     query.Advance();
     for (int tile = 0; tile < piece.tiles; ++tile) {
       const int key = piece.keys.begin + tile * kBlockKeys;
       const int to = ring.stage * L::kKeyBytes;
       hopper::AwaitPhase(&barriers->keys_empty[ring.stage], ring.parity ^ 1);
-      LoadTile<kWidth>(params.maps.k, shared + L::kKeys + to, &barriers->keys_full[ring.stage],
-                       kv_head, key, piece.batch);
+      LoadTile<L>(params.maps.k, shared + L::kKeys + to, &barriers->keys_full[ring.stage], kv_head,
+                  key, piece.batch);
       hopper::AwaitPhase(&barriers->values_empty[ring.stage], ring.parity ^ 1);
-      LoadTile<kWidth>(params.maps.v, shared + L::kValues + to, &barriers->values_full[ring.stage],
-                       kv_head, key, piece.batch);
+      LoadTile<L>(params.maps.v, shared + L::kValues + to, &barriers->values_full[ring.stage],
+                  kv_head, key, piece.batch);
       ring.Advance();
     }
   }
@@ -138,22 +139,19 @@ __device__ void LoadPieces(const Params& params, uint8_t* shared, Barriers* barr
 
 // ---- Computing
 
-template <int kWidth>
-__device__ inline void MultiplyKeys(float (&x)[64], const uint8_t* queries, const uint8_t* keys) {
-  queries = hopper::Anew(queries);
-  keys = hopper::Anew(keys);
+template <typename L>
+__device__ inline void MultiplyKeys(float (&x)[64], hopper::Tiles queries, hopper::Tiles keys) {
 #pragma unroll
-  for (int s = 0; s < kWidth / 16; ++s) {
+  for (int s = 0; s < L::kWidth / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
         x, hopper::RowsTile(queries + s / 4 * TileBytes(64), s % 4),
         hopper::RowsTile(keys + s / 4 * TileBytes(kBlockKeys), s % 4), s > 0);
   }
 }
 
-template <int kWidth>
-__device__ inline void AddValues(float (&o)[kWidth / 2], const uint32_t (&weights)[8][4],
-                                 const uint8_t* values, bool keep) {
-  values = hopper::Anew(values);
+template <typename L>
+__device__ inline void AddValues(float (&o)[L::kWidth / 2], const uint32_t (&weights)[8][4],
+                                 hopper::Tiles values, bool keep) {
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     hopper::Multiply<Rows::kAreK>(
@@ -161,30 +159,21 @@ __device__ inline void AddValues(float (&o)[kWidth / 2], const uint32_t (&weight
   }
 }
 
-__device__ inline float PowerOfTwo(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Where a thread's accumulators lie: rows `row` and row + 8, columns 8 j + column and the next.
-struct Place {
-  int row;
-  int column;
-  __device__ Place()
-      : row(static_cast<int>(threadIdx.x) / 32 % 4 * 16 + static_cast<int>(threadIdx.x) % 32 / 4),
-        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
-};
-
 __device__ inline void ClearUnseen(float (&x)[64], const SoftmaxCudaProblem& p, int query, int key,
                                    const Place& at) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const Range seen = VisibleKeys(p, query + at.row + 8 * r);
+    const int begin = seen.begin - key - at.column;
+    const int end = seen.end - key - at.column;
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
-      const int column = key + i / 2 * 8 + at.column + i % 2;
-      if (column < seen.begin || column >= seen.end) x[i / 2 * 4 + 2 * r + i % 2] = kNothing;
+      if (i / 2 * 8 + i % 2 >= end) x[i / 2 * 4 + 2 * r + i % 2] = kNothing;
+    }
+    if (p.window == 0) continue;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      if (i / 2 * 8 + i % 2 < begin) x[i / 2 * 4 + 2 * r + i % 2] = kNothing;
     }
   }
 }
@@ -198,25 +187,35 @@ struct RowState {
 // x becomes exponentials over the largest logit so far; `fade`: what earlier ones are now.
 __device__ inline void Exponentiate(float (&x)[64], float scale, RowState& state,
                                     float (&fade)[2]) {
+  float largest[2][2];  // of even and of odd columns, so that not every step waits for the last
+#pragma unroll
+  for (int i = 0; i < 64; ++i) {
+    float& of = largest[i % 4 / 2][i % 2];
+    of = i < 4 ? x[i] : fmaxf(of, x[i]);
+  }
+  float shift[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float largest = kNothing;
+    float most = fmaxf(largest[r][0], largest[r][1]);
+    most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFF, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFF, most, 2));
+    most = fmaxf(state.largest[r], most * scale);
+    shift[r] = most == kNothing ? 0.0F : most;
+    fade[r] = PowerOfTwo(state.largest[r] - shift[r]);
+    state.largest[r] = most;
+    state.sum[r] *= fade[r];
+  }
 #pragma unroll
-    for (int i = 0; i < 32; ++i) largest = fmaxf(largest, x[i / 2 * 4 + 2 * r + i % 2]);
-    largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFF, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFF, largest, 2));
-    largest = fmaxf(state.largest[r], largest * scale);
-    const float shift = largest == kNothing ? 0.0F : largest;
-    fade[r] = PowerOfTwo(state.largest[r] - shift);
-    state.largest[r] = largest;
+  for (int i = 0; i < 64; ++i) {
+    const int r = i % 4 / 2;
+    x[i] = PowerOfTwo(fmaf(x[i], scale, -shift[r]));
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
     float sum = 0;
 #pragma unroll
-    for (int i = 0; i < 32; ++i) {
-      float& e = x[i / 2 * 4 + 2 * r + i % 2];
-      e = PowerOfTwo(fmaf(e, scale, -shift));
-      sum += e;
-    }
-    state.sum[r] = state.sum[r] * fade[r] + sum;
+    for (int i = 0; i < 32; ++i) sum += x[i / 2 * 4 + 2 * r + i % 2];
+    state.sum[r] += sum;
   }
 }
 
@@ -226,64 +225,82 @@ __device__ inline void ScaleRows(float (&o)[kCount], const float (&factors)[2]) 
   for (int i = 0; i < kCount; ++i) o[i] *= factors[i % 4 / 2];
 }
 
+// Begins the logits of the tile of keys that is next.
+template <typename L>
+__device__ inline void StartLogits(float (&x)[64], hopper::Tiles queries, hopper::Tiles shared,
+                                   Barriers* barriers, const hopper::RingPlace<L::kStages>& ring) {
+  hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
+  hopper::StartProducts();
+  MultiplyKeys<L>(x, queries, shared + (L::kKeys + ring.stage * L::kKeyBytes));
+  hopper::CommitProducts();
+}
+
+// Gives the tile of keys back; the logits are done.
+template <typename L>
+__device__ inline void EndLogits(float (&x)[64], Barriers* barriers,
+                                 hopper::RingPlace<L::kStages>& ring) {
+  hopper::Settle(x);
+  hopper::ArriveTogether(&barriers->keys_empty[ring.stage]);
+  ring.Advance();
+}
+
 // o of 64 queries, not yet divided by its sums.
-template <int kWidth>
-__device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, int query,
-                            const uint8_t* queries, const uint8_t* shared, Barriers* barriers,
-                            hopper::RingPlace<kStages>& ring, RowState& state,
-                            float (&o)[kWidth / 2]) {
-  using L = Layout<kWidth>;
+template <typename L>
+__device__ void AttendPiece(const Params& params, const Piece<L>& piece, int group,
+                            hopper::Tiles queries, hopper::Tiles shared, Barriers* barriers,
+                            hopper::RingPlace<L::kStages>& ring, RowState& state,
+                            float (&o)[L::kWidth / 2]) {
   const Place at;
   const SoftmaxCudaProblem& p = params.p;
   const float scale = p.scale * kLog2E;
-  uint32_t weights[8][4];
-  hopper::RingPlace<kStages> values = ring;
+  const int query = piece.query + 64 * group;
+  const int first = piece.keys.begin;
   // Those that any of these queries sees; at least one, and the first of them are never beyond.
-  const int end = VisibleKeys(p, query + 63).end;
-  const int tiles =
-      max(1, min(piece.tiles, (end - piece.keys.begin + kBlockKeys - 1) / kBlockKeys));
-  for (int tile = 0; tile < tiles; ++tile) {
-    float x[64];
-    hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
+  const int tiles = max(
+      1, min(piece.tiles, (VisibleKeys(p, query + 63).end - first + kBlockKeys - 1) / kBlockKeys));
+  // Those that all see whole.
+  const int whole = (VisibleKeys(p, query + 63).begin - first + kBlockKeys - 1) / kBlockKeys;
+  const int beyond = (VisibleKeys(p, query).end - first) / kBlockKeys;
+  uint32_t weights[8][4];
+  float x[64];
+  float fade[2];
+  hopper::RingPlace<L::kStages> values = ring;
+
+  StartLogits<L>(x, queries, shared, barriers, ring);
+  hopper::AwaitProducts<0>();
+  EndLogits<L>(x, barriers, ring);
+  if (whole > 0 || beyond <= 0) ClearUnseen(x, p, query, first, at);
+  Exponentiate(x, scale, state, fade);
+  hopper::ToOperand(weights, x);
+  for (int tile = 1; tile < tiles; ++tile) {
+    StartLogits<L>(x, queries, shared, barriers, ring);
+    hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
     hopper::StartProducts();
-    MultiplyKeys<kWidth>(x, queries, shared + L::kKeys + ring.stage * L::kKeyBytes);
+    AddValues<L>(o, weights, shared + (L::kValues + values.stage * L::kKeyBytes), tile > 1);
     hopper::CommitProducts();
-    if (tile > 0) {
-      hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
-      hopper::StartProducts();
-      AddValues<kWidth>(o, weights, shared + L::kValues + values.stage * L::kKeyBytes, tile > 1);
-      hopper::CommitProducts();
-      hopper::AwaitProducts<1>();
-    } else {
-      hopper::AwaitProducts<0>();
+    hopper::AwaitProducts<1>();
+    EndLogits<L>(x, barriers, ring);
+    if (tile < whole || tile >= beyond) {
+      ClearUnseen(x, p, query, first + tile * kBlockKeys, at);
     }
-    hopper::Settle(x);
-    hopper::ArriveTogether(&barriers->keys_empty[ring.stage]);
-    ring.Advance();
-    const int key = piece.keys.begin + tile * kBlockKeys;
-    if (!AllVisible(p, query, query + 64, key, key + kBlockKeys)) {
-      ClearUnseen(x, p, query, key, at);
-    }
-    float fade[2];
     Exponentiate(x, scale, state, fade);
-    if (tile > 0) {
-      hopper::AwaitProducts<0>();
-      hopper::Settle(o);
-      hopper::ArriveTogether(&barriers->values_empty[values.stage]);
-      values.Advance();
-      ScaleRows(o, fade);
-    }
+    hopper::AwaitProducts<0>();
+    hopper::Settle(o);
+    hopper::ArriveTogether(&barriers->values_empty[values.stage]);
+    values.Advance();
+    ScaleRows(o, fade);
     hopper::ToOperand(weights, x);
   }
   hopper::AwaitPhase(&barriers->values_full[values.stage], values.parity);
   hopper::StartProducts();
-  AddValues<kWidth>(o, weights, shared + L::kValues + values.stage * L::kKeyBytes, tiles > 1);
+  AddValues<L>(o, weights, shared + (L::kValues + values.stage * L::kKeyBytes), tiles > 1);
   hopper::CommitProducts();
   hopper::AwaitProducts<0>();
   hopper::Settle(o);
   hopper::ArriveTogether(&barriers->values_empty[values.stage]);
   // What only others see is given back unread, but not before it is there: a barrier counts one use
   // at a time.
+#pragma unroll 1
   for (int tile = tiles; tile < piece.tiles; ++tile) {
     hopper::AwaitPhase(&barriers->keys_full[ring.stage], ring.parity);
     hopper::ArriveTogether(&barriers->keys_empty[ring.stage]);
@@ -295,9 +312,9 @@ __device__ void AttendPiece(const Params& params, const Piece<kWidth>& piece, in
 }
 
 // Divides o by its sums and sends it on its way from `place`, the group's 64 rows.
-template <int kWidth>
-__device__ void StorePiece(const Params& params, const Piece<kWidth>& piece, int query, int group,
-                           uint8_t* place, RowState& state, float (&o)[kWidth / 2]) {
+template <typename L>
+__device__ void StorePiece(const Params& params, const Piece<L>& piece, int query, int group,
+                           uint8_t* place, RowState& state, float (&o)[L::kWidth / 2]) {
   const Place at;
   const SoftmaxCudaProblem& p = params.p;
   float inverse[2];
@@ -314,17 +331,17 @@ __device__ void StorePiece(const Params& params, const Piece<kWidth>& piece, int
     }
   }
   ScaleRows(o, inverse);
-  uint32_t operand[kWidth / 16][4];
+  uint32_t operand[L::kWidth / 16][4];
   hopper::ToOperand(operand, o);
 #pragma unroll
-  for (int s = 0; s < kWidth / 16; ++s) {
+  for (int s = 0; s < L::kWidth / 16; ++s) {
     hopper::StorePlain(place + s / 4 * TileBytes(64), s % 4 * 16, operand[s]);
   }
   hopper::FenceForEngines();
   hopper::MeetThreads(1 + group, kGroup);
   if (threadIdx.x % kGroup == 0) {
 #pragma unroll
-    for (int c = 0; c < kWidth / 64; ++c) {
+    for (int c = 0; c < L::kWidth / 64; ++c) {
       hopper::StoreBox(params.maps.o, place + c * TileBytes(64), 64 * c, piece.head, query,
                        piece.batch);
     }
@@ -333,39 +350,37 @@ __device__ void StorePiece(const Params& params, const Piece<kWidth>& piece, int
   }
 }
 
-template <int kWidth>
+template <typename L>
 __device__ void ComputePieces(const Params& params, uint8_t* shared, Barriers* barriers,
                               int group) {
-  using L = Layout<kWidth>;
   const auto* const numbers = reinterpret_cast<const int*>(shared + L::kNumbers);
+  const hopper::Tiles tiles = hopper::TilesAt(shared);
   hopper::RingPlace<2> place;
-  hopper::RingPlace<kStages> ring;
+  hopper::RingPlace<L::kStages> ring;
   for (;;) {
     hopper::AwaitPhase(&barriers->query_full[place.stage], place.parity);
-    const int number = numbers[place.stage];
+    const int number = __shfl_sync(0xFFFFFFFF, numbers[place.stage], 0);
     if (number >= params.pieces) return;
-    const Piece<kWidth> piece(params, number);
+    const Piece<L> piece(params, number);
     const int query = piece.query + 64 * group;
-    uint8_t* const queries =
-        shared + L::kQuery + place.stage * L::kQueryBytes + group * L::kGroupBytes;
+    const int queries = L::kQuery + place.stage * L::kQueryBytes + group * L::kGroupBytes;
     RowState state;
-    float o[kWidth / 2];
-    AttendPiece<kWidth>(params, piece, query, queries, shared, barriers, ring, state, o);
-    StorePiece<kWidth>(params, piece, query, group, queries, state, o);
+    float o[L::kWidth / 2];
+    AttendPiece<L>(params, piece, group, tiles + queries, tiles, barriers, ring, state, o);
+    StorePiece<L>(params, piece, query, group, shared + queries, state, o);
     if (threadIdx.x % kGroup == 0) hopper::Arrive(&barriers->query_empty[place.stage]);
     place.Advance();
   }
 }
 
-template <int kWidth>
-__global__ void __launch_bounds__(Layout<kWidth>::kThreads, 1)
+template <typename L>
+__global__ void __launch_bounds__(L::kThreads, 1)
     ForwardKernel(const __grid_constant__ Params params) {
-  using L = Layout<kWidth>;
   extern __shared__ uint8_t raw[];
-  uint8_t* const shared = raw + (1024 - hopper::SharedAddress(raw) % 1024) % 1024;
+  uint8_t* const shared = AlignedShared(raw);
   auto* const barriers = reinterpret_cast<Barriers*>(shared + L::kBarriers);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
+    for (int i = 0; i < L::kStages; ++i) {
       hopper::InitBarrier(&barriers->keys_full[i], 1);
       hopper::InitBarrier(&barriers->values_full[i], 1);
       hopper::InitBarrier(&barriers->keys_empty[i], L::kGroups * 4);
@@ -380,21 +395,21 @@ __global__ void __launch_bounds__(Layout<kWidth>::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < kGroup) {
     hopper::ShrinkRegisters<L::kLoadRegisters>();
-    if (threadIdx.x == 0) LoadPieces<kWidth>(params, shared, barriers);
+    if (threadIdx.x == 0) LoadPieces<L>(params, shared, barriers);
   } else {
     hopper::GrowRegisters<L::kRegisters>();
-    ComputePieces<kWidth>(params, shared, barriers, static_cast<int>(threadIdx.x) / kGroup - 1);
+    ComputePieces<L>(params, shared, barriers,
+                     __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / kGroup - 1, 0));
   }
 }
 
-template <int kWidth>
+template <typename L>
 cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                    const SoftmaxForwardMaps& maps, int32_t* taken, float* lse) {
-  using L = Layout<kWidth>;
   // Half of the L2 cache for keys and values; which order pieces come in changes no bit.
   constexpr int64_t kCached = 24 << 20;
   const int64_t heads = int64_t{p.batch} * p.heads;
-  const int64_t fitting = kCached / (int64_t{p.keys} * kWidth * 4);
+  const int64_t fitting = kCached / (int64_t{p.keys} * L::kWidth * 4);
   const int64_t blocks = (p.queries + L::kQueries - 1) / L::kQueries;
   const Params params{maps,
                       p,
@@ -405,7 +420,7 @@ cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                                        : fitting < heads ? fitting
                                                          : heads)};
   const int grid = params.pieces < on.multiprocessors ? params.pieces : on.multiprocessors;
-  return LaunchShared(ForwardKernel<kWidth>, static_cast<unsigned>(grid), L::kThreads, L::kBytes,
+  return LaunchShared(ForwardKernel<L>, static_cast<unsigned>(grid), L::kThreads, L::kBytes,
                       on.stream, params);
 }
 
@@ -413,8 +428,11 @@ cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
 
 cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                                  const SoftmaxForwardMaps& maps, int32_t* taken, float* lse) {
-  return p.head_dim == 64 ? Launch<64>(on, p, maps, taken, lse)
-                          : Launch<128>(on, p, maps, taken, lse);
+  if (p.head_dim == 128) return Launch<Layout<128, 2>>(on, p, maps, taken, lse);
+  // Pieces of 192 queries, three warpgroups' to cover each other's exponentials, waste an eighth of
+  // a thousand.
+  return p.queries <= 1024 ? Launch<Layout<64, 2>>(on, p, maps, taken, lse)
+                           : Launch<Layout<64, 3>>(on, p, maps, taken, lse);
 }
 
 }  // namespace weft::kernels::sm90

@@ -1,4 +1,4 @@
-// Which pairs of a query and a key see each other, as kernels on a GPU ask.
+// Which pairs of a query and a key see each other, as kernels on a GPU ask, and powers of logits.
 #pragma once
 
 #include "kernels/attention/softmax/cuda/softmax_cuda.h"
@@ -7,6 +7,13 @@ namespace weft::kernels::softmax_tiles {
 
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kLn2 = 0.6931471805599453F;
+
+// 2^x, with a relative error of 2^-22; the smallest are 0.
+__device__ inline float PowerOfTwo(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 struct Range {
   int begin;
@@ -23,6 +30,20 @@ __device__ inline Range VisibleKeys(const SoftmaxCudaProblem& p, int i) {
     range.end = min(range.end, position + p.window);
   }
   return range;
+}
+
+// How far ahead of its query, key - query, a key may lie to be seen, if there is one.
+struct Band {
+  int least;
+  int most;
+};
+inline constexpr int kFarAhead = 1 << 30;
+__device__ inline Band VisibleBand(const SoftmaxCudaProblem& p) {
+  const int offset = p.keys - p.queries;
+  Band band{-kFarAhead / 2, kFarAhead / 2};
+  if (p.window > 0) band = {offset - p.window + 1, offset + p.window - 1};
+  if (p.causal) band.most = min(band.most, offset);
+  return band;
 }
 
 // The keys that any of the queries [first, last) sees, from the beginning of a tile on.
