@@ -12,38 +12,38 @@
 // is then as many tiles behind the next one as there are between their diagonals: with all at one
 // pace nobody waits. Blocks of keys are handed out in falling order, so that whoever is waited for
 // runs already.
+#include "kernels/attention/cuda/tiles_sm90.cuh"
 #include "kernels/attention/softmax/cuda/softmax_sm90.h"
 #include "kernels/attention/softmax/cuda/visible_pairs.cuh"
 #include "kernels/device/cuda/hopper.cuh"
-#include "kernels/device/cuda/launch_shared.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
 namespace weft::kernels::sm90 {
 namespace {
 
-using hopper::Rows;
 using hopper::TileBytes;
-using softmax_tiles::AllVisible;
+using softmax_tiles::Band;
+using softmax_tiles::kFarAhead;
 using softmax_tiles::kLog2E;
+using softmax_tiles::PowerOfTwo;
 using softmax_tiles::QueriesOfKeys;
 using softmax_tiles::Range;
+using softmax_tiles::VisibleBand;
 using softmax_tiles::VisibleKeys;
 
 constexpr int kStages = 2;
 constexpr int kGroup = 128;           // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;  // one loads, two compute
 constexpr int kComputing = 2 * kGroup;
-constexpr int kAllMeet = 1;        // names of barriers; groups: 2 and 3
+constexpr int kAllMeet = 1;        // the name of a barrier
 constexpr int kHalf = 8 * kGroup;  // float4 of half a tile of dQ
 constexpr int kHalfBytes = kHalf * 16;
 
 template <int kWidth>
 struct Layout {
   static constexpr int kQueries = kWidth == 64 ? 128 : 64;
-  // Whether dP^T is made beside S^T; with 128 queries there are no registers for both.
-  static constexpr bool kTogether = kQueries == 64;
-  static constexpr int kLoadRegisters = kWidth == 64 ? 40 : 24;
-  static constexpr int kRegisters = kWidth == 64 ? 232 : 240;
+  static constexpr int kLoadRegisters = 24;
+  static constexpr int kRegisters = 240;
   static constexpr int kKeyBytes = kWidth / 64 * TileBytes(kBlockKeys);
   static constexpr int kQueryBytes = kWidth / 64 * TileBytes(kQueries);
   static constexpr int kSlopeBytes = kQueries / 64 * TileBytes(kBlockKeys);
@@ -57,14 +57,15 @@ struct Layout {
   static constexpr int kSums =
       kMeans + kStages * kQueries * 4;  // what a step adds to dQ: two halves
   static constexpr int kBarriers = kSums + 2 * kHalfBytes;
-  static constexpr int kTicket = kBarriers + (2 * kStages + 5) * 8;
-  static constexpr int kBytes = kTicket + 8 + 1024;
+  static constexpr int kTicket = kBarriers + (2 * kStages + 7) * 8;
+  static constexpr int kBytes = kTicket + 8 + kSharedSlack;
 };
 
 struct Barriers {
   uint64_t full[kStages];
   uint64_t empty[kStages];
   uint64_t keys;
+  uint64_t slopes[2];  // of both warpgroups are there
   uint64_t filled[2];  // a half of what is added to dQ is there
   uint64_t sent[2];    // and its place is free again
 };
@@ -162,10 +163,8 @@ __device__ void LoadQueries(const Params& params, const Work<kWidth>& work, uint
 
 // d = A B^T over kWidth: A 64 rows of tiles kRowsA high, B kQueries rows of tiles as high.
 template <int kWidth, int kCount>
-__device__ inline void MultiplyRows(float (&d)[kCount], const uint8_t* a, const uint8_t* b) {
+__device__ inline void MultiplyRows(float (&d)[kCount], hopper::Tiles a, hopper::Tiles b) {
   constexpr int kQueries = Layout<kWidth>::kQueries;
-  a = hopper::Anew(a);
-  b = hopper::Anew(b);
 #pragma unroll
   for (int s = 0; s < kWidth / 16; ++s) {
     hopper::Multiply<Rows::kAreMN, Rows::kAreMN>(
@@ -177,10 +176,9 @@ __device__ inline void MultiplyRows(float (&d)[kCount], const uint8_t* a, const 
 // d += A B over the queries of a tile: A in registers, B [kQueries, kWidth].
 template <int kWidth, int kCount, int kSteps>
 __device__ inline void AddOverQueries(float (&d)[kCount], const uint32_t (&a)[kSteps][4],
-                                      const uint8_t* b) {
+                                      hopper::Tiles b) {
   constexpr int kQueries = Layout<kWidth>::kQueries;
   static_assert(kSteps == kQueries / 16);
-  b = hopper::Anew(b);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
     hopper::Multiply<Rows::kAreK>(d, a[s], hopper::ColumnsTile(b, s, TileBytes(kQueries)));
@@ -189,10 +187,10 @@ __device__ inline void AddOverQueries(float (&d)[kCount], const uint32_t (&a)[kS
 
 // Half of dQ over the block's keys: 64 columns of 64 queries, or 64 of 128 queries.
 template <int kWidth>
-__device__ inline void MultiplySlopes(float (&d)[32], const uint8_t* slopes, const uint8_t* keys,
+__device__ inline void MultiplySlopes(float (&d)[32], hopper::Tiles slopes, hopper::Tiles keys,
                                       int half) {
-  const uint8_t* const a = hopper::Anew(slopes + (kWidth == 64 ? half : 0) * TileBytes(kBlockKeys));
-  const uint8_t* const b = hopper::Anew(keys + (kWidth == 64 ? 0 : half) * TileBytes(kBlockKeys));
+  const hopper::Tiles a = slopes + (kWidth == 64 ? half : 0) * TileBytes(kBlockKeys);
+  const hopper::Tiles b = keys + (kWidth == 64 ? 0 : half) * TileBytes(kBlockKeys);
 #pragma unroll
   for (int s = 0; s < kBlockKeys / 16; ++s) {
     hopper::Multiply<Rows::kAreK, Rows::kAreK>(d, hopper::ColumnsTile(a, s),
@@ -201,21 +199,6 @@ __device__ inline void MultiplySlopes(float (&d)[32], const uint8_t* slopes, con
 }
 
 // ---- Weights
-
-__device__ inline float PowerOfTwo(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Where a thread's accumulators lie: rows `row` and row + 8, columns 8 j + column and the next.
-struct Place {
-  int row;
-  int column;
-  __device__ Place()
-      : row(static_cast<int>(threadIdx.x) / 32 % 4 * 16 + static_cast<int>(threadIdx.x) % 32 / 4),
-        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
-};
 
 // Products of keys (rows, from `key` on) with queries become weights.
 template <int kCount>
@@ -230,19 +213,22 @@ __device__ inline void ToWeights(float (&x)[kCount], float scale, const float* s
   }
 }
 
+// Keys `key` ... + 63 are rows, queries from `query` on are columns.
 template <int kCount>
-__device__ inline void ClearUnseen(float (&x)[kCount], const SoftmaxCudaProblem& p, int key,
-                                   int query, const Place& at) {
+__device__ inline void ClearUnseen(float (&x)[kCount], const SoftmaxCudaProblem& p,
+                                   const Band& band, int key, int query, const Place& at) {
 #pragma unroll
-  for (int j = 0; j < kCount / 4; ++j) {
+  for (int r = 0; r < 2; ++r) {
+    const int row = key + at.row + 8 * r;
+    const int ahead = row < p.keys ? row - query - at.column : kFarAhead;
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const Range seen = VisibleKeys(p, query + 8 * j + at.column + c);
+    for (int i = 0; i < kCount / 2; ++i) {
+      if (ahead - band.most > i / 2 * 8 + i % 2) x[i / 2 * 4 + 2 * r + i % 2] = 0.0F;
+    }
+    if (p.window == 0) continue;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int row = key + at.row + 8 * r;
-        if (row < seen.begin || row >= seen.end) x[4 * j + 2 * r + c] = 0.0F;
-      }
+    for (int i = 0; i < kCount / 2; ++i) {
+      if (ahead - band.least < i / 2 * 8 + i % 2) x[i / 2 * 4 + 2 * r + i % 2] = 0.0F;
     }
   }
 }
@@ -285,7 +271,6 @@ __device__ inline void AwaitTurn(const int32_t* turn, int expected) {
 }
 // Everything that this thread knows to be done comes before.
 __device__ inline void PassTurn(int32_t* turn) {
-  __threadfence();
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
 }
 
@@ -330,85 +315,138 @@ __device__ void AddInTurns(const Params& params, const Work<kWidth>& work, uint8
 
 // ---- The two sides
 
-// dK (without its scale) and dV of this warpgroup's 64 keys.
+// Begins this warpgroup's half of what a step adds to dQ.
+template <int kWidth>
+__device__ inline void StartHalf(float (&d_q)[32], hopper::Tiles tiles, Barriers* barriers,
+                                 int step, int half) {
+  using L = Layout<kWidth>;
+  if (step >= 0) hopper::AwaitPhase(&barriers->slopes[step % 2], step / 2 % 2);
+  hopper::StartProducts();
+  MultiplySlopes<kWidth>(d_q, tiles + (L::kSlopes + (step & 1) * L::kSlopeBytes), tiles + L::kKeys,
+                         half);
+  hopper::CommitProducts();
+}
+
+// Hands it to those who keep the turns.
+template <int kWidth>
+__device__ inline void SendHalf(float (&d_q)[32], uint8_t* shared, Barriers* barriers, int step,
+                                int half) {
+  hopper::Settle(d_q);
+  if (step < 0) return;
+  if (step > 0) hopper::AwaitPhase(&barriers->sent[half], (step - 1) % 2);
+  StoreHalf(shared + Layout<kWidth>::kSums + half * kHalfBytes, d_q);
+  hopper::FenceForEngines();
+  hopper::ArriveTogether(&barriers->filled[half]);
+}
+
+// What a warpgroup has at hand.
+template <int kWidth>
+struct Side {
+  __device__ Side(const Params& params, const Work<kWidth>& work, uint8_t* shared,
+                  Barriers* barriers, int half)
+      : params(params),
+        work(work),
+        shared(shared),
+        barriers(barriers),
+        half(half),
+        key(work.key + 64 * half),
+        band(VisibleBand(params.p)) {}
+  const Params& params;
+  const Work<kWidth>& work;
+  uint8_t* shared;
+  Barriers* barriers;
+  int half;
+  int key;
+  Band band;
+  hopper::RingPlace<kStages> ring;
+  int tile = 0;  // of the step, after the first that the keys meet
+};
+
+// dK (without its scale) and dV of this warpgroup's 64 keys. What a step adds to dQ is made in the
+// next one, beneath its exponentials: so the tensor cores have something to do then, and neither
+// warpgroup waits long for the slopes of the other.
+template <int kWidth>
+__device__ inline void Step(Side<kWidth>& side, int step, float (&d_k)[kWidth / 2],
+                            float (&d_v)[kWidth / 2]) {
+  using L = Layout<kWidth>;
+  const Place at;
+  const SoftmaxCudaProblem& p = side.params.p;
+  const int stage = side.ring.stage;
+  const hopper::Tiles tiles = hopper::TilesAt(side.shared);
+  const hopper::Tiles queries = tiles + (L::kQuery + stage * L::kQueryBytes);
+  const hopper::Tiles output = tiles + (L::kOutput + stage * L::kQueryBytes);
+  const hopper::Tiles keys = tiles + (L::kKeys + side.half * TileBytes(64));
+  const hopper::Tiles values = tiles + (L::kValues + side.half * TileBytes(64));
+  const auto* const shifts =
+      reinterpret_cast<const float*>(side.shared + L::kShifts) + stage * L::kQueries + at.column;
+  const auto* const means =
+      reinterpret_cast<const float*>(side.shared + L::kMeans) + stage * L::kQueries + at.column;
+
+  float d_q[32];
+  float x[L::kQueries / 2];
+  hopper::AwaitPhase(&side.barriers->full[stage], side.ring.parity);
+  hopper::StartProducts();
+  MultiplyRows<kWidth>(x, keys, queries);
+  hopper::CommitProducts();
+  // Before the first step there is nothing to add; made of anything, and dropped: a step without it
+  // would not leave the compiler the registers to let products run on.
+  StartHalf<kWidth>(d_q, tiles, side.barriers, step - 1, side.half);
+  hopper::AwaitProducts<1>();
+  hopper::Settle(x);
+  // The products of the step before are done too, but those of dQ.
+  if (step > 0) hopper::ArriveTogether(&side.barriers->empty[stage ^ 1]);
+  ToWeights(x, p.scale * kLog2E, shifts);
+  const int query = (side.work.first_tile + side.tile) * L::kQueries;
+  if (++side.tile == side.work.tiles) side.tile = 0;
+  if (side.key + 63 - query > side.band.most ||
+      side.key - (query + L::kQueries - 1) < side.band.least || side.key + 64 > p.keys) {
+    ClearUnseen(x, p, side.band, side.key, query, at);
+  }
+  uint32_t weights[L::kQueries / 16][4];
+  hopper::ToOperand(weights, x);
+  float d[L::kQueries / 2];
+  hopper::StartProducts();
+  MultiplyRows<kWidth>(d, values, output);
+  hopper::CommitProducts();
+  AddOverQueries<kWidth>(d_v, weights, output);
+  hopper::CommitProducts();
+  hopper::AwaitProducts<2>();
+  SendHalf<kWidth>(d_q, side.shared, side.barriers, step - 1, side.half);
+  hopper::AwaitProducts<1>();
+  hopper::Settle(d);
+  ToSlopes(d, weights, means);
+  // Those of dV, done by now: the registers of the weights are needed.
+  hopper::AwaitProducts<0>();
+  hopper::Settle(d_v);
+  uint32_t operand[L::kQueries / 16][4];
+  hopper::ToOperand(operand, d);
+  StoreRows(side.shared + (L::kSlopes + step % 2 * L::kSlopeBytes) + side.half * TileBytes(64),
+            operand);
+  hopper::FenceForEngines();
+  hopper::ArriveTogether(&side.barriers->slopes[step % 2]);
+  hopper::StartProducts();
+  AddOverQueries<kWidth>(d_k, operand, queries);
+  hopper::CommitProducts();
+  side.ring.Advance();
+}
+
 template <int kWidth>
 __device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t* shared,
                         Barriers* barriers, int half, float (&d_k)[kWidth / 2],
                         float (&d_v)[kWidth / 2]) {
-  using L = Layout<kWidth>;
-  const Place at;
-  const SoftmaxCudaProblem& p = params.p;
-  const float scale = p.scale * kLog2E;
-  const int key = work.key + 64 * half;
-  const uint8_t* const keys = shared + L::kKeys + half * TileBytes(64);
-  const uint8_t* const values = shared + L::kValues + half * TileBytes(64);
-  hopper::RingPlace<kStages> ring;
+  const int steps = work.Steps();
+  if (steps == 0) return;
+  Side<kWidth> side(params, work, shared, barriers, half);
   hopper::AwaitPhase(&barriers->keys, 0);
   hopper::Settle(d_k);
   hopper::Settle(d_v);
-  for (int step = 0; step < work.Steps(); ++step) {
-    const uint8_t* const queries = shared + L::kQuery + ring.stage * L::kQueryBytes;
-    const uint8_t* const output = shared + L::kOutput + ring.stage * L::kQueryBytes;
-    const auto* const shifts =
-        reinterpret_cast<const float*>(shared + L::kShifts) + ring.stage * L::kQueries + at.column;
-    const auto* const means =
-        reinterpret_cast<const float*>(shared + L::kMeans) + ring.stage * L::kQueries + at.column;
-    uint8_t* const slopes = shared + L::kSlopes + step % 2 * L::kSlopeBytes;
-
-    float x[L::kQueries / 2];
-    float d[L::kQueries / 2];
-    hopper::AwaitPhase(&barriers->full[ring.stage], ring.parity);
-    hopper::StartProducts();
-    MultiplyRows<kWidth>(x, keys, queries);
-    hopper::CommitProducts();
-    if constexpr (L::kTogether) {
-      MultiplyRows<kWidth>(d, values, output);
-      hopper::CommitProducts();
-    }
-    hopper::AwaitProducts<L::kTogether ? 1 : 0>();
-    hopper::Settle(x);
-    // The products of the step before are done too.
-    if (step > 0) hopper::ArriveTogether(&barriers->empty[ring.stage ^ 1]);
-    ToWeights(x, scale, shifts);
-    const int query = work.TileAt(step) * L::kQueries;
-    if (!AllVisible(p, query, query + L::kQueries, key, key + 64)) {
-      ClearUnseen(x, p, key, query, at);
-    }
-    uint32_t weights[L::kQueries / 16][4];
-    hopper::ToOperand(weights, x);
-    hopper::StartProducts();
-    if constexpr (!L::kTogether) {
-      MultiplyRows<kWidth>(d, values, output);
-      hopper::CommitProducts();
-    }
-    AddOverQueries<kWidth>(d_v, weights, output);
-    hopper::CommitProducts();
-    hopper::AwaitProducts<1>();
-    hopper::Settle(d);
-    ToSlopes(d, weights, means);
-    uint32_t operand[L::kQueries / 16][4];
-    hopper::ToOperand(operand, d);
-    StoreRows(slopes + half * TileBytes(64), operand);
-    hopper::FenceForEngines();
-    hopper::MeetThreads(kAllMeet, kComputing);
-
-    float d_q[32];
-    hopper::StartProducts();
-    MultiplySlopes<kWidth>(d_q, slopes, shared + L::kKeys, half);
-    hopper::CommitProducts();
-    AddOverQueries<kWidth>(d_k, operand, queries);
-    hopper::CommitProducts();
-    hopper::AwaitProducts<1>();
-    hopper::Settle(d_q);
-    if (step > 0) hopper::AwaitPhase(&barriers->sent[half], (step - 1) % 2);
-    StoreHalf(shared + L::kSums + half * kHalfBytes, d_q);
-    hopper::FenceForEngines();
-    hopper::ArriveTogether(&barriers->filled[half]);
-    ring.Advance();
-  }
+  for (int step = 0; step < steps; ++step) Step(side, step, d_k, d_v);
+  float d_q[32];
+  StartHalf<kWidth>(d_q, hopper::TilesAt(shared), barriers, steps - 1, half);
   hopper::AwaitProducts<0>();
   hopper::Settle(d_k);
   hopper::Settle(d_v);
+  SendHalf<kWidth>(d_q, shared, barriers, steps - 1, half);
 }
 
 template <int kWidth>
@@ -442,24 +480,26 @@ __global__ void __launch_bounds__(kThreads, 1)
     BackwardKernel(const __grid_constant__ Params params) {
   using L = Layout<kWidth>;
   extern __shared__ uint8_t raw[];
-  uint8_t* const shared = raw + (1024 - hopper::SharedAddress(raw) % 1024) % 1024;
+  uint8_t* const shared = AlignedShared(raw);
   auto* const barriers = reinterpret_cast<Barriers*>(shared + L::kBarriers);
   auto* const ticket = reinterpret_cast<int32_t*>(shared + L::kTicket);
   if (threadIdx.x == 0) {
-    *ticket = atomicAdd(params.scratch.ticket, 1);
+    const int32_t taken = atomicAdd(params.scratch.ticket, 1);
     for (int i = 0; i < kStages; ++i) {
       hopper::InitBarrier(&barriers->full[i], 1);
       hopper::InitBarrier(&barriers->empty[i], kComputing / 32);
     }
     hopper::InitBarrier(&barriers->keys, 1);
     for (int half = 0; half < 2; ++half) {
+      hopper::InitBarrier(&barriers->slopes[half], kComputing / 32);
       hopper::InitBarrier(&barriers->filled[half], kGroup / 32);
       hopper::InitBarrier(&barriers->sent[half], 1);
     }
     hopper::PublishBarriers();
+    *ticket = taken;
   }
   __syncthreads();
-  const Work<kWidth> work(params, *ticket);
+  const Work<kWidth> work(params, __shfl_sync(0xFFFFFFFF, *ticket, 0));
   if (threadIdx.x < kGroup) {
     hopper::ShrinkRegisters<L::kLoadRegisters>();
     if (threadIdx.x == 0) {
@@ -470,7 +510,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   } else {
     hopper::GrowRegisters<L::kRegisters>();
-    const int half = static_cast<int>(threadIdx.x) / kGroup - 1;
+    const int half = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / kGroup - 1, 0);
     float d_k[kWidth / 2] = {};
     float d_v[kWidth / 2] = {};
     Compute(params, work, shared, barriers, half, d_k, d_v);
