@@ -109,19 +109,19 @@ TEST_P(CudaSketchTest, LearnedSketchesEqualTheReference) {
 // is spared: results of rows repeat, and gradients of parameters are so many times those of one
 // turn.
 TEST_P(CudaSketchTest, ManyRowsAreFewRowsManyTimes) {
-  constexpr int64_t kTimes = 500;
+  constexpr int64_t times = 500;
   for (const LearnedSketchProblem& problem :
        {LearnedSketchProblem{.input_dim = 128, .sketch_dim = 32, .hidden_dim = 256},
         LearnedSketchProblem{.input_dim = 64, .sketch_dim = 64, .hidden_dim = 512}}) {
     SCOPED_TRACE(absl::StrCat("width ", problem.input_dim, " r ", problem.sketch_dim));
     const auto repeat = [](const Values& values) {
       Values all;
-      for (int64_t i = 0; i < kTimes; ++i) all.insert(all.end(), values.begin(), values.end());
+      for (int64_t i = 0; i < times; ++i) all.insert(all.end(), values.begin(), values.end());
       return all;
     };
     LearnedSketchData few = SmallWeights(problem, 129);
     LearnedSketchData many = few;
-    many.rows *= kTimes;
+    many.rows *= times;
     many.x = repeat(few.x);
     many.d_phi = repeat(few.d_phi);
     LearnedSketchResults want = RunLearnedSketch(*run_, few);
@@ -134,7 +134,7 @@ TEST_P(CudaSketchTest, ManyRowsAreFewRowsManyTimes) {
     expect("d_x", got.d_x, repeat(want.d_x));
     ForEachParameter(
         [](const std::string&, Values& values) {
-          for (double& value : values) value *= kTimes;
+          for (double& value : values) value *= times;
         },
         want);
     ForEachParameter(expect, got, want);
