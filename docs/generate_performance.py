@@ -24,7 +24,7 @@ Made by `docs/generate_performance.py` from the results of `tests/gpu/run.sh --b
 ## Whole training steps
 
 Rivals' numbers are those measured for them on one H200 before, not in the same run. Ours computes DeltaNet 1.3B at 4096 in
-micro-batches of four sequences; lines are from runs on different machines of one kind. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
+micro-batches of four sequences, GPT-2 in those of 128. Machines of one kind differ by 4 % and more: GPT-2's step took 847, 868 and 907 ms of the same day. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
 
 | model | tokens/s | rival | its tokens/s | ratio | of peak | GiB |
 |---|---|---|---|---|---|---|
@@ -94,7 +94,8 @@ ATTENTION_HEAD = """
 ## Attention
 
 32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
-(`kernels/bench/gpu_attention_rivals.py`), those with a star in another. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in another; `polysketch` of r = 64 with its network at 1 x 32768 was timed in
+another run than its rival. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
 kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
 
 | mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
