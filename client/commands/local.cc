@@ -62,6 +62,11 @@ absl::Status Up(const LocalFlags& flags) {
               << "/metrics and, of worker 1, at http://127.0.0.1:" << flags.metrics_port + 1
               << "/metrics\n";
   }
+  // Other commands look in the default folder, and before that at what a person has set up.
+  const auto found = ResolveContext({}, "");
+  if (!found.ok() || found->address != cluster->address()) {
+    std::cout << "other commands find it after: export WEFT_ADDRESS=" << cluster->address() << '\n';
+  }
   std::cout << "weft submit job.yaml, weft get jobs, weft watch JOB; Ctrl-C stops the cluster"
             << std::endl;
   while (!signals.Next(absl::Seconds(1))) WEFT_RETURN_IF_ERROR(cluster->Revive());

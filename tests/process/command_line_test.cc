@@ -5,10 +5,12 @@
 
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/terminal_program.h"
 #include "tests/testing/test_cluster.h"
 
 namespace weft {
@@ -18,6 +20,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using weft::testing::ProgramResult;
+using weft::testing::TerminalProgram;
 using weft::testing::TestCluster;
 
 constexpr char kTiny[] = R"(
@@ -48,6 +51,24 @@ TEST_F(CommandLine, RunsOneJobWithNothingElseRunning) {
       {"run", WriteJob(20), "--state-dir", cluster_.directory() + "/own", "--workers", "1"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_THAT(result.output, AllOf(HasSubstr("SUCCEEDED"), HasSubstr("checkpoint at step 20")));
+}
+
+TEST_F(CommandLine, UpSaysHowOtherCommandsFindWhatTheyWouldNotFind) {
+  const std::string home = cluster_.directory() + "/home";
+  const std::map<std::string, std::string> environment = {{"WEFT_STATE_DIR", home},
+                                                          {"WEFT_ADDRESS", ""}};
+  const auto up = [&](const std::string& state_directory) {
+    TerminalProgram program(weft::testing::ProgramDirectory() + "/weft",
+                            {"up", "--any-port", "--workers", "1", "--state-dir", state_directory},
+                            environment,
+                            /*columns=*/200, /*rows=*/24);
+    EXPECT_TRUE(program.AwaitDrawn("Ctrl-C stops the cluster")) << program.drawn();
+    program.Press("\x03");
+    EXPECT_EQ(program.AwaitEnd(), 0);
+    return program.drawn();
+  };
+  EXPECT_THAT(up(home + "/../elsewhere"), HasSubstr("export WEFT_ADDRESS=127.0.0.1:"));
+  EXPECT_THAT(up(home), ::testing::Not(HasSubstr("WEFT_ADDRESS")));
 }
 
 TEST_F(CommandLine, SaysThatASpecIsWrongBeforeStartingAnything) {
