@@ -39,12 +39,12 @@ class Gpu {
   Tensor New(DType dtype, const Shape& shape) { return *NewTensor(*device_, dtype, shape); }
   // Normal values in rows of a million that repeat: never zeros, which can be faster.
   Tensor Random(DType dtype, const Shape& shape) {
-    constexpr int64_t kDrawn = int64_t{1} << 20;
+    constexpr int64_t drawn = int64_t{1} << 20;
     Tensor tensor = New(dtype, shape);
-    std::vector<double> values(static_cast<size_t>(std::min(kDrawn, tensor.count())));
+    std::vector<double> values(static_cast<size_t>(std::min(drawn, tensor.count())));
     FillNormal(1, {}, 0, 0, absl::MakeSpan(values));
-    for (int64_t first = 0; first < tensor.count(); first += kDrawn) {
-      const int64_t count = std::min(kDrawn, tensor.count() - first);
+    for (int64_t first = 0; first < tensor.count(); first += drawn) {
+      const int64_t count = std::min(drawn, tensor.count() - first);
       Tensor part = tensor.Part(first, {count});
       Check(WriteValues(part, absl::MakeSpan(values).first(static_cast<size_t>(count)), *stream_));
     }
@@ -52,13 +52,13 @@ class Gpu {
   }
   // Seconds of one call.
   double Time(const std::function<absl::Status()>& call) {
-    constexpr int kCalls = 20;
+    constexpr int calls = 20;
     Check(call());
     Check(stream_->Synchronize());
     const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < kCalls; ++i) Check(call());
+    for (int i = 0; i < calls; ++i) Check(call());
     Check(stream_->Synchronize());
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kCalls;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / calls;
   }
 
   // Bytes a second, read and written, of a copy of a gigabyte.

@@ -28,7 +28,7 @@ training: {steps: 1, batch_size: 1, sequence_length: 4}
 class JobFile : public ::testing::Test {
  protected:
   std::string Write(const std::string& text) {
-    const std::string path = (directory_.path() / "job.yaml").string();
+    std::string path = (directory_.path() / "job.yaml").string();
     std::ofstream(path) << text;
     return path;
   }

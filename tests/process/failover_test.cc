@@ -90,11 +90,11 @@ class Failover : public ::testing::Test {
     EXPECT_EQ(after->generation(), 1) << "the running gang was adopted, not restarted";
   }
   void AKilledLeaderIsFollowed() {
-    constexpr int64_t kSteps = 200;
+    constexpr int64_t step_count = 200;
     ASSERT_OK(StartWorker("w1"));
     ASSERT_OK(StartWorker("w2"));
-    const std::string undisturbed = UndisturbedHash(kSteps);
-    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, kSteps)));
+    const std::string undisturbed = UndisturbedHash(step_count);
+    ASSERT_OK_AND_ASSIGN(const v1::Job job, cluster_.Submit(Spec(2, step_count)));
     ASSERT_OK(cluster_.AwaitStep(job.name(), 30));
     // Until the first steps are stored: that happens beside everything else.
     ASSERT_TRUE(Await([&] {
@@ -115,7 +115,7 @@ class Failover : public ::testing::Test {
     EXPECT_EQ(done.weights_hash(), undisturbed);
     // No step lacks in the curves, whatever was on its way when the leader died.
     EXPECT_EQ(done.first_loss(), before.first_loss());
-    std::vector<int64_t> all(kSteps);
+    std::vector<int64_t> all(step_count);
     std::iota(all.begin(), all.end(), 1);
     EXPECT_TRUE(Await([&] { return StepsOf(job.name()) == all; }))
         << ::testing::PrintToString(StepsOf(job.name()));

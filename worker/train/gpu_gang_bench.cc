@@ -104,6 +104,7 @@ void Steps(benchmark::State& state, TrainConfig config, int ranks) {
     benchmark::DoNotOptimize(unused);
     std::vector<std::vector<double>> seconds(static_cast<size_t>(ranks));
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<size_t>(ranks));
     for (int rank = 0; rank < ranks; ++rank) {
       threads.emplace_back(
           [&, rank] { seconds[static_cast<size_t>(rank)] = TrainAsRank(run, rank); });

@@ -51,11 +51,11 @@ TEST(LineSplitterTest, CutsEndlessLines) {
 TEST(LineSplitterTest, KeepsGoodTextAndReplacesWhatIsNone) {
   const std::string good = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80\t";
   EXPECT_EQ(ToValidUtf8(good), good);
-  constexpr char kBad[] = "\xEF\xBF\xBD";
-  EXPECT_EQ(ToValidUtf8("x\xFFy"), absl::StrCat("x", kBad, "y"));
-  EXPECT_EQ(ToValidUtf8("\xC3"), kBad) << "cut short";
-  EXPECT_EQ(ToValidUtf8("\xC0\x80"), absl::StrCat(kBad, kBad)) << "longer than needed";
-  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), absl::StrCat(kBad, kBad, kBad)) << "a surrogate";
+  constexpr char bad[] = "\xEF\xBF\xBD";
+  EXPECT_EQ(ToValidUtf8("x\xFFy"), absl::StrCat("x", bad, "y"));
+  EXPECT_EQ(ToValidUtf8("\xC3"), bad) << "cut short";
+  EXPECT_EQ(ToValidUtf8("\xC0\x80"), absl::StrCat(bad, bad)) << "longer than needed";
+  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), absl::StrCat(bad, bad, bad)) << "a surrogate";
 }
 
 // --- the spool ----------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::Contains;
-using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::IsSupersetOf;
@@ -163,10 +162,10 @@ TEST_F(AgentTest, StepsThatWereNotStoredAreToldToTheNextCoordinator) {
   coordinator_.set_stores_steps(false);
   const auto agent = StartAgent();
   ASSERT_TRUE(AwaitConnected());
-  constexpr int kSteps = 300;
-  coordinator_.Send(kWorker, StartOrder("train-1", 1, kSteps));
+  constexpr int steps = 300;
+  coordinator_.Send(kWorker, StartOrder("train-1", 1, steps));
   ASSERT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED));
-  std::vector<int64_t> all(kSteps);
+  std::vector<int64_t> all(steps);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i) + 1;
   const auto has_all = [&](const auto& messages) {
     return StepsOf(messages, JobOf("train-1")) == all;
@@ -274,11 +273,11 @@ TEST_F(AgentTest, AllLinesArriveInOrderThroughLostConnections) {
                        [](const auto& message) { return message.has_logs(); });
   }));
   coordinator_.Disconnect();
-  constexpr char kLast[] = "no line end, and a byte that is no text: \xEF\xBF\xBD";
+  constexpr char last[] = "no line end, and a byte that is no text: \xEF\xBF\xBD";
   ASSERT_TRUE(coordinator_.AwaitLog(JobOf("spam-1"), 20002));
   const std::vector<std::string> lines = coordinator_.log(JobOf("spam-1"));
   ASSERT_THAT(lines, SizeIs(20002));
-  EXPECT_THAT(lines, Contains(kLast));
+  EXPECT_THAT(lines, Contains(last));
   std::vector<std::string> numbered;
   for (const std::string& line : lines) {
     if (absl::StartsWith(line, "line ")) numbered.push_back(line);
