@@ -422,13 +422,9 @@ int SketchGradientBlocks(const SketchGradientsParams& params, int multiprocessor
 
 cudaError_t LaunchSketchGradients(int inputs, int sketch, int multiprocessors,
                                   const SketchGradientsParams& params, cudaStream_t stream) {
-  if (sketch == 32) {
-    return inputs == 128  ? Launch<128, 32>(multiprocessors, params, stream)
-           : inputs == 64 ? Launch<64, 32>(multiprocessors, params, stream)
-                          : Launch<32, 32>(multiprocessors, params, stream);
-  }
-  return inputs == 128 ? Launch<128, 64>(multiprocessors, params, stream)
-                       : Launch<64, 64>(multiprocessors, params, stream);
+  return LaunchOfStage(inputs, sketch, [&]<int kInputs, int kSketch>() {
+    return Launch<kInputs, kSketch>(multiprocessors, params, stream);
+  });
 }
 
 }  // namespace weft::kernels::sm90

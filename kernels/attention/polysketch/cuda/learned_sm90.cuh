@@ -33,4 +33,16 @@ __device__ inline float TwiceGeluWithSlope(float a, float& slope_less_1) {
 // Over the four lanes that share rows of accumulators.
 __device__ inline float RowQuadSum(float x) { return GroupReduce<4>(x, AddOf()); }
 
+// Calls launch.operator()<inputs, sketch>() for the widths that a stage can have.
+template <typename Launch>
+cudaError_t LaunchOfStage(int inputs, int sketch, const Launch& launch) {
+  if (sketch == 32) {
+    return inputs == 128  ? launch.template operator()<128, 32>()
+           : inputs == 64 ? launch.template operator()<64, 32>()
+                          : launch.template operator()<32, 32>();
+  }
+  return inputs == 128 ? launch.template operator()<128, 64>()
+                       : launch.template operator()<64, 64>();
+}
+
 }  // namespace weft::kernels::sm90
