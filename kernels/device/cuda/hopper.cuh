@@ -194,13 +194,6 @@ __device__ inline void AwaitStores() {
 
 // ---- Registers
 
-// The same address, as something new to the compiler: it would else compute the descriptions of all
-// operands of a loop at once, and have no registers left for them.
-__device__ inline const uint8_t* Anew(const uint8_t* tiles) {
-  asm volatile("" : "+l"(tiles));
-  return tiles;
-}
-
 template <int kRegisters>
 __device__ inline void GrowRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
