@@ -1,12 +1,26 @@
-// The products of a linear map as cuBLASLt takes them: linear and linear_gelu, which add what comes
-// after a product. For op code only.
+// The products of a linear map as cuBLASLt takes them: linear, linear_gelu and linear_swiglu, which
+// add what comes after a product. For op code only.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
 #include "kernels/device/cuda/gemm.h"
+#include "kernels/device/device.h"
 #include "kernels/ops/operand_check.h"
 #include "kernels/tensor/tensor.h"
 
 namespace weft::kernels::internal {
+
+// Whether operands are as our own products for Hopper want them (cuda_product_sm90.cuh).
+inline bool AreForHopper(const Device& device, std::initializer_list<Tensor> operands) {
+  const auto is_aligned = [](const Tensor& tensor) {
+    return reinterpret_cast<uintptr_t>(tensor.address()) % 16 == 0;
+  };
+  return device.device_class() == "cuda-sm90-bf16" &&
+         std::all_of(operands.begin(), operands.end(), is_aligned);
+}
 
 // y[R, out] = x[R, in] w[out, in]^T + bias[out]; bias may be absent.
 inline CudaGemm ForwardProduct(const Tensor& x, const Tensor& w, const Tensor& bias,

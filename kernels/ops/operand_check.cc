@@ -66,6 +66,16 @@ OperandCheck& OperandCheck::CountedAs(absl::string_view name, const Tensor& tens
   return *this;
 }
 
+OperandCheck& OperandCheck::Mapped(absl::string_view x_name, const Tensor& x,
+                                   absl::string_view w_name, const Tensor& w, DType w_type,
+                                   absl::string_view y_name, const Tensor& y) {
+  Compute(x_name, x, 1).Compute(y_name, y, 1);
+  if (!ok()) return *this;
+  Typed(w_name, w, w_type, {y.dim(-1), x.dim(-1)});
+  return Require(RowsOf(x) == RowsOf(y), absl::StrCat(x_name, " is ", x.ToString(), " but ", y_name,
+                                                      " is ", y.ToString(), ": rows differ"));
+}
+
 OperandCheck& OperandCheck::Present(absl::string_view name, const Tensor& tensor) {
   Lives(name, tensor);
   return *this;

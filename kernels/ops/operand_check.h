@@ -31,6 +31,10 @@ class OperandCheck {
   // Present, on the stream's device, of its sum type, of this very shape or number of elements.
   OperandCheck& SumShaped(absl::string_view name, const Tensor& tensor, const Shape& shape);
   OperandCheck& SumCounted(absl::string_view name, const Tensor& tensor, int64_t count);
+  // Of a linear map: x [..., K] and y [..., N], of the compute type and with the same rows, and
+  // w [N, K] of `w_type`.
+  OperandCheck& Mapped(absl::string_view x_name, const Tensor& x, absl::string_view w_name,
+                       const Tensor& w, DType w_type, absl::string_view y_name, const Tensor& y);
   // Present and on the stream's device.
   OperandCheck& Present(absl::string_view name, const Tensor& tensor);
   // Any complaint of the op's own: refused unless `holds`.

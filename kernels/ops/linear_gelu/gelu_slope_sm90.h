@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/device/cuda/launch.h"
+#include "kernels/ops/cuda_product_sm90.h"
 
 namespace weft::kernels::internal {
 
@@ -18,12 +19,10 @@ struct GeluSlopeProduct {
   float* partial = nullptr;  // space for [GeluSlopeParts(rows), in]
 };
 
-// Steps of 64 over the inner dimension: so long it takes to compute a result beside the products of
-// the next one.
 inline constexpr int64_t kGeluSlopeFewestSteps = 10;
 // Whether there is a kernel for these extents.
 constexpr bool GeluSlopeCovers(int64_t in, int64_t out) {
-  return in > 0 && in % 256 == 0 && out % 64 == 0 && out >= 64 * kGeluSlopeFewestSteps;
+  return product_sm90::Covers(in, out, kGeluSlopeFewestSteps);
 }
 // Sums over 128 rows each.
 constexpr int64_t GeluSlopeParts(int64_t rows) { return (rows + 255) / 256 * 2; }

@@ -5,24 +5,11 @@
 #include "kernels/ops/operand_check.h"
 
 namespace weft::kernels {
-namespace {
-
-// x[R,K] and y[R,N] beside w[N,K].
-void CheckMap(OperandCheck& check, const char* x_name, const Tensor& x, const Tensor& w,
-              const char* y_name, const Tensor& y) {
-  check.Compute(x_name, x, 1).Compute(y_name, y, 1);
-  if (!check.ok()) return;
-  check.Shaped("w", w, {y.dim(-1), x.dim(-1)});
-  check.Require(RowsOf(x) == RowsOf(y), absl::StrCat(x_name, " is ", x.ToString(), " but ", y_name,
-                                                     " is ", y.ToString(), ": rows differ"));
-}
-
-}  // namespace
 
 absl::Status LinearGeluForward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
                                Tensor& before, Tensor& y) {
   OperandCheck check("LinearGeluForward", stream);
-  CheckMap(check, "x", x, w, "y", y);
+  check.Mapped("x", x, "w", w, stream.device().compute_dtype(), "y", y);
   if (check.ok()) check.Shaped("before", before, y.shape());
   if (check.ok() && bias.present()) check.Shaped("bias", bias, {w.dim(0)});
   WEFT_RETURN_IF_ERROR(check.status());
@@ -32,7 +19,7 @@ absl::Status LinearGeluForward(Stream& stream, const Tensor& x, const Tensor& w,
 absl::Status LinearBackwardGelu(Stream& stream, const Tensor& dy, const Tensor& w,
                                 const Tensor& before, Tensor& dx, Tensor& dbias) {
   OperandCheck check("LinearBackwardGelu", stream);
-  CheckMap(check, "dx", dx, w, "dy", dy);
+  check.Mapped("dx", dx, "w", w, stream.device().compute_dtype(), "dy", dy);
   if (check.ok()) check.Shaped("before", before, dx.shape());
   if (check.ok() && dbias.present()) check.SumShaped("dbias", dbias, {w.dim(1)});
   WEFT_RETURN_IF_ERROR(check.status());

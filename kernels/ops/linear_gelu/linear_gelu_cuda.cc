@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <initializer_list>
-
 #include "common/base/status_macros.h"
 #include "kernels/device/cuda/cuda_status.h"
 #include "kernels/device/cuda/cuda_stream.h"
@@ -29,16 +26,6 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
   return Run(AsCudaStream(stream), product);
 }
 
-// Whether Hopper's own kernel takes the gradient.
-bool HasHopperKernel(const Device& device, const Tensor& w,
-                     std::initializer_list<Tensor> operands) {
-  const auto is_aligned = [](const Tensor& tensor) {
-    return reinterpret_cast<uintptr_t>(tensor.address()) % 16 == 0;
-  };
-  return device.device_class() == "cuda-sm90-bf16" && GeluSlopeCovers(w.dim(1), w.dim(0)) &&
-         std::all_of(operands.begin(), operands.end(), is_aligned);
-}
-
 absl::Status BackwardOnHopper(CudaStream& cuda, const Tensor& dy, const Tensor& w,
                               const Tensor& before, Tensor& dx, Tensor& dbias) {
   const int64_t rows = RowsOf(dy);
@@ -60,7 +47,7 @@ absl::Status BackwardOnHopper(CudaStream& cuda, const Tensor& dy, const Tensor& 
 absl::Status BackwardCuda(Stream& stream, const Tensor& dy, const Tensor& w, const Tensor& before,
                           Tensor& dx, Tensor& dbias) {
   CudaStream& cuda = AsCudaStream(stream);
-  if (HasHopperKernel(stream.device(), w, {dy, w, before, dx})) {
+  if (AreForHopper(stream.device(), {dy, w, before, dx}) && GeluSlopeCovers(w.dim(1), w.dim(0))) {
     return BackwardOnHopper(cuda, dy, w, before, dx, dbias);
   }
   if (!IsFused(w, before)) return ComposedLinearBackwardGelu(stream, dy, w, before, dx, dbias);
