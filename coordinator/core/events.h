@@ -70,7 +70,7 @@ struct WorkerOffer {
 
 enum class MemberPhase : uint8_t {
   kStarting = 1,   // processes start, peers join
-  kRestoring = 2,  // reads a checkpoint
+  kRestoring = 2,  // draws weights or reads them from a checkpoint
   kTraining = 3,
   kSaving = 4,    // writes a last checkpoint, because it was asked to stop
   kStopping = 5,  // will have exited soon

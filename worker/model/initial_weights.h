@@ -11,9 +11,14 @@
 
 namespace weft::worker {
 
+// As many as this machine runs at a time.
+int AllThreads();
+
 // Element i of parameter number p (in layout order) is draw (i, ordinal p) under `seed`, rounded to
 // fp32 on every device: the reference device starts from the same weights as the others.
 // Gaps between parameters become zero.
-absl::Status InitialiseWeights(uint64_t seed, kernels::Stream& stream, ParameterBlock& weights);
+// The number of threads decides how long it takes and nothing else.
+absl::Status InitialiseWeights(uint64_t seed, kernels::Stream& stream, ParameterBlock& weights,
+                               int threads = AllThreads());
 
 }  // namespace weft::worker

@@ -1,5 +1,6 @@
 // Whole training steps on one GPU, in bf16: tokens per second, the share of the GPU's matrix
-// arithmetic that the model's products take, and the most memory that was in use.
+// arithmetic that the model's products take, and the most memory that was in use; start_s, the
+// seconds until a trainer is ready, most of which its weights are drawn.
 //
 //   build/dev/bench/gpu_training_bench
 //
@@ -58,8 +59,10 @@ void Steps(benchmark::State& state, TrainConfig config) {
                           absl::InfiniteFuture())
                  .ok());
   TimeLedger time(clock, TimeCause::kCompute);
+  const absl::Time begin = clock.Now();
   const auto trainer = Must(Trainer::Create(
       config, *data, {.device = **device, .exchange = exchange, .time = time, .clock = clock}));
+  const double start = absl::ToDoubleSeconds(clock.Now() - begin);
   double first_loss = 0;
   for (int warm_up = 0; warm_up < 2; ++warm_up) first_loss = Must(trainer->RunStep(false)).loss;
   double loss = 0;
@@ -74,6 +77,7 @@ void Steps(benchmark::State& state, TrainConfig config) {
   state.counters["of_peak"] = benchmark::Counter(flops / kPeakFlops, benchmark::Counter::kIsRate);
   state.counters["GiB"] =
       static_cast<double>(memory.total_bytes - memory.free_bytes) / (1024.0 * 1024.0 * 1024.0);
+  state.counters["start_s"] = start;
   state.counters["first_loss"] = first_loss;
   state.counters["loss"] = loss;
 }

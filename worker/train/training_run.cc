@@ -50,6 +50,8 @@ class Run {
     context_.observer.OnPhase(RunPhase::kStarting, 0);
     WEFT_RETURN_IF_ERROR(context_.exchange.Prepare(
         context_.membership, context_.clock.Now() + context_.exchange_timeout));
+    // Who waits for the start waits for the ranks to meet, not for what grows with the model.
+    context_.observer.OnPhase(RunPhase::kRestoring, 0);
     WEFT_ASSIGN_OR_RETURN(trainer_,
                           Trainer::Create(config_, context_.data,
                                           {.device = context_.device,
@@ -59,7 +61,6 @@ class Run {
                                            .time = time_,
                                            .clock = context_.clock,
                                            .exchange_timeout = context_.exchange_timeout}));
-    context_.observer.OnPhase(RunPhase::kRestoring, 0);
     WEFT_RETURN_IF_ERROR(Restore());
     // Data, devices and checkpoints are what a person set up: nothing changes by trying again.
     return CheckRanksAgree(absl::StatusCode::kFailedPrecondition, "start");

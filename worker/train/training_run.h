@@ -21,7 +21,12 @@
 
 namespace weft::worker {
 
-enum class RunPhase : uint8_t { kStarting, kRestoring, kTraining, kSaving };
+enum class RunPhase : uint8_t {
+  kStarting,   // until the ranks have met
+  kRestoring,  // weights are drawn, and read from a checkpoint if there is one
+  kTraining,
+  kSaving,
+};
 
 struct StepSummary {
   StepResult result;

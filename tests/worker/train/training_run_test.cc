@@ -198,6 +198,15 @@ TEST(TrainingRunTest, AFixedGangEndsWithItsOwnWeightsEachTime) {
   EXPECT_NE(Fingerprint(config), Fingerprint(TinyRun(20)));
 }
 
+// Weights of a large model take longer than an agent waits for the start of its ranks.
+TEST(TrainingRunTest, TheStartIsOverBeforeTheModelIsMade) {
+  GangOptions options;
+  options.data = [] { return testing::RuleSource(/*sequence=*/8, 4000); };  // the model's have 16
+  const auto records = Train(TinyRun(1), options);
+  EXPECT_THAT(records[0].outcome, StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(records[0].phases, ::testing::ElementsAre(RunPhase::kStarting, RunPhase::kRestoring));
+}
+
 TEST(TrainingRunTest, SeedAndShardsDecideTheWeights) {
   TrainConfig config = TinyRun(2);
   const std::string hash = HashOf(Train(config, {}));
