@@ -1,13 +1,13 @@
 // The short convolution with its SiLU on CUDA, alone or with the L2 norm of heads behind it: what
 // short_conv and conv_norm share. For op code only.
 //
-// A thread walks along the tokens of a piece, for V neighbouring channels, kGroup tokens at a time:
-// the loads of the next group are under way while this one is computed. With a norm, kHead threads
-// side by side in a warp hold the channels of a head; without, kHead is 1. W: taps, at least.
+// A thread walks along the tokens of a piece, for V neighbouring channels, kGroup tokens at a time;
+// the next groups are on their way meanwhile. With a norm, kHead threads side by side in a warp
+// hold the channels of a head; without, kHead is 1. W: taps, at least.
 #pragma once
 
-#include "kernels/device/cuda/packed.cuh"
 #include "kernels/device/cuda/reduce.cuh"
+#include "kernels/device/cuda/staged_rows.cuh"
 #include "kernels/ops/cuda_activations.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
 #include "kernels/ops/cuda_conv_shape.h"
@@ -17,7 +17,15 @@ namespace weft::kernels {
 namespace conv_internal {
 
 constexpr int kThreads = 128;
-constexpr int kPiece = 32;  // tokens of a piece of the forward pass
+constexpr int kGroup = 4;
+
+// Groups of kTensors tensors. Four blocks of a multiprocessor have 128 KiB in shared memory or on
+// their way there, of which memory's latency takes a third.
+template <int kTensors, int V, typename T>
+using Rows =
+    std::conditional_t<(V > 1),
+                       StagedRows<kTensors, V, kGroup, 16 / (kTensors * sizeof(T)), kThreads, T>,
+                       HeldRows<kTensors, V, kGroup, T>>;
 
 // As Store of vector.cuh, word by word: of four single elements the compiler would make two stores.
 template <int V, typename T>
@@ -38,7 +46,9 @@ struct Place {
   int64_t b, c;     // sequence, first channel
   int first, last;  // tokens
   template <int V>
-  static __device__ Place Of(const ConvShape& shape, int piece) {
+  static __device__ Place Of(const ConvShape& shape, bool long_pieces) {
+    // Not an argument: the compiler shall know that a piece is whole groups.
+    const int piece = long_pieces ? kLongConvPiece : kShortConvPiece;
     const int first = static_cast<int>(blockIdx.y) * piece;
     return {blockIdx.z, (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V, first,
             min(first + piece, static_cast<int>(shape.tokens))};
@@ -71,56 +81,8 @@ __device__ void ReadTaps(const ConvShape& shape, int64_t c, const T* w, float (&
   }
 }
 
-// kGroup tokens of one tensor, loaded ahead: `count` of them, then zeros.
-template <int V, int kGroup, typename T>
-struct Ahead {
-  Packed<V, T> token[kGroup];
-  __device__ void Read(const T* at, int64_t stride, int count) {
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) {
-      if (g < count) {
-        token[g].Read(at + g * stride);
-      } else {
-        token[g].Clear();
-      }
-    }
-  }
-};
-
-__device__ inline void PrefetchLine(const void* at) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(at)));
-}
-
-// Of the cache lines that a warp reads for a group of tokens, this lane's: brought from memory to
-// the L2 cache a group before it is loaded. Loads of one group alone are too few bytes on their
-// way, and loads of more groups would take more registers.
-template <int V, int kGroup, typename T>
-struct LineAhead {
-  static constexpr int kElements = 128 / static_cast<int>(sizeof(T));
-  static constexpr int kOfToken = (32 * V + kElements - 1) / kElements;
-  const T* at;
-  int token;
-
-  // Of x and, unless it is null, of dy; from the second group of the piece on.
-  __device__ LineAhead(const ConvShape& shape, const Place& place, int end, const T* x,
-                       const T* dy) {
-    constexpr int kLines = kOfToken * kGroup;
-    static_assert(2 * kLines <= 32);
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int64_t c = place.c - lane * V + lane % kOfToken * kElements;
-    const bool exists = lane < (dy == nullptr ? kLines : 2 * kLines) && c < shape.channels;
-    token = exists ? place.first + kGroup + lane / kOfToken % kGroup : end;
-    at = (lane < kLines ? x : dy) + (place.b * shape.tokens + token) * shape.channels + c;
-  }
-  __device__ void Fetch(const ConvShape& shape, int end) {
-    if (token < end) PrefetchLine(at);
-    at += kGroup * shape.channels;
-    token += kGroup;
-  }
-};
-
 // A group's rows behind the W - 1 rows before it: row i is token i - (W - 1) of the group.
-template <int V, int W, int kGroup>
+template <int V, int W>
 struct Window {
   static constexpr int kBefore = W - 1;
   float row[kBefore + kGroup][V];
@@ -135,77 +97,86 @@ struct Window {
   }
 };
 
-// Sums over the threads of a head, of one value for each token of the group.
-template <int kHead, int kGroup>
-__device__ void SumOverHead(float (&values)[kGroup]) {
+// Sums over the threads of a head, of one value for each token of the group: each lane gets the sum
+// of token lane % 4. FromToken spreads what lanes make of them.
+template <int kHead>
+__device__ float SumOverHead(const float (&values)[kGroup]) {
+  static_assert(kGroup == 4 && kHead >= 4);
+  const bool odd = threadIdx.x % 2 != 0, upper = threadIdx.x / 2 % 2 != 0;
+  float of_pair[2];
 #pragma unroll
-  for (int distance = kHead / 2; distance > 0; distance /= 2) {
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) {
-      values[g] += __shfl_xor_sync(0xFFFFFFFF, values[g], distance);
-    }
+  for (int i = 0; i < 2; ++i) {
+    const float even_token = values[2 * i], odd_token = values[2 * i + 1];
+    of_pair[i] = (odd ? odd_token : even_token) +
+                 __shfl_xor_sync(0xFFFFFFFF, odd ? even_token : odd_token, 1);
   }
+  float sum = (upper ? of_pair[1] : of_pair[0]) +
+              __shfl_xor_sync(0xFFFFFFFF, upper ? of_pair[0] : of_pair[1], 2);
+#pragma unroll
+  for (int distance = 4; distance < kHead; distance *= 2) {
+    sum += __shfl_xor_sync(0xFFFFFFFF, sum, distance);
+  }
+  return sum;
+}
+__device__ inline float FromToken(float value, int g) {
+  return __shfl_sync(0xFFFFFFFF, value, g, kGroup);
 }
 
-template <int V, int W, int kHead, int kGroup, typename T>
+template <int V, int W, int kHead, typename T>
 __global__ void __launch_bounds__(kThreads)
-    Forward(ConvShape shape, ConvHeadNorm norm, const T* x, const T* w, const T* history, T* y) {
-  const Place at = Place::Of<V>(shape, kPiece);
+    Forward(ConvShape shape, bool long_pieces, ConvHeadNorm norm, const T* x, const T* w,
+            const T* history, T* y) {
+  const Place at = Place::Of<V>(shape, long_pieces);
   if (at.c >= shape.channels) return;
+  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
+  Rows<1, V, T> rows({x + first}, shape.channels, at.last - at.first);
   float taps[W][V];
-  Window<V, W, kGroup> window;
+  Window<V, W> window;
   ReadTaps<V, W>(shape, at.c, w, taps);
 #pragma unroll
   for (int k = 1; k < W; ++k) {
     ReadInput<V>(shape, at, at.first - k, x, history, window.row[W - 1 - k]);
   }
-  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
-  const T* next = x + first;
   T* out = y + first;
-  Ahead<V, kGroup, T> ahead;
-  LineAhead<V, kGroup, T> line(shape, at, at.last, x, nullptr);
-  ahead.Read(next, shape.channels, at.last - at.first);
-  line.Fetch(shape, at.last);
+  // With a norm: of the token of this lane.
+  const int64_t heads = shape.channels / (kHead * V);
+  const int my_token = static_cast<int>(threadIdx.x) % kGroup;
+  float* inverse = norm.inverse;
+  if constexpr (kHead > 1) {
+    inverse += (at.b * shape.tokens + at.first + my_token) * heads + at.c / (kHead * V);
+  }
   for (int t = at.first; t < at.last; t += kGroup) {
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) ahead.token[g].Unpack(window.row[W - 1 + g]);
-    next += kGroup * shape.channels;
-    ahead.Read(next, shape.channels, at.last - t - kGroup);
-    line.Fetch(shape, at.last);
-    float a[kGroup][V], factor[kGroup] = {};
+    rows.Next();
+    float a[kGroup][V];
+    [[maybe_unused]] float squares[kGroup] = {};
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
+      rows.Unpack(0, g, window.row[W - 1 + g]);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         float z = 0;
 #pragma unroll
         for (int k = 0; k < W; ++k) z += taps[k][j] * window.Back(g, k)[j];
         a[g][j] = SiluOf<T>(z);
-        if constexpr (kHead > 1) factor[g] += a[g][j] * a[g][j];
+        if constexpr (kHead > 1) squares[g] += a[g][j] * a[g][j];
       }
     }
     if constexpr (kHead > 1) {
-      SumOverHead<kHead, kGroup>(factor);
+      const float n = 1.0F / sqrtf(SumOverHead<kHead>(squares) + norm.eps);
+      if (threadIdx.x % kHead < kGroup && t + my_token < at.last) *inverse = n;
+      inverse += kGroup * heads;
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) {
-        factor[g] = 1.0F / sqrtf(factor[g] + norm.eps);
-        if (t + g < at.last && threadIdx.x % kHead == 0) {
-          const int64_t heads = shape.channels / (kHead * V);
-          norm.inverse[(at.b * shape.tokens + t + g) * heads + at.c / (kHead * V)] = factor[g];
-        }
-        factor[g] *= norm.scale;
+        const float factor = FromToken(n * norm.scale, g);
+#pragma unroll
+        for (int j = 0; j < V; ++j) a[g][j] *= factor;
       }
     }
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
-      if (t + g >= at.last) break;
-      if constexpr (kHead > 1) {
-#pragma unroll
-        for (int j = 0; j < V; ++j) a[g][j] *= factor[g];
-      }
-      StoreWords<V>(out + g * shape.channels, a[g]);
+      if (t + g < at.last) StoreWords<V>(out, a[g]);
+      out += shape.channels;
     }
-    out += kGroup * shape.channels;
     window.Shift();
   }
 }
@@ -213,122 +184,109 @@ __global__ void __launch_bounds__(kThreads)
 // da_t = dy_t, or with a norm n (scale dy_t - scale n^2 a_t sum(a_t dy_t)); dz_t = da_t silu'(z_t);
 // dx_t = sum_k w_k dz_{t+k}; dw_k = sum_t dz_t x_{t-k}. A piece works on W - 1 tokens of the next
 // one too, for its last dx; piece 0 also makes d_history.
-template <int V, int W, int kHead, int kGroup, typename T>
-__global__ void __launch_bounds__(kThreads)
-    Backward(ConvShape shape, ConvHeadNorm norm, const T* x, const T* w, const T* history,
-             const T* dy, T* dx, T* d_history, float* partial) {
-  const Place at = Place::Of<V>(shape, kConvBackPiece);
+template <int V, int W, int kHead, typename T>
+__global__ void __launch_bounds__(kThreads, 4)
+    Backward(ConvShape shape, bool long_pieces, ConvHeadNorm norm, const T* x, const T* w,
+             const T* history, const T* dy, T* dx, T* d_history, float* partial) {
+  const Place at = Place::Of<V>(shape, long_pieces);
   if (at.c >= shape.channels) return;
+  const int end = at.last + W - 1;
+  const int limit = min(end, static_cast<int>(shape.tokens));
+  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
+  Rows<2, V, T> rows({x + first, dy + first}, shape.channels, limit - at.first);
   float taps[W][V], dw[W][V] = {};
-  Window<V, W, kGroup> window, slopes = {};
+  Window<V, W> window, slopes = {};
   ReadTaps<V, W>(shape, at.c, w, taps);
 #pragma unroll
   for (int k = 1; k < W; ++k) {
     ReadInput<V>(shape, at, at.first - k, x, history, window.row[W - 1 - k]);
   }
+  // Of the token that is complete first.
+  T* out = dx + (first - (W - 1) * shape.channels);
+  // With a norm: n of the token of this lane, a group ahead.
   const int64_t heads = shape.channels / (kHead * V);
-  const int end = at.last + W - 1;
-  const int limit = min(end, static_cast<int>(shape.tokens));
-  const int64_t first = (at.b * shape.tokens + at.first) * shape.channels + at.c;
-  const T* x_next = x + first;
-  const T* dy_next = dy + first;
-  const float* inverse_next =
-      norm.inverse + (at.b * shape.tokens + at.first) * heads + at.c / (kHead * V);
-  int64_t out_at = first - (W - 1) * shape.channels;  // of the token that is complete first
-  Ahead<V, kGroup, T> x_ahead, dy_ahead;
-  LineAhead<V, kGroup, T> line(shape, at, limit, x, dy);
+  int my_token = at.first + static_cast<int>(threadIdx.x) % kGroup;
+  const float* inverse = norm.inverse;
+  float ahead = 0;
   if constexpr (kHead > 1) {
-    constexpr int kFloats = 32;  // of a line
-    const float* norms = norm.inverse + (at.b * shape.tokens + at.first) * heads;
-    const int count = (limit - at.first) * static_cast<int>(heads);
-    for (int i = threadIdx.x * kFloats; i < count; i += kThreads * kFloats) PrefetchLine(norms + i);
+    inverse += (at.b * shape.tokens + my_token) * heads + at.c / (kHead * V);
+    if (my_token < limit) ahead = *inverse;
   }
-  float inverse_ahead[kGroup];
-  const auto read_ahead = [&](int count) {
-    x_ahead.Read(x_next, shape.channels, count);
-    dy_ahead.Read(dy_next, shape.channels, count);
-    x_next += kGroup * shape.channels;
-    dy_next += kGroup * shape.channels;
-    if constexpr (kHead > 1) {
-#pragma unroll
-      for (int g = 0; g < kGroup; ++g)
-        inverse_ahead[g] = g < count ? inverse_next[g * heads] : 0.0F;
-      inverse_next += kGroup * heads;
-    }
-    line.Fetch(shape, limit);
-  };
-  read_ahead(limit - at.first);
-  for (int t = at.first; t < end; t += kGroup) {
-    float a[kGroup][V], dot[kGroup] = {};  // a and dy below times silu'(z) with a norm
-    float inverse[kGroup];
+  const auto step = [&]<bool kWhole>(int t) {
+    // With a norm, a and dy below times silu'(z).
+    [[maybe_unused]] float a[kGroup][V], dot[kGroup] = {};
+    rows.Next();
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
-      x_ahead.token[g].Unpack(window.row[W - 1 + g]);
-      dy_ahead.token[g].Unpack(slopes.row[W - 1 + g]);
-      inverse[g] = inverse_ahead[g];
-    }
-    read_ahead(limit - t - kGroup);
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) {
+      rows.Unpack(0, g, window.row[W - 1 + g]);
+      rows.Unpack(1, g, slopes.row[W - 1 + g]);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         float z = 0;
 #pragma unroll
         for (int k = 0; k < W; ++k) z += taps[k][j] * window.Back(g, k)[j];
         const float s = SigmoidOf<T>(z);
-        const float slope = s * (1.0F + z * (1.0F - s));
+        const float act = z * s;
+        const float slope = s + (act - act * s);
         float& dz = slopes.row[W - 1 + g][j];
         if constexpr (kHead > 1) {
-          dot[g] += z * s * dz;
-          a[g][j] = z * s * slope;
+          dot[g] += act * dz;
+          a[g][j] = act * slope;
         }
         dz *= slope;
       }
     }
     if constexpr (kHead > 1) {
-      SumOverHead<kHead, kGroup>(dot);
+      const float n = ahead;
+      my_token += kGroup;
+      inverse += kGroup * heads;
+      if (my_token < limit) ahead = *inverse;
+      const float factor = norm.scale * n;
+      const float along = factor * n * n * SumOverHead<kHead>(dot);
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) {
-        const float n = inverse[g];
-        const float along = n * n * dot[g];
+        const float of_dy = FromToken(factor, g), of_a = FromToken(along, g);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
           float& dz = slopes.row[W - 1 + g][j];
-          dz = norm.scale * n * (dz - a[g][j] * along);
+          dz = of_dy * dz - of_a * a[g][j];
         }
       }
     }
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
-      if (t + g < at.last) {
+      if (kWhole || t + g < at.last) {
 #pragma unroll
         for (int k = 0; k < W; ++k) {
 #pragma unroll
           for (int j = 0; j < V; ++j) dw[k][j] += slopes.Back(g, 0)[j] * window.Back(g, k)[j];
         }
       }
-      const int done = t + g - (W - 1);  // the token whose dx is complete now
-      if (done >= at.last) break;
-      if (done < at.first && (at.first > 0 || d_history == nullptr || done < 1 - shape.taps)) {
-        continue;
-      }
-      float out[V];
+      float complete[V];
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        out[j] = 0;
+        complete[j] = 0;
 #pragma unroll
-        for (int k = 0; k < W; ++k) out[j] += taps[k][j] * slopes.Back(g, W - 1 - k)[j];
+        for (int k = 0; k < W; ++k) complete[j] += taps[k][j] * slopes.Back(g, W - 1 - k)[j];
       }
-      T* const to =
-          done >= 0 ? dx + out_at + g * shape.channels
-                    : d_history +
-                          (at.b * (shape.taps - 1) + shape.taps - 1 + done) * shape.channels + at.c;
-      StoreWords<V>(to, out);
+      const int done = t + g - (W - 1);  // the token whose dx is complete now
+      if (kWhole || (done >= at.first && done < at.last)) {
+        StoreWords<V>(out, complete);
+      } else if (at.first == 0 && done < 0 && d_history != nullptr && done >= 1 - shape.taps) {
+        StoreWords<V>(
+            d_history + (at.b * (shape.taps - 1) + shape.taps - 1 + done) * shape.channels + at.c,
+            complete);
+      }
+      out += shape.channels;
     }
-    out_at += kGroup * shape.channels;
     window.Shift();
     slopes.Shift();
-  }
+  };
+  int t = at.first;
+  for (; t < at.first + W - 1; t += kGroup) step.template operator()<false>(t);
+#pragma unroll 2
+  for (; t + kGroup <= at.last; t += kGroup) step.template operator()<true>(t);
+  for (; t < end; t += kGroup) step.template operator()<false>(t);
   float* sums = partial + (at.b * gridDim.y + blockIdx.y) * shape.channels * shape.taps;
 #pragma unroll
   for (int j = 0; j < V; ++j) {
@@ -339,30 +297,30 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-inline dim3 Grid(const ConvShape& shape, int width, int64_t piece) {
+inline dim3 Grid(const ConvShape& shape, int width) {
   return {static_cast<unsigned>(CeilDiv(shape.channels, int64_t{kThreads} * width)),
-          static_cast<unsigned>(CeilDiv(shape.tokens, piece)), static_cast<unsigned>(shape.batch)};
+          static_cast<unsigned>(ConvPieces(shape)), static_cast<unsigned>(shape.batch)};
 }
 
 }  // namespace conv_internal
 
-template <int V, int W, int kHead, int kGroup, typename T>
+template <int V, int W, int kHead, typename T>
 cudaError_t ConvForward(const CudaLaunch& on, const ConvShape& shape, const ConvHeadNorm& norm,
                         const T* x, const T* w, const T* history, T* y) {
-  conv_internal::Forward<V, W, kHead, kGroup>
-      <<<conv_internal::Grid(shape, V, conv_internal::kPiece), conv_internal::kThreads, 0,
-         on.stream>>>(shape, norm, x, w, history, y);
+  conv_internal::Forward<V, W, kHead>
+      <<<conv_internal::Grid(shape, V), conv_internal::kThreads, 0, on.stream>>>(
+          shape, HasLongPieces(shape), norm, x, w, history, y);
   return cudaGetLastError();
 }
 
 // dw is added to.
-template <int V, int W, int kHead, int kGroup, typename T>
+template <int V, int W, int kHead, typename T>
 cudaError_t ConvBackward(const CudaLaunch& on, const ConvShape& shape, const ConvHeadNorm& norm,
                          const T* x, const T* w, const T* history, const T* dy, T* dx, T* d_history,
                          float* dw, float* partial) {
-  const dim3 grid = conv_internal::Grid(shape, V, kConvBackPiece);
-  conv_internal::Backward<V, W, kHead, kGroup><<<grid, conv_internal::kThreads, 0, on.stream>>>(
-      shape, norm, x, w, history, dy, dx, d_history, partial);
+  const dim3 grid = conv_internal::Grid(shape, V);
+  conv_internal::Backward<V, W, kHead><<<grid, conv_internal::kThreads, 0, on.stream>>>(
+      shape, HasLongPieces(shape), norm, x, w, history, dy, dx, d_history, partial);
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) return error;
   return AddParts(on, shape.batch * grid.y, shape.channels * shape.taps, partial, dw);

@@ -15,12 +15,20 @@ struct ConvHeadNorm {
   float* inverse = nullptr;  // n: [B, T, heads]; written forward, read backward
 };
 
-// Tokens of a piece of the backward pass, whose dw is one partial sum.
-inline constexpr int kConvBackPiece = 64;
+// Tokens of a piece, which a thread works on: short ones where long ones would be too few threads
+// for a large GPU. A rule by the shape alone, since dw of a piece is one partial sum.
+inline constexpr int kLongConvPiece = 128;
+inline constexpr int kShortConvPiece = 32;
+inline bool HasLongPieces(const ConvShape& shape) {
+  return shape.batch * shape.tokens * shape.channels >= int64_t{1} << 24;
+}
+inline int64_t ConvPieces(const ConvShape& shape) {
+  const int piece = HasLongPieces(shape) ? kLongConvPiece : kShortConvPiece;
+  return (shape.tokens + piece - 1) / piece;
+}
 // Floats of working space that the backward pass takes for dw.
 inline int64_t ConvPartials(const ConvShape& shape) {
-  return shape.batch * ((shape.tokens + kConvBackPiece - 1) / kConvBackPiece) * shape.channels *
-         shape.taps;
+  return shape.batch * ConvPieces(shape) * shape.channels * shape.taps;
 }
 
 }  // namespace weft::kernels

@@ -25,4 +25,12 @@ __device__ inline void CopyAsync(void* shared, const void* from, bool there) {
 // Until all copies that this thread has started are done; other threads see them after a barrier.
 __device__ inline void AwaitCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+// What this thread has started since the last call becomes a group.
+__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until all but the kLast last groups are done.
+template <int kLast>
+__device__ inline void AwaitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLast) : "memory");
+}
+
 }  // namespace weft::kernels

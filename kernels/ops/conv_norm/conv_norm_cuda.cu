@@ -36,9 +36,9 @@ cudaError_t LaunchConvNormForward(const CudaLaunch& on, const ConvShape& shape, 
   if (shape.batch * shape.tokens * shape.channels == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     return ForHeads(width, [&]<int kHead>() {
-      return ConvForward<kWidth, kTaps, kHead, 4>(
-          on, shape, norm, static_cast<const T*>(x), static_cast<const T*>(w),
-          static_cast<const T*>(history), static_cast<T*>(y));
+      return ConvForward<kWidth, kTaps, kHead>(on, shape, norm, static_cast<const T*>(x),
+                                               static_cast<const T*>(w),
+                                               static_cast<const T*>(history), static_cast<T*>(y));
     });
   });
 }
@@ -50,7 +50,7 @@ cudaError_t LaunchConvNormBackward(const CudaLaunch& on, const ConvShape& shape,
   if (shape.batch * shape.tokens * shape.channels == 0) return cudaSuccess;
   return ForComputeType(on, [&]<typename T>() {
     return ForHeads(width, [&]<int kHead>() {
-      return ConvBackward<kWidth, kTaps, kHead, 2>(
+      return ConvBackward<kWidth, kTaps, kHead>(
           on, shape, norm, static_cast<const T*>(x), static_cast<const T*>(w),
           static_cast<const T*>(history), static_cast<const T*>(dy), static_cast<T*>(dx),
           static_cast<T*>(d_history), dw, partial);

@@ -22,9 +22,9 @@ cudaError_t LaunchShortConvForward(const CudaLaunch& on, const ConvShape& shape,
   const bool aligned = IsAligned(x) && IsAligned(history) && IsAligned(y);
   return ForComputeType(on, [&]<typename T>() {
     return ForTaps(shape, aligned, [&]<int V, int W>() {
-      return ConvForward<V, W, 1, 4>(on, shape, ConvHeadNorm(), static_cast<const T*>(x),
-                                     static_cast<const T*>(w), static_cast<const T*>(history),
-                                     static_cast<T*>(y));
+      return ConvForward<V, W, 1>(on, shape, ConvHeadNorm(), static_cast<const T*>(x),
+                                  static_cast<const T*>(w), static_cast<const T*>(history),
+                                  static_cast<T*>(y));
     });
   });
 }
@@ -37,10 +37,10 @@ cudaError_t LaunchShortConvBackward(const CudaLaunch& on, const ConvShape& shape
       IsAligned(x) && IsAligned(history) && IsAligned(dy) && IsAligned(dx) && IsAligned(d_history);
   return ForComputeType(on, [&]<typename T>() {
     return ForTaps(shape, aligned, [&]<int V, int W>() {
-      return ConvBackward<V, W, 1, 2>(on, shape, ConvHeadNorm(), static_cast<const T*>(x),
-                                      static_cast<const T*>(w), static_cast<const T*>(history),
-                                      static_cast<const T*>(dy), static_cast<T*>(dx),
-                                      static_cast<T*>(d_history), dw, partial);
+      return ConvBackward<V, W, 1>(on, shape, ConvHeadNorm(), static_cast<const T*>(x),
+                                   static_cast<const T*>(w), static_cast<const T*>(history),
+                                   static_cast<const T*>(dy), static_cast<T*>(dx),
+                                   static_cast<T*>(d_history), dw, partial);
     });
   });
 }

@@ -8,10 +8,13 @@
 
 #include "absl/strings/match.h"
 #include "kernels/device/host_values.h"
+#include "kernels/ops/conv_norm/conv_norm.h"
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/fixed_point/fixed_point.h"
+#include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/ops/linear_gelu/linear_gelu.h"
 #include "kernels/ops/register.h"
 #include "tests/kernels/ops/op_case.h"
 #include "tests/testing/gpu.h"
@@ -196,6 +199,98 @@ TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {
     ASSERT_OK(cuda->CopyToHost(&last, end, *second));
     ASSERT_EQ(last, static_cast<float>(i));
   }
+}
+
+// Large calls choose other kernels, or other pieces, than their halves.
+class CudaLargeCallTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    cuda_ = ::weft::testing::CudaOrNull(DType::kBf16);
+    if (cuda_ == nullptr) GTEST_SKIP() << "this test needs a GPU";
+    RegisterCudaKernels();
+    stream_ = cuda_->NewStream().value();
+  }
+  Tensor New(const Shape& shape, DType dtype = DType::kBf16) {
+    return NewTensor(*cuda_, dtype, shape).value();
+  }
+  Tensor Made(uint32_t seed, const Shape& shape) {
+    Tensor tensor = New(shape);
+    EXPECT_OK(WriteValues(tensor, Normal(seed, shape).values, *stream_));
+    return tensor;
+  }
+  std::vector<double> Read(const Tensor& tensor) { return ReadValues(tensor, *stream_).value(); }
+  void ExpectNear(const Tensor& got, const Tensor& expected, int digits) {
+    const std::vector<double> values = Read(expected);
+    EXPECT_LE(LargestDifference(Read(got), values), UlpAt(LargestMagnitude(values), digits));
+  }
+
+  std::unique_ptr<Device> cuda_;
+  std::unique_ptr<Stream> stream_;
+};
+
+TEST_F(CudaLargeCallTest, ProductsAreThoseOfTheirHalves) {
+  constexpr int64_t rows = 16400, inputs = 264, outputs = 1032, half = rows / 2;
+  const Tensor x = Made(1, {rows, inputs}), w = Made(2, {outputs, inputs}),
+               bias = Made(3, {outputs});
+  Tensor y = New({rows, outputs}), before = New({rows, outputs}), after = New({rows, outputs});
+  Tensor y_halves = New({rows, outputs}), before_halves = New({rows, outputs}),
+         after_halves = New({rows, outputs});
+  ASSERT_OK(LinearForward(*stream_, x, w, bias, Tensor(), y));
+  ASSERT_OK(LinearGeluForward(*stream_, x, w, bias, before, after));
+  for (const int64_t first : {int64_t{0}, half}) {
+    const Tensor x_half = x.Part(first * inputs, {half, inputs});
+    const auto part = [&](Tensor& of) { return of.Part(first * outputs, {half, outputs}); };
+    Tensor y_half = part(y_halves), before_half = part(before_halves),
+           after_half = part(after_halves);
+    ASSERT_OK(LinearForward(*stream_, x_half, w, bias, Tensor(), y_half));
+    ASSERT_OK(LinearGeluForward(*stream_, x_half, w, bias, before_half, after_half));
+  }
+  ExpectNear(y, y_halves, 8);
+  ExpectNear(before, before_halves, 8);
+  ExpectNear(after, after_halves, 8);
+}
+
+TEST_F(CudaLargeCallTest, ConvolutionsAreThoseOfTheirHalves) {
+  constexpr int64_t tokens = 8202, half = tokens / 2, heads = 16, width = 128;
+  constexpr int64_t channels = heads * width, taps = 4;
+  const Tensor x = Made(1, {1, tokens, channels}), w = Made(2, {channels, taps}),
+               dy = Made(3, {1, tokens, heads, width});
+  struct Results {
+    Tensor y, inverse, dx, d_history, dw;
+  };
+  // Of `count` tokens from `first` on, whose results lie in those of all tokens.
+  const auto run = [&](int64_t first, int64_t count, Results& all) {
+    const auto part = [&](const Tensor& of) {
+      return of.Part(first * channels, {1, count, channels});
+    };
+    const auto part_by_heads = [&](const Tensor& of) {
+      return of.Part(first * channels, {1, count, heads, width});
+    };
+    Tensor y = part_by_heads(all.y), dx = part(all.dx), space = New({1, count, channels});
+    Tensor inverse = all.inverse.Part(first * heads, {count * heads});
+    Tensor d_history = first > 0 ? all.d_history : Tensor();
+    const Tensor history =
+        first > 0 ? x.Part((first - taps + 1) * channels, {1, taps - 1, channels}) : Tensor();
+    ASSERT_OK(ConvNormForward(*stream_, part(x), w, history, 1e-6, 0.5, y, inverse));
+    ASSERT_OK(ConvNormBackward(*stream_, part(x), w, history, 0.5, y, inverse, part_by_heads(dy),
+                               space, dx, d_history, all.dw));
+  };
+  const auto made = [&] {
+    return Results{New({1, tokens, heads, width}), New({tokens * heads}, DType::kF32),
+                   New({1, tokens, channels}), New({1, taps - 1, channels}),
+                   New({channels, taps}, DType::kF32)};
+  };
+  Results whole = made(), halves = made();
+  run(0, tokens, whole);
+  run(0, half, halves);
+  run(half, half, halves);
+  EXPECT_EQ(Read(whole.y), Read(halves.y));
+  EXPECT_EQ(Read(whole.inverse), Read(halves.inverse));
+  // The last tokens of the first half lack what the second half found for its history.
+  Tensor last = halves.dx.Part((half - taps + 1) * channels, {1, taps - 1, channels});
+  ASSERT_OK(Add(*stream_, last, halves.d_history, last));
+  ExpectNear(whole.dx, halves.dx, 8);
+  ExpectNear(whole.dw, halves.dw, 14);
 }
 
 // Exponents, integer sums and the values of these, of numbers that are hard to convert.

@@ -587,7 +587,14 @@ std::vector<OpCase> AllOpCases() {
   AddShortConv(cases, {2, 131, 259, 4}, false);
   AddShortConv(cases, {1, 65, 33, 4}, true);
   AddShortConv(cases, {3, 7, 9, 1}, false);
+  // Channels in fours, which GPUs read together; pieces of 32 tokens, which end anywhere.
+  AddShortConv(cases, {2, 131, 260, 4}, true);
+  AddShortConv(cases, {1, 193, 64, 3}, false);
+  AddShortConv(cases, {3, 128, 516, 4}, true);
+  AddShortConv(cases, {2, 66, 12, 1}, false);
   AddConvNorm(cases, {2, 3, 64, 4}, 32, true);
+  AddConvNorm(cases, {2, 130, 640, 4}, 128, true);
+  AddConvNorm(cases, {3, 129, 96, 4}, 32, false);
   AddConvNorm(cases, {2, 131, 256, 4}, 128, false);
   AddConvNorm(cases, {1, 67, 192, 3}, 64, true);
   AddConvNorm(cases, {2, 5, 30, 4}, 10, true);
