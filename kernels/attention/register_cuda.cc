@@ -17,8 +17,10 @@ void RegisterCudaAttention() {
                            LinearAttentionUndoCuda, LinearAttentionSegmentsCuda});
   RegisterPolysketch(DeviceKind::kCuda, PolysketchForwardCuda, PolysketchBackwardCuda,
                      PolysketchUndoCuda);
+  SetPolysketchCudaRecord(PolysketchCudaRecordBytes);
   RegisterRandomSketch(DeviceKind::kCuda, RandomSketchForwardCuda, RandomSketchBackwardCuda);
   RegisterLearnedSketch(DeviceKind::kCuda, LearnedSketchForwardCuda, LearnedSketchBackwardCuda);
+  SetLearnedSketchCudaRecord(LearnedSketchCudaRecordBytes);
   RegisterSbm(DeviceKind::kCuda,
               {SbmSupportsCuda, SbmSampleGraphCuda, SbmForwardCuda, SbmBackwardCuda});
   RegisterSbmMemberships(DeviceKind::kCuda, {SbmMembershipForwardCuda, SbmMembershipBackwardCuda,

@@ -38,7 +38,9 @@ struct Operands {
         stream(gpu.stream()),
         weights(NewNetwork(gpu, network, /*gradients=*/false)),
         d_weights(NewNetwork(gpu, network, /*gradients=*/true)),
-        saved(NewPolysketchSaved(stream.device(), p).value()) {
+        saved(NewPolysketchSaved(stream.device(), p).value()),
+        q_sketch(NewSketchSaved(p)),
+        k_sketch(NewSketchSaved(p)) {
     const Shape rows = {p.batch, p.queries, p.heads, p.head_dim};
     const Shape features = {p.batch, p.queries, p.heads, p.sketch_dim};
     for (Tensor* input : {&in.q, &in.k, &in.v, &d_o}) *input = gpu.Random(DType::kBf16, rows);
@@ -48,8 +50,8 @@ struct Operands {
   }
 
   absl::Status Features() {
-    WEFT_RETURN_IF_ERROR(LearnedSketchForward(stream, network, in.q, weights, in.phi_q));
-    return LearnedSketchForward(stream, network, in.k, weights, in.phi_k);
+    WEFT_RETURN_IF_ERROR(LearnedSketchForward(stream, network, in.q, weights, in.phi_q, q_sketch));
+    return LearnedSketchForward(stream, network, in.k, weights, in.phi_k, k_sketch);
   }
   absl::Status Forward() {
     return PolysketchForward(stream, problem, in, nothing, o, nothing, saved);
@@ -58,10 +60,13 @@ struct Operands {
     return PolysketchBackward(stream, problem, in, nothing, o, saved, d_o, nothing, d, nothing);
   }
   absl::Status FeaturesBackward() {
-    WEFT_RETURN_IF_ERROR(LearnedSketchBackward(stream, network, in.q, weights, in.phi_q, d.phi_q,
-                                               d.q, Accumulate::kYes, d_weights));
-    return LearnedSketchBackward(stream, network, in.k, weights, in.phi_k, d.phi_k, d.k,
+    WEFT_RETURN_IF_ERROR(LearnedSketchBackward(stream, network, in.q, weights, in.phi_q, q_sketch,
+                                               d.phi_q, d.q, Accumulate::kYes, d_weights));
+    return LearnedSketchBackward(stream, network, in.k, weights, in.phi_k, k_sketch, d.phi_k, d.k,
                                  Accumulate::kYes, d_weights);
+  }
+  [[nodiscard]] LearnedSketchSaved NewSketchSaved(const PolysketchProblem& p) const {
+    return NewLearnedSketchSaved(stream.device(), network, p.batch * p.queries * p.heads).value();
   }
 
   PolysketchProblem problem;
@@ -72,6 +77,7 @@ struct Operands {
   PolysketchGradients d;
   PolysketchState nothing;
   PolysketchSaved saved;
+  LearnedSketchSaved q_sketch, k_sketch;
   Tensor d_o, o;
 };
 

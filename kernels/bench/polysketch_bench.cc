@@ -183,25 +183,27 @@ struct LearnedSketchRun : Run {
   LearnedSketchProblem problem;
   int64_t tokens;
   Tensor x, phi;
+  LearnedSketchSaved saved;
   LearnedSketchWeights weights, gradients;
 };
 
 void BM_LearnedSketchForward(benchmark::State& state) {
   LearnedSketchRun run(state);
   Measure(state, run.tokens, run.Flops(), static_cast<int>(state.range(2)), [&] {
-    return LearnedSketchForward(run.stream(), run.problem, run.x, run.weights, run.phi);
+    return LearnedSketchForward(run.stream(), run.problem, run.x, run.weights, run.phi, run.saved);
   });
 }
 
 void BM_LearnedSketchBackward(benchmark::State& state) {
   LearnedSketchRun run(state);
-  WEFT_CHECK(LearnedSketchForward(run.stream(), run.problem, run.x, run.weights, run.phi).ok());
+  WEFT_CHECK(
+      LearnedSketchForward(run.stream(), run.problem, run.x, run.weights, run.phi, run.saved).ok());
   const Tensor d_phi = run.Filled(run.phi.shape(), 1.0);
   Tensor d_x = run.Filled(run.x.shape(), 0.0);
   // Once more forward, twice as much backward.
   Measure(state, run.tokens, 3 * run.Flops(), static_cast<int>(state.range(2)), [&] {
-    return LearnedSketchBackward(run.stream(), run.problem, run.x, run.weights, run.phi, d_phi, d_x,
-                                 Accumulate::kNo, run.gradients);
+    return LearnedSketchBackward(run.stream(), run.problem, run.x, run.weights, run.phi, run.saved,
+                                 d_phi, d_x, Accumulate::kNo, run.gradients);
   });
 }
 

@@ -10,6 +10,7 @@ namespace {
 
 constinit OpTable<LearnedSketchForwardKernel> forward_kernels("learned sketch forward");
 constinit OpTable<LearnedSketchBackwardKernel> backward_kernels("learned sketch backward");
+LearnedSketchRecordBytes* record_bytes = nullptr;
 
 absl::Status CheckProblem(const LearnedSketchProblem& p) {
   if (p.input_dim < 1 || p.sketch_dim < 1 || p.hidden_dim < 1) {
@@ -53,6 +54,16 @@ void CheckRows(OperandCheck& check, const LearnedSketchProblem& p, const Tensor&
                 absl::StrCat(name, " is ", phi.ToString(), ", expected rows of ", p.sketch_dim));
 }
 
+// What NewLearnedSketchSaved makes for these rows, or nothing.
+void CheckSaved(OperandCheck& check, const Stream& stream, const LearnedSketchProblem& p,
+                const Tensor& x, const LearnedSketchSaved& saved) {
+  if (!saved.record.present() || !check.ok()) return;
+  const int64_t bytes = record_bytes == nullptr || stream.device().kind() != DeviceKind::kCuda
+                            ? 0
+                            : record_bytes(stream.device(), p, RowsOf(x));
+  check.Typed("saved.record", saved.record, DType::kI32, {bytes / 4});
+}
+
 }  // namespace
 
 void RegisterLearnedSketch(DeviceKind kind, LearnedSketchForwardKernel* forward,
@@ -61,6 +72,8 @@ void RegisterLearnedSketch(DeviceKind kind, LearnedSketchForwardKernel* forward,
   backward_kernels.Set(kind, backward);
 }
 
+void SetLearnedSketchCudaRecord(LearnedSketchRecordBytes* bytes) { record_bytes = bytes; }
+
 absl::Status Supports(const Device& device, const LearnedSketchProblem& problem) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_RETURN_IF_ERROR(forward_kernels.Find(device.kind()));
@@ -68,21 +81,37 @@ absl::Status Supports(const Device& device, const LearnedSketchProblem& problem)
   return absl::OkStatus();
 }
 
+absl::StatusOr<LearnedSketchSaved> NewLearnedSketchSaved(Device& device,
+                                                         const LearnedSketchProblem& problem,
+                                                         int64_t rows) {
+  WEFT_RETURN_IF_ERROR(Supports(device, problem));
+  LearnedSketchSaved saved;
+  if (record_bytes != nullptr && device.kind() == DeviceKind::kCuda) {
+    const int64_t bytes = record_bytes(device, problem, rows);
+    if (bytes > 0) {
+      WEFT_ASSIGN_OR_RETURN(saved.record, NewTensor(device, DType::kI32, {bytes / 4}));
+    }
+  }
+  return saved;
+}
+
 absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& problem,
-                                  const Tensor& x, const LearnedSketchWeights& weights,
-                                  Tensor& phi) {
+                                  const Tensor& x, const LearnedSketchWeights& weights, Tensor& phi,
+                                  LearnedSketchSaved& saved) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   OperandCheck check("LearnedSketchForward", stream);
   CheckRows(check, problem, x, "phi", phi);
   CheckStages(check, &OperandCheck::Shaped, "weights", problem, weights);
+  CheckSaved(check, stream, problem, x, saved);
   WEFT_RETURN_IF_ERROR(check.status());
-  return forward_kernels.Call(stream, problem, x, weights, phi);
+  return forward_kernels.Call(stream, problem, x, weights, phi, saved);
 }
 
 absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& problem,
                                    const Tensor& x, const LearnedSketchWeights& weights,
-                                   const Tensor& phi, const Tensor& d_phi, Tensor& d_x,
-                                   Accumulate accumulate, LearnedSketchWeights& gradients) {
+                                   const Tensor& phi, const LearnedSketchSaved& saved,
+                                   const Tensor& d_phi, Tensor& d_x, Accumulate accumulate,
+                                   LearnedSketchWeights& gradients) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   OperandCheck check("LearnedSketchBackward", stream);
   CheckRows(check, problem, x, "phi", phi);
@@ -90,8 +119,10 @@ absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& p
   CheckStages(check, &OperandCheck::Shaped, "weights", problem, weights);
   CheckStages(check, &OperandCheck::SumShaped, "gradients", problem, gradients);
   if (check.ok()) check.Shaped("d_x", d_x, x.shape());
+  CheckSaved(check, stream, problem, x, saved);
   WEFT_RETURN_IF_ERROR(check.status());
-  return backward_kernels.Call(stream, problem, x, weights, phi, d_phi, d_x, accumulate, gradients);
+  return backward_kernels.Call(stream, problem, x, weights, phi, saved, d_phi, d_x, accumulate,
+                               gradients);
 }
 
 }  // namespace weft::kernels

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/device/device.h"
 #include "kernels/ops/accumulate.h"
 #include "kernels/tensor/tensor.h"
@@ -37,20 +38,32 @@ struct SketchStage {
 };
 using LearnedSketchWeights = std::array<SketchStage, 2>;
 
+// What the forward pass leaves for the backward pass, which else makes it again: on some devices
+// the results of the stages, 8 r numbers a row.
+struct LearnedSketchSaved {
+  Tensor record;  // what the device's kernels keep for themselves; absent where they keep nothing
+};
+
 // kInvalidArgument: the problem makes sense on no device. kUnimplemented: not on this device.
 absl::Status Supports(const Device& device, const LearnedSketchProblem& problem);
 
-// x [..., h] -> phi [..., r].
-absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& problem,
-                                  const Tensor& x, const LearnedSketchWeights& weights,
-                                  Tensor& phi);
+absl::StatusOr<LearnedSketchSaved> NewLearnedSketchSaved(Device& device,
+                                                         const LearnedSketchProblem& problem,
+                                                         int64_t rows);
 
-// phi as the forward pass gave it, d_phi [..., r] -> d_x [..., h], overwritten or added to;
-// gradients of weights, of the device's sum type, are added to. Activations are 4 hidden_dim
+// x [..., h] -> phi [..., r].
+// saved: made by NewLearnedSketchSaved for these rows, or LearnedSketchSaved{} to keep nothing.
+absl::Status LearnedSketchForward(Stream& stream, const LearnedSketchProblem& problem,
+                                  const Tensor& x, const LearnedSketchWeights& weights, Tensor& phi,
+                                  LearnedSketchSaved& saved);
+
+// phi and saved as the forward pass gave them, d_phi [..., r] -> d_x [..., h], overwritten or added
+// to; gradients of weights, of the device's sum type, are added to. Activations are 4 hidden_dim
 // numbers a token: they are computed again, some rows at a time, rather than kept.
 absl::Status LearnedSketchBackward(Stream& stream, const LearnedSketchProblem& problem,
                                    const Tensor& x, const LearnedSketchWeights& weights,
-                                   const Tensor& phi, const Tensor& d_phi, Tensor& d_x,
-                                   Accumulate accumulate, LearnedSketchWeights& gradients);
+                                   const Tensor& phi, const LearnedSketchSaved& saved,
+                                   const Tensor& d_phi, Tensor& d_x, Accumulate accumulate,
+                                   LearnedSketchWeights& gradients);
 
 }  // namespace weft::kernels

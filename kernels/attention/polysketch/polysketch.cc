@@ -11,6 +11,7 @@ namespace {
 constinit OpTable<PolysketchForwardKernel> forward_kernels("polysketch forward");
 constinit OpTable<PolysketchBackwardKernel> backward_kernels("polysketch backward");
 constinit OpTable<PolysketchUndoKernel> undo_kernels("polysketch undo");
+int64_t (*record_bytes)(const Device&, const PolysketchProblem&) = nullptr;
 
 bool HasExact(const PolysketchProblem& p) { return p.weights != PolysketchWeights::kSketched; }
 bool HasSketch(const PolysketchProblem& p) { return p.weights != PolysketchWeights::kExact; }
@@ -110,6 +111,10 @@ void RegisterPolysketch(DeviceKind kind, PolysketchForwardKernel* forward,
   undo_kernels.Set(kind, undo);
 }
 
+void SetPolysketchCudaRecord(int64_t (*bytes)(const Device&, const PolysketchProblem&)) {
+  record_bytes = bytes;
+}
+
 absl::Status Supports(const Device& device, const PolysketchProblem& problem) {
   WEFT_RETURN_IF_ERROR(CheckProblem(problem));
   WEFT_RETURN_IF_ERROR(forward_kernels.Find(device.kind()));
@@ -124,6 +129,12 @@ absl::StatusOr<PolysketchSaved> NewPolysketchSaved(Device& device,
   PolysketchSaved saved;
   WEFT_ASSIGN_OR_RETURN(saved.total, NewTensor(device, device.sum_dtype(), shapes.rows));
   WEFT_ASSIGN_OR_RETURN(saved.far, NewTensor(device, device.sum_dtype(), shapes.rows));
+  if (record_bytes != nullptr && device.kind() == DeviceKind::kCuda) {
+    const int64_t bytes = record_bytes(device, problem);
+    if (bytes > 0) {
+      WEFT_ASSIGN_OR_RETURN(saved.record, NewTensor(device, DType::kI32, {bytes / 4}));
+    }
+  }
   return saved;
 }
 

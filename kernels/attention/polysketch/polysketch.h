@@ -79,10 +79,14 @@ struct PolysketchState {
   Tensor mass;    // E: [B, H, r, r], symmetric
 };
 
-// What the backward pass needs beside inputs and results, both [B, H, T].
+// What the backward pass needs beside inputs and results; total and far are [B, H, T].
 struct PolysketchSaved {
   Tensor total;  // Z / kappa^p
   Tensor far;    // the part of it that was read from E: zero where rounding made it negative
+  // What the device's kernels keep for themselves: on some devices the states between blocks.
+  // Absent where they keep nothing.
+  Tensor record;
+  bool recorded = false;  // whether the forward pass has written it
 };
 
 // Shaped as the inputs; absent where those are.
@@ -110,8 +114,8 @@ absl::Status PolysketchForward(Stream& stream, const PolysketchProblem& problem,
 
 // The gradients of PolysketchForward, given its results o and saved, d_o, and d_final when the
 // final state was used. Overwrites `gradients`, and d_initial (absent: not wanted; may be the very
-// tensors of d_final). The states between blocks are made again from `initial`. The gradient of the
-// far denominator is zero where it was negative by rounding.
+// tensors of d_final). Where they were not recorded, the states between blocks are made again from
+// `initial`. The gradient of the far denominator is zero where it was negative by rounding.
 absl::Status PolysketchBackward(Stream& stream, const PolysketchProblem& problem,
                                 const PolysketchInputs& inputs, const PolysketchState& initial,
                                 const Tensor& o, const PolysketchSaved& saved, const Tensor& d_o,

@@ -19,6 +19,10 @@ PolysketchUndoKernel PolysketchUndoCpu;
 PolysketchForwardKernel PolysketchForwardCuda;
 PolysketchBackwardKernel PolysketchBackwardCuda;
 PolysketchUndoKernel PolysketchUndoCuda;
+int64_t PolysketchCudaRecordBytes(const Device& device, const PolysketchProblem& problem);
+
+// How many bytes of PolysketchSaved::record a problem takes on a GPU; 0: none is kept.
+void SetPolysketchCudaRecord(int64_t (*bytes)(const Device&, const PolysketchProblem&));
 
 void RegisterPolysketch(DeviceKind kind, PolysketchForwardKernel* forward,
                         PolysketchBackwardKernel* backward, PolysketchUndoKernel* undo);

@@ -11,6 +11,8 @@ using RandomSketchForwardKernel = decltype(RandomSketchForward);
 using RandomSketchBackwardKernel = decltype(RandomSketchBackward);
 using LearnedSketchForwardKernel = decltype(LearnedSketchForward);
 using LearnedSketchBackwardKernel = decltype(LearnedSketchBackward);
+// How many bytes of LearnedSketchSaved::record so many rows take on a GPU; 0: none is kept.
+using LearnedSketchRecordBytes = int64_t(const Device&, const LearnedSketchProblem&, int64_t rows);
 
 RandomSketchForwardKernel RandomSketchForwardReference;
 RandomSketchBackwardKernel RandomSketchBackwardReference;
@@ -24,11 +26,13 @@ RandomSketchForwardKernel RandomSketchForwardCuda;
 RandomSketchBackwardKernel RandomSketchBackwardCuda;
 LearnedSketchForwardKernel LearnedSketchForwardCuda;
 LearnedSketchBackwardKernel LearnedSketchBackwardCuda;
+LearnedSketchRecordBytes LearnedSketchCudaRecordBytes;
 
 void RegisterRandomSketch(DeviceKind kind, RandomSketchForwardKernel* forward,
                           RandomSketchBackwardKernel* backward);
 void RegisterLearnedSketch(DeviceKind kind, LearnedSketchForwardKernel* forward,
                            LearnedSketchBackwardKernel* backward);
+void SetLearnedSketchCudaRecord(LearnedSketchRecordBytes* bytes);
 
 // The factor of every product of a random sketch.
 double SketchFactor(const RandomSketchProblem& problem);

@@ -141,6 +141,24 @@ TEST_P(CudaSketchTest, ManyRowsAreFewRowsManyTimes) {
   }
 }
 
+// What the forward pass has kept is what the backward pass would make again.
+TEST_P(CudaSketchTest, GradientsDoNotDependOnWhatIsKept) {
+  for (const LearnedSketchProblem& problem :
+       {LearnedSketchProblem{.input_dim = 8, .sketch_dim = 4, .hidden_dim = 8},
+        LearnedSketchProblem{.input_dim = 64, .sketch_dim = 64, .hidden_dim = 512},
+        LearnedSketchProblem{.input_dim = 128, .sketch_dim = 32, .hidden_dim = 256}}) {
+    SCOPED_TRACE(absl::StrCat("width ", problem.input_dim));
+    const LearnedSketchData in = SmallWeights(problem, 200);
+    LearnedSketchResults kept = RunLearnedSketch(*run_, in);
+    LearnedSketchResults made = RunLearnedSketch(*run_, in, 0.0, Accumulate::kNo, /*keep=*/false);
+    EXPECT_EQ(kept.phi, made.phi);
+    EXPECT_EQ(kept.d_x, made.d_x);
+    ForEachParameter(
+        [](const std::string& name, const Values& a, const Values& b) { EXPECT_EQ(a, b) << name; },
+        kept, made);
+  }
+}
+
 TEST_P(CudaSketchTest, GradientsAreAddedTo) {
   for (const LearnedSketchProblem& problem :
        {LearnedSketchProblem{.input_dim = 8, .sketch_dim = 4, .hidden_dim = 8},

@@ -180,8 +180,9 @@ struct PolysketchOnDevice {
 };
 
 // `states`: whether final states and gradients of initial ones are asked for.
-inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in,
-                                       bool states = true) {
+// Without `keep` the backward pass makes all of the forward pass again.
+inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in, bool states = true,
+                                       bool keep = true) {
   const PolysketchProblem& p = in.problem;
   const PolysketchOnDevice on(run, in);
   const auto dirty = [&](const Tensor& like) {  // results must be overwritten, whatever they held
@@ -192,6 +193,7 @@ inline PolysketchResults RunPolysketch(DeviceRun& run, const PolysketchData& in,
   };
   Tensor o = dirty(on.d_o);
   PolysketchSaved saved = NewPolysketchSaved(run.device(), p).value();
+  if (!keep) saved.record = Tensor();
   PolysketchState final, d_initial;
   if (states && in.HasStates()) {
     for (PolysketchState* state : {&final, &d_initial}) {

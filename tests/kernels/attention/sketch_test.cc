@@ -473,10 +473,15 @@ TEST(SketchContractTest, NamesWhatIsWrong) {
   EXPECT_THAT(Supports(run.device(), bad), refused("hidden_dim 0"));
   LearnedSketchData in = MakeLearnedSketch(learned, 5);
   LearnedSketchWeights weights = UploadStages(run, learned, in.stages);
-  EXPECT_OK(LearnedSketchForward(run.stream(), learned, x, weights, phi));
+  LearnedSketchSaved saved;
+  EXPECT_OK(LearnedSketchForward(run.stream(), learned, x, weights, phi, saved));
   weights[1].expand = run.New({2, 4, 3});
-  EXPECT_THAT(LearnedSketchForward(run.stream(), learned, x, weights, phi),
+  EXPECT_THAT(LearnedSketchForward(run.stream(), learned, x, weights, phi, saved),
               refused("weights[1].expand is f32[2, 4, 3], expected f32[2, 4, 2]"));
+  weights = UploadStages(run, learned, in.stages);
+  saved.record = x;
+  EXPECT_THAT(LearnedSketchForward(run.stream(), learned, x, weights, phi, saved),
+              refused("saved.record is f32[5, 3]"));
 }
 
 }  // namespace

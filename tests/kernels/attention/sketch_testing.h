@@ -129,10 +129,12 @@ inline LearnedSketchWeights UploadStages(DeviceRun& run, const LearnedSketchProb
   return weights;
 }
 
-// Gradients of parameters are added to `before`, which every element holds.
+// Gradients of parameters are added to `before`, which every element holds. Without `keep` the
+// backward pass makes all of the forward pass again.
 inline LearnedSketchResults RunLearnedSketch(DeviceRun& run, const LearnedSketchData& in,
                                              double before = 0.0,
-                                             Accumulate accumulate = Accumulate::kNo) {
+                                             Accumulate accumulate = Accumulate::kNo,
+                                             bool keep = true) {
   const LearnedSketchProblem& p = in.problem;
   const LearnedSketchWeights weights = UploadStages(run, p, in.stages);
   StageData old[2] = {in.stages[0], in.stages[1]};
@@ -144,13 +146,15 @@ inline LearnedSketchResults RunLearnedSketch(DeviceRun& run, const LearnedSketch
   LearnedSketchWeights gradients = UploadStages(run, p, old, /*gradients=*/true);
   const Tensor x = run.Upload(in.x, {in.rows, p.input_dim});
   Tensor phi = run.New({in.rows, p.sketch_dim});
-  const absl::Status forward = LearnedSketchForward(run.stream(), p, x, weights, phi);
+  LearnedSketchSaved saved;
+  if (keep) saved = NewLearnedSketchSaved(run.device(), p, in.rows).value();
+  const absl::Status forward = LearnedSketchForward(run.stream(), p, x, weights, phi, saved);
   EXPECT_TRUE(forward.ok()) << forward;
   Tensor d_x =
       run.Upload(Values(in.x.size(), accumulate == Accumulate::kYes ? before : 1e6), x.shape());
   const absl::Status backward =
-      LearnedSketchBackward(run.stream(), p, x, weights, phi, run.Upload(in.d_phi, phi.shape()),
-                            d_x, accumulate, gradients);
+      LearnedSketchBackward(run.stream(), p, x, weights, phi, saved,
+                            run.Upload(in.d_phi, phi.shape()), d_x, accumulate, gradients);
   EXPECT_TRUE(backward.ok()) << backward;
   LearnedSketchResults r{.phi = run.Download(phi), .d_x = run.Download(d_x), .stages = {}};
   for (int stage = 0; stage < 2; ++stage) {

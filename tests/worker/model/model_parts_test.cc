@@ -98,8 +98,9 @@ TEST(SketchTest, LearnedWeightsAreSmallAtTheStart) {
       ASSERT_OK(device->CopyFromHost(x, rows.data(), *stream));
       kernels::Tensor features = tensor({2 * kVectors, size});
       Scratch scratch(*device);
-      ASSERT_OK(
-          sketch.Forward({.stream = *stream, .scratch = scratch, .weights = block}, x, features));
+      kernels::LearnedSketchSaved nothing_saved;
+      ASSERT_OK(sketch.Forward({.stream = *stream, .scratch = scratch, .weights = block}, x,
+                               features, nothing_saved));
       const std::vector<double> phi = ToHost(features, *stream);
       for (int64_t i = 0; i < kVectors; ++i) {
         for (int64_t j = kVectors; j < 2 * kVectors; ++j) {

@@ -226,7 +226,8 @@ void AddGroups(CpuStream& cpu, const float* parts, int64_t stride, int64_t group
 }  // namespace
 
 absl::Status LearnedSketchForwardCpu(Stream& stream, const LearnedSketchProblem& p, const Tensor& x,
-                                     const LearnedSketchWeights& weights, Tensor& phi) {
+                                     const LearnedSketchWeights& weights, Tensor& phi,
+                                     LearnedSketchSaved& /*saved*/) {
   CpuStream& cpu = AsCpuStream(stream);
   const TurnedMaps turned(cpu, p, weights);
   ForBlocks(cpu, RowsOf(x), kRows, [&](int64_t first, int64_t count) {
@@ -240,8 +241,9 @@ absl::Status LearnedSketchForwardCpu(Stream& stream, const LearnedSketchProblem&
 
 absl::Status LearnedSketchBackwardCpu(Stream& stream, const LearnedSketchProblem& p,
                                       const Tensor& x, const LearnedSketchWeights& weights,
-                                      const Tensor& phi, const Tensor& d_phi, Tensor& d_x,
-                                      Accumulate accumulate, LearnedSketchWeights& gradients) {
+                                      const Tensor& phi, const LearnedSketchSaved& /*saved*/,
+                                      const Tensor& d_phi, Tensor& d_x, Accumulate accumulate,
+                                      LearnedSketchWeights& gradients) {
   CpuStream& cpu = AsCpuStream(stream);
   const int64_t rows = RowsOf(x);
   const int64_t group_rows = GroupRows(rows);

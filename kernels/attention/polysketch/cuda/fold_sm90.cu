@@ -3,6 +3,7 @@
 #include "kernels/attention/cuda/tiles_sm90.cuh"
 #include "kernels/attention/polysketch/cuda/polysketch_passes_sm90.h"
 #include "kernels/attention/polysketch/cuda/polysketch_sm90.cuh"
+#include "kernels/device/cuda/reduce.cuh"
 
 namespace weft::kernels::sm90 {
 namespace {
@@ -15,15 +16,20 @@ constexpr int kTurnThreads = 256;
 
 __global__ void __launch_bounds__(kTurnThreads)
     TurnFeatures(PolysketchCudaShape s, const __nv_bfloat16* phi, uint8_t* turned) {
-  __shared__ __nv_bfloat16 rows[kTile][66];
+  __shared__ alignas(4) __nv_bfloat16 rows[kTile][66];
   const int tile = blockIdx.x;
   const int batch = blockIdx.y / s.heads;
   const int head = blockIdx.y % s.heads;
-  for (int i = threadIdx.x; i < kTile * s.sketch; i += kTurnThreads) {
-    const int token = tile * kTile + i / s.sketch;
+  const int pieces = s.sketch / 8;  // of 16 bytes
+  for (int i = threadIdx.x; i < kTile * pieces; i += kTurnThreads) {
+    const int token = tile * kTile + i / pieces;
     const int64_t row = (int64_t{batch} * s.tokens + token) * s.heads + head;
-    rows[i / s.sketch][i % s.sketch] =
-        token < s.tokens ? phi[row * s.sketch + i % s.sketch] : __float2bfloat16_rn(0.0F);
+    uint4 piece = make_uint4(0, 0, 0, 0);
+    if (token < s.tokens) {
+      piece = reinterpret_cast<const uint4*>(phi + row * s.sketch)[i % pieces];
+    }
+    auto* const to = reinterpret_cast<uint32_t*>(&rows[i / pieces][i % pieces * 8]);
+    to[0] = piece.x, to[1] = piece.y, to[2] = piece.z, to[3] = piece.w;
   }
   __syncthreads();
   uint8_t* const out =
@@ -290,42 +296,42 @@ __global__ void __launch_bounds__(kSumThreads)
 
 // ---- Slopes of queries
 
+constexpr int kSlopeThreads = 256;
+
+// Rows of [B, padded tokens, H], 16 bytes a lane.
 template <int kWidth>
-__global__ void __launch_bounds__(256) Slopes(PolysketchCudaShape s, SlopesArgs args) {
-  constexpr int kEach = kWidth / 32;
-  const int64_t row = int64_t{blockIdx.x} * 8 + threadIdx.x / 32;  // of [B, padded tokens, H]
-  const int lane = threadIdx.x % 32;
-  const int padded = PaddedTokens(s);
-  const int64_t head = row / (int64_t{padded} * s.heads) * s.heads + row % s.heads;  // of [B H]
-  const int token = static_cast<int>(row / s.heads % padded);
-  float dot = 0;
-  float inverse = 0;
-  if (token < s.tokens) {
-    const float total = args.total[head * s.tokens + token];
+__global__ void __launch_bounds__(kSlopeThreads) Slopes(PolysketchCudaShape s, SlopesArgs args) {
+  constexpr int kLanes = kWidth / 8;
+  const auto heads = static_cast<uint32_t>(s.heads);
+  const auto padded = static_cast<uint32_t>(PaddedTokens(s));
+  const uint32_t row = blockIdx.x * (kSlopeThreads / kLanes) + threadIdx.x / kLanes;
+  const uint32_t lane = threadIdx.x % kLanes;
+  const uint32_t head = row % heads;
+  const int token = static_cast<int>(row / heads % padded);
+  const int batch = static_cast<int>(row / heads / padded);
+  const int64_t z = int64_t{batch} * s.heads + head;  // of [B H]
+  const bool exists = token < s.tokens;
+  float dot = 0, inverse = 0, far = 0;
+  if (exists) {
+    const int64_t at = ((int64_t{batch} * s.tokens + token) * s.heads + head) * kLanes + lane;
+    const uint4 slopes = reinterpret_cast<const uint4*>(args.d_o)[at];
+    const uint4 values = reinterpret_cast<const uint4*>(args.o)[at];
+    const float total = args.total[z * s.tokens + token];
+    far = args.far[z * s.tokens + token];
     inverse = total > 0 ? 1.0F / total : 0.0F;
-    const int64_t at =
-        ((head / s.heads * s.tokens + token) * s.heads + head % s.heads) * kWidth + lane * kEach;
-    uint32_t slopes[kEach / 2], values[kEach / 2];
-#pragma unroll
-    for (int i = 0; i < kEach / 2; ++i) {
-      slopes[i] = reinterpret_cast<const uint32_t*>(args.d_o + at)[i];
-      values[i] = reinterpret_cast<const uint32_t*>(args.o + at)[i];
-    }
-#pragma unroll
-    for (int i = 0; i < kEach / 2; ++i) {
-      dot += hopper::LowOf(slopes[i]) * hopper::LowOf(values[i]) +
-             hopper::HighOf(slopes[i]) * hopper::HighOf(values[i]);
-      reinterpret_cast<uint32_t*>(args.d_num + at)[i] =
-          hopper::PackPair(hopper::LowOf(slopes[i]) * inverse, hopper::HighOf(slopes[i]) * inverse);
-    }
+    const auto part = [&](uint32_t slope, uint32_t value) {
+      dot += hopper::LowOf(slope) * hopper::LowOf(value) +
+             hopper::HighOf(slope) * hopper::HighOf(value);
+      return hopper::PackPair(hopper::LowOf(slope) * inverse, hopper::HighOf(slope) * inverse);
+    };
+    reinterpret_cast<uint4*>(args.d_num)[at] =
+        make_uint4(part(slopes.x, values.x), part(slopes.y, values.y), part(slopes.z, values.z),
+                   part(slopes.w, values.w));
   }
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) dot += __shfl_xor_sync(0xFFFFFFFF, dot, d);
+  const float shift = -inverse * GroupReduce<kLanes>(dot, AddOf());
   if (lane != 0) return;
-  const float shift = -inverse * dot;
-  args.shift[head * padded + token] = shift;
-  const bool has_far = token < s.tokens && args.far[head * s.tokens + token] > 0;
-  args.far_shift[head * padded + token] = has_far ? shift : 0.0F;
+  args.shift[z * padded + token] = shift;
+  args.far_shift[z * padded + token] = far > 0 ? shift : 0.0F;
 }
 
 template <int kWidth>
@@ -365,13 +371,10 @@ cudaError_t LaunchSum(const PolysketchCudaShape& s, bool backwards, float factor
 
 cudaError_t LaunchSlopes(const PolysketchCudaShape& s, const SlopesArgs& args,
                          cudaStream_t stream) {
-  const auto blocks =
-      static_cast<unsigned>(int64_t{s.batch} * PaddedTokens(s) * s.heads / 8);  // 128 | padded
-  if (s.width == 128) {
-    Slopes<128><<<blocks, 256, 0, stream>>>(s, args);
-  } else {
-    Slopes<64><<<blocks, 256, 0, stream>>>(s, args);
-  }
+  const int64_t threads = int64_t{s.batch} * PaddedTokens(s) * s.heads * (s.width / 8);
+  const auto blocks = static_cast<unsigned>(threads / kSlopeThreads);  // 128 | padded tokens
+  const auto kernel = s.width == 128 ? Slopes<128> : Slopes<64>;
+  kernel<<<blocks, kSlopeThreads, 0, stream>>>(s, args);
   return cudaGetLastError();
 }
 

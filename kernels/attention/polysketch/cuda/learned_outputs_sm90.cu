@@ -32,11 +32,11 @@ __device__ inline void StartHidden(float (&a)[32], const uint32_t (&x)[kInputs /
   hopper::CommitProducts();
 }
 
-// 1 / standard deviation of the two rows of this thread, [64, kInputs] as an operand. One reading
-// of the rows: the square of a mean of 1000 deviations would cost a tenth of the variance.
+// 1 / standard deviation and mean of the two rows of this thread, [64, kInputs] as an operand. One
+// reading of the rows: the square of a mean of 1000 deviations would cost a tenth of the variance.
 template <int kInputs>
-__device__ inline void RowScales(float (&rstd)[2], const uint32_t (&x)[kInputs / 16][4],
-                                 float epsilon) {
+__device__ inline void RowStatistics(float (&rstd)[2], float (&mean)[2],
+                                     const uint32_t (&x)[kInputs / 16][4], float epsilon) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     float sum = 0;
@@ -49,8 +49,8 @@ __device__ inline void RowScales(float (&rstd)[2], const uint32_t (&x)[kInputs /
       sum += low + high;
       squares = fmaf(low, low, fmaf(high, high, squares));
     }
-    const float mean = RowQuadSum(sum) * (1.0F / kInputs);
-    const float variance = RowQuadSum(squares) * (1.0F / kInputs) - mean * mean;
+    mean[i] = RowQuadSum(sum) * (1.0F / kInputs);
+    const float variance = RowQuadSum(squares) * (1.0F / kInputs) - mean[i] * mean[i];
     rstd[i] = rsqrtf(fmaxf(variance, 0.0F) + epsilon);
   }
 }
@@ -119,6 +119,21 @@ __device__ inline void StoreRows(const SketchOutputsParams& params, const float 
   }
 }
 
+// Of the 64 rows of a warpgroup.
+__device__ inline void StoreStatistics(const SketchOutputsParams& params, const float (&rstd)[2],
+                                       const float (&mean)[2], int tower, int first_row) {
+  if (threadIdx.x % 4 != 0) return;
+  const Place place;
+  float* const to = params.statistics + tower * (SketchStatisticsBytes(params.rows) / 4) +
+                    first_row / kSketchTileRows * kSketchStatistics + place.row;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const bool exists = first_row + place.row + 8 * i < params.rows;
+    to[8 * i] = exists ? rstd[i] : 0.0F;
+    to[kSketchTileRows + 8 * i] = exists ? mean[i] : 0.0F;
+  }
+}
+
 template <int kInputs, int kSketch>
 __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
     Outputs(const __grid_constant__ SketchOutputsParams params) {
@@ -157,8 +172,9 @@ __global__ void __launch_bounds__(OutputsLayout<kInputs, kSketch>::kThreads, 1)
     for (int k = 0; k < kInputs / 16; ++k) {
       hopper::LoadPlain(x[k], tile + k / 4 * kTileBytes, 16 * (k % 4));
     }
-    float rstd[2], y[kSketch / 2];
-    RowScales<kInputs>(rstd, x, params.epsilon);
+    float rstd[2], mean[2], y[kSketch / 2];
+    RowStatistics<kInputs>(rstd, mean, x, params.epsilon);
+    if (params.own_x || tower == 0) StoreStatistics(params, rstd, mean, tower, row);
     // All have read, and have what they read: behind the stores of the last rows, a read that has
     // only been issued can be slower than the copy that overwrites what it reads.
     hopper::FenceForEngines();

@@ -12,9 +12,14 @@
 //   d_expand = G diag(norm_weight) + s norm_bias^T
 //   d_norm_weight = columns' sums of expand o G    d_norm_bias = expand^T s
 //
-//   forward:  prepare; for each stage: outputs of both towers; phi
-//   backward: the same as far as y; its gradients; for each stage, the last one first: norms of
-//             rows; for each part of hidden units: gradients, sum; parameters
+//   forward:  for each stage: prepare, outputs of both towers; phi
+//   backward: where nothing was kept, the same as far as y; gradients of y; for each stage, the
+//   last
+//             one first: prepare; for each part of hidden units: gradients, sum; parameters
+//
+// No pass computes x^. Of da' = da / deviation (of the row), W'^T da' is the gradient of x but for
+// what is along x^, and G the sum of da' x^T less its rows' means: the mean of a row of x
+// multiplies all columns of x alike.
 //
 // A block of the gradient pass has a fixed set of rows. It keeps its sums G, contract's and s in
 // registers until the end; the next kernel adds those of all blocks, in order.
@@ -56,7 +61,8 @@ constexpr int TowerBytes(int inputs, int sketch) {
   return ExpandBytes(inputs, sketch) + ContractBytes(sketch) + HiddenOf(sketch) * 4;
 }
 
-// One block's sums for one part: G [part, n], twice those of contract [part, r], s [part].
+// One block's sums for one part: G [part, n] with its rows' means, twice those of contract [part,
+// r], s [part].
 constexpr int BlockSums(int inputs, int sketch) {
   return HiddenPart(inputs, sketch) * (inputs + sketch + 1);
 }
@@ -82,10 +88,18 @@ cudaError_t LaunchSketchWeights(int inputs, int sketch, const SketchStageWeights
 
 // ---- Outputs
 
+// What the norm found, for each 64 rows: 64 times 1 / standard deviation, 64 means. Both are zero
+// of rows that do not exist.
+inline constexpr int kSketchStatistics = 2 * kSketchTileRows;  // floats
+__host__ __device__ constexpr int64_t SketchStatisticsBytes(int rows) {
+  return int64_t{(rows + kSketchTileRows - 1) / kSketchTileRows} * kSketchStatistics * 4;
+}
+
 struct SketchOutputsParams {
   CUtensorMap x;  // [1 or 2, rows, 1, n]
   const uint8_t* towers;
-  __nv_bfloat16* y;  // [2, rows, r]
+  __nv_bfloat16* y;   // [2, rows, r]
+  float* statistics;  // [1 or 2] of SketchStatisticsBytes
   int rows;
   bool own_x;  // x has a part for each tower
   float epsilon;
@@ -93,18 +107,13 @@ struct SketchOutputsParams {
 cudaError_t LaunchSketchOutputs(int inputs, int sketch, int multiprocessors,
                                 const SketchOutputsParams& params, cudaStream_t stream);
 
-// ---- Norms: x^ [rows, n], 1 / standard deviation [rows]
-
-cudaError_t LaunchSketchNorms(int64_t rows, int inputs, float epsilon, const __nv_bfloat16* x,
-                              __nv_bfloat16* normal, float* rstd, cudaStream_t stream);
-
 // ---- Gradients
 
 struct SketchGradientsParams {
-  CUtensorMap normal;  // x^ [1 or 2, rows, 1, n]
-  CUtensorMap d_y;     // [2, rows, 1, r]
-  CUtensorMap d_x;     // as x^; overwritten or added to
-  const float* rstd;   // [1 or 2, rows]
+  CUtensorMap x;            // [1 or 2, rows, 1, n]
+  CUtensorMap d_y;          // [2, rows, 1, r]
+  CUtensorMap d_x;          // as x; overwritten or added to
+  const float* statistics;  // of x, as the outputs' pass left them
   const uint8_t* towers;
   float* sums;  // [towers of the call, blocks of a tower] of BlockSums
   int rows;
@@ -127,7 +136,7 @@ struct SketchSumsParams {
   int first_tower;
   int tower_count;
   int part;
-  float* expand;      // G [2, hidden, n], overwritten in this part
+  float* expand;      // G with its rows' means [2, hidden, n], overwritten in this part
   float* slopes;      // s [2, hidden], likewise
   float* d_contract;  // [2, r, hidden], added to
 };

@@ -225,7 +225,8 @@ class Network {
 }  // namespace
 
 absl::Status LearnedForward(Stream& stream, const LearnedSketchProblem& p, const Tensor& x,
-                            const LearnedSketchWeights& weights, Tensor& phi) {
+                            const LearnedSketchWeights& weights, Tensor& phi,
+                            LearnedSketchSaved& /*saved*/) {
   Network network(AsCudaStream(stream), p, weights);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(RowsOf(x), kMostRows)));
   return ForRowPieces(RowsOf(x), kMostRows, [&](int64_t first, int64_t rows) -> absl::Status {
@@ -236,8 +237,8 @@ absl::Status LearnedForward(Stream& stream, const LearnedSketchProblem& p, const
 
 absl::Status LearnedBackward(Stream& stream, const LearnedSketchProblem& p, const Tensor& x,
                              const LearnedSketchWeights& weights, const Tensor& phi,
-                             const Tensor& d_phi, Tensor& d_x, Accumulate accumulate,
-                             LearnedSketchWeights& gradients) {
+                             const LearnedSketchSaved& /*saved*/, const Tensor& d_phi, Tensor& d_x,
+                             Accumulate accumulate, LearnedSketchWeights& gradients) {
   Network network(AsCudaStream(stream), p, weights);
   WEFT_ASSIGN_OR_RETURN(const CudaScratch space, network.Allocate(std::min(RowsOf(x), kMostRows)));
   return ForRowPieces(RowsOf(x), kMostRows, [&](int64_t first, int64_t rows) -> absl::Status {

@@ -18,25 +18,36 @@ int InputsOf(const LearnedSketchCudaShape& s, int stage) {
   return stage == 0 ? s.inputs : s.sketch;
 }
 
-// What the forward pass makes, and the backward pass again.
-struct ForwardSpace {
-  ForwardSpace(const LearnedSketchCudaShape& s, CudaCarver& carver) {
+struct Record {
+  Record(const LearnedSketchCudaShape& s, uint8_t* memory) {
+    CudaCarver carver(memory, kBoundary);
     for (int stage = 0; stage < 2; ++stage) {
-      towers[stage] = carver.TakeBytes(int64_t{2} * TowerBytes(InputsOf(s, stage), s.sketch));
       y[stage] = carver.Take<Bf16>(int64_t{2} * s.rows * s.sketch);
+      statistics[stage] = reinterpret_cast<float*>(
+          carver.TakeBytes((stage == 0 ? 1 : 2) * SketchStatisticsBytes(s.rows)));
+    }
+    bytes = carver.used();
+  }
+  Bf16* y[2];  // [2, rows, r]
+  float* statistics[2];
+  int64_t bytes;
+};
+
+// The weights of both stages, prepared.
+struct Towers {
+  Towers(const LearnedSketchCudaShape& s, CudaCarver& carver) {
+    for (int stage = 0; stage < 2; ++stage) {
+      of_stage[stage] = carver.TakeBytes(int64_t{2} * TowerBytes(InputsOf(s, stage), s.sketch));
     }
   }
-  uint8_t* towers[2];
-  Bf16* y[2];  // [2, rows, r]; their gradients in the backward pass
+  uint8_t* of_stage[2];
 };
 
 struct BackwardSpace {
-  BackwardSpace(const LearnedSketchCudaShape& s, CudaCarver& carver) : forward(s, carver) {
-    const int64_t widest = std::max(s.inputs, 2 * s.sketch);
-    normal = carver.Take<Bf16>(s.rows * widest);
-    rstd = carver.Take<float>(int64_t{2} * s.rows);
+  BackwardSpace(const LearnedSketchCudaShape& s, CudaCarver& carver) : towers(s, carver) {
     int64_t sums_of_block = 0;
     for (int stage = 0; stage < 2; ++stage) {
+      d_y[stage] = carver.Take<Bf16>(int64_t{2} * s.rows * s.sketch);
       sums_of_block = std::max<int64_t>(sums_of_block, BlockSums(InputsOf(s, stage), s.sketch));
     }
     sums = carver.Take<float>(sums_of_block * std::max(s.multiprocessors, 2));
@@ -44,9 +55,8 @@ struct BackwardSpace {
     expand = carver.Take<float>(2 * hidden * std::max(s.inputs, s.sketch));
     slopes = carver.Take<float>(2 * hidden);
   }
-  ForwardSpace forward;
-  Bf16* normal;  // of the stage at hand: [rows, h], [2, rows, r]
-  float* rstd;
+  Towers towers;
+  Bf16* d_y[2];  // [2, rows, r]
   float* sums;
   float* expand;
   float* slopes;
@@ -58,59 +68,60 @@ class Passes {
   Passes(const LearnedSketchCudaShape& shape, const CudaLaunch& on) : s_(shape), on_(on) {}
   [[nodiscard]] cudaError_t error() const { return error_; }
 
-  void RunTowers(const Bf16* x, const SketchStageWeights (&weights)[2], const ForwardSpace& space) {
+  void Prepare(int stage, const SketchStageWeights& weights, const Towers& towers) {
+    Do([&] {
+      return LaunchSketchWeights(InputsOf(s_, stage), s_.sketch, weights, towers.of_stage[stage],
+                                 on_.stream);
+    });
+  }
+
+  // After Prepare of both stages.
+  void RunTowers(const Bf16* x, const Towers& towers, const Record& record) {
     for (int stage = 0; stage < 2; ++stage) {
       const int inputs = InputsOf(s_, stage);
-      Do([&] {
-        return LaunchSketchWeights(inputs, s_.sketch, weights[stage], space.towers[stage],
-                                   on_.stream);
-      });
-      const SketchOutputsParams params{
-          .x = Rows(stage == 0 ? x : space.y[0], stage == 0 ? 1 : 2, inputs),
-          .towers = space.towers[stage],
-          .y = space.y[stage],
-          .rows = s_.rows,
-          .own_x = stage == 1,
-          .epsilon = s_.epsilon};
+      const SketchOutputsParams params{.x = RowsOf(stage, x, record),
+                                       .towers = towers.of_stage[stage],
+                                       .y = record.y[stage],
+                                       .statistics = record.statistics[stage],
+                                       .rows = s_.rows,
+                                       .own_x = stage == 1,
+                                       .epsilon = s_.epsilon};
       Do([&] {
         return LaunchSketchOutputs(inputs, s_.sketch, s_.multiprocessors, params, on_.stream);
       });
     }
   }
 
-  void Features(const ForwardSpace& space, Bf16* phi) {
+  void Features(const Record& record, Bf16* phi) {
     const int64_t count = int64_t{s_.rows} * s_.sketch;
     Do([&] {
-      return internal::LaunchBoundedProduct(on_, count, Bound(), space.y[1], space.y[1] + count,
+      return internal::LaunchBoundedProduct(on_, count, Bound(), record.y[1], record.y[1] + count,
                                             phi);
     });
   }
 
-  // From the gradient of phi to those of both towers' results, in their place.
-  void FeatureGradients(const ForwardSpace& space, const Bf16* phi, const Bf16* d_phi) {
+  // From the gradient of phi to those of both towers' results.
+  void FeatureGradients(const Record& record, const Bf16* phi, const Bf16* d_phi, Bf16* d_y) {
     const int64_t count = int64_t{s_.rows} * s_.sketch;
-    Bf16* const a = space.y[1];
-    Bf16* const b = a + count;
+    const Bf16* const a = record.y[1];
     Do([&] {
-      return internal::LaunchBoundedProductBackward(on_, count, Bound(), phi, d_phi, a, b, a, b);
+      return internal::LaunchBoundedProductBackward(on_, count, Bound(), phi, d_phi, a, a + count,
+                                                    d_y, d_y + count);
     });
   }
 
-  // d_x [rows, h], or [2, rows, r] where each tower has its own.
-  void BackStage(int stage, const Bf16* x, const SketchStageWeights& weights, bool add, Bf16* d_x,
-                 const SketchStageGradients& gradients, const BackwardSpace& space) {
+  // d_x [rows, h], or [2, rows, r] where each tower has its own. After Prepare of the stage.
+  void BackStage(int stage, const Bf16* x, const Record& record, const SketchStageWeights& weights,
+                 bool add, Bf16* d_x, const SketchStageGradients& gradients,
+                 const BackwardSpace& space) {
     const int inputs = InputsOf(s_, stage);
     const bool own_x = stage == 1;
     const int parts_of_x = own_x ? 2 : 1;
-    Do([&] {
-      return LaunchSketchNorms(int64_t{parts_of_x} * s_.rows, inputs, s_.epsilon, x, space.normal,
-                               space.rstd, on_.stream);
-    });
-    SketchGradientsParams params{.normal = Rows(space.normal, parts_of_x, inputs),
-                                 .d_y = Rows(space.forward.y[stage], 2, s_.sketch),
+    SketchGradientsParams params{.x = RowsOf(stage, x, record),
+                                 .d_y = Rows(space.d_y[stage], 2, s_.sketch),
                                  .d_x = Rows(d_x, parts_of_x, inputs),
-                                 .rstd = space.rstd,
-                                 .towers = space.forward.towers[stage],
+                                 .statistics = record.statistics[stage],
+                                 .towers = space.towers.of_stage[stage],
                                  .sums = space.sums,
                                  .rows = s_.rows,
                                  .first_tower = 0,
@@ -146,6 +157,11 @@ class Passes {
     return map;
   }
 
+  // What a stage reads.
+  CUtensorMap RowsOf(int stage, const Bf16* x, const Record& record) {
+    return stage == 0 ? Rows(x, 1, s_.inputs) : Rows(record.y[0], 2, s_.sketch);
+  }
+
   void Gradients(int inputs, const SketchGradientsParams& params,
                  const SketchStageGradients& gradients, const BackwardSpace& space) {
     Do([&] {
@@ -169,19 +185,25 @@ class Passes {
 
 }  // namespace
 
+int64_t LearnedSketchRecordBytes(const LearnedSketchCudaShape& shape) {
+  return Record(shape, nullptr).bytes;
+}
+
 int64_t LearnedSketchForwardBytes(const LearnedSketchCudaShape& shape) {
   CudaCarver carver(nullptr, kBoundary);
-  const ForwardSpace space(shape, carver);
+  const Towers towers(shape, carver);
   return carver.used();
 }
 
 cudaError_t LearnedSketchForward(const LearnedSketchForwardArgs& args, const CudaLaunch& on) {
   if (args.shape.rows == 0) return cudaSuccess;
   CudaCarver carver(args.scratch, kBoundary);
-  const ForwardSpace space(args.shape, carver);
+  const Towers towers(args.shape, carver);
+  const Record record(args.shape, args.record);
   Passes passes(args.shape, on);
-  passes.RunTowers(args.x, args.weights, space);
-  passes.Features(space, args.phi);
+  for (int stage = 0; stage < 2; ++stage) passes.Prepare(stage, args.weights[stage], towers);
+  passes.RunTowers(args.x, towers, record);
+  passes.Features(record, args.phi);
   return passes.error();
 }
 
@@ -195,14 +217,15 @@ cudaError_t LearnedSketchBackward(const LearnedSketchBackwardArgs& args, const C
   if (args.shape.rows == 0) return cudaSuccess;
   CudaCarver carver(args.scratch, kBoundary);
   const BackwardSpace space(args.shape, carver);
-  const ForwardSpace& made = space.forward;
+  const Record record(args.shape, args.record);
   Passes passes(args.shape, on);
-  passes.RunTowers(args.x, args.weights, made);
-  passes.FeatureGradients(made, args.phi, args.d_phi);
-  // The gradient of what is between the stages takes its place, after its norms.
-  passes.BackStage(1, made.y[0], args.weights[1], /*add=*/false, made.y[0], args.gradients[1],
+  for (int stage = 0; stage < 2; ++stage) passes.Prepare(stage, args.weights[stage], space.towers);
+  if (!args.recorded) passes.RunTowers(args.x, space.towers, record);
+  passes.FeatureGradients(record, args.phi, args.d_phi, space.d_y[1]);
+  passes.BackStage(1, args.x, record, args.weights[1], /*add=*/false, space.d_y[0],
+                   args.gradients[1], space);
+  passes.BackStage(0, args.x, record, args.weights[0], args.add, args.d_x, args.gradients[0],
                    space);
-  passes.BackStage(0, args.x, args.weights[0], args.add, args.d_x, args.gradients[0], space);
   return passes.error();
 }
 

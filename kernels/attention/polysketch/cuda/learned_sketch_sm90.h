@@ -16,11 +16,16 @@ constexpr bool CoversLearnedSketch(int64_t inputs, int64_t sketch, int64_t hidde
   return (inputs == 64 || inputs == 128) && (sketch == 32 || sketch == 64) && hidden == 8 * sketch;
 }
 
+// What the forward pass makes for the backward pass: the results of both stages and what their
+// norms found.
+int64_t LearnedSketchRecordBytes(const LearnedSketchCudaShape& shape);
+
 struct LearnedSketchForwardArgs {
   LearnedSketchCudaShape shape;
   const __nv_bfloat16* x;         // [rows, h]
   SketchStageWeights weights[2];  // by stage
   __nv_bfloat16* phi;             // [rows, r]
+  uint8_t* record;                // LearnedSketchRecordBytes
   uint8_t* scratch;               // LearnedSketchForwardBytes
 };
 int64_t LearnedSketchForwardBytes(const LearnedSketchCudaShape& shape);
@@ -31,6 +36,8 @@ struct LearnedSketchBackwardArgs {
   const __nv_bfloat16* x;
   SketchStageWeights weights[2];
   const __nv_bfloat16* phi;
+  uint8_t* record;  // LearnedSketchRecordBytes
+  bool recorded;    // read as the forward pass left it; else made again
   const __nv_bfloat16* d_phi;
   __nv_bfloat16* d_x;                 // overwritten
   bool add;                           // or added to

@@ -1,5 +1,5 @@
-// The small kernels around the passes of learned sketches: weights as they are multiplied, norms of
-// rows, and gradients of parameters from the blocks' sums.
+// The small kernels around the passes of learned sketches: weights as they are multiplied, and
+// gradients of parameters from the blocks' sums.
 #include "kernels/attention/polysketch/cuda/learned_sm90.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
@@ -48,31 +48,6 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) reinterpret_cast<float*>(contract + ContractBytes(sketch))[unit] = bias;
 }
 
-// 8 columns a thread, kInputs / 8 threads a row.
-template <int kInputs>
-__global__ void __launch_bounds__(kThreads)
-    Norms(int64_t rows, float epsilon, const bf16* x, bf16* normal, float* rstd) {
-  constexpr int kShare = kInputs / 8;
-  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const int64_t row = index / kShare;
-  const bool exists = row < rows;
-  float values[8] = {};
-  if (exists) Load<8>(x + index * 8, values);
-  float sum = 0;
-  for (const float value : values) sum += value;
-  const float mean = GroupReduce<kShare>(sum, AddOf()) * (1.0F / kInputs);
-  float squares = 0;
-  for (float& value : values) {
-    value -= mean;
-    squares += value * value;
-  }
-  const float inverse = rsqrtf(GroupReduce<kShare>(squares, AddOf()) * (1.0F / kInputs) + epsilon);
-  if (!exists) return;
-  for (float& value : values) value *= inverse;
-  Store<8>(normal + index * 8, values);
-  if (index % kShare == 0) rstd[row] = inverse;
-}
-
 // A thread for each of a block's sums; blockIdx.y is the tower of the call.
 __global__ void __launch_bounds__(kThreads) Sums(int inputs, int sketch, SketchSumsParams params) {
   const int part = HiddenPart(inputs, sketch);
@@ -83,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) Sums(int inputs, int sketch, SketchS
   if (index >= count) return;
   const float* from = params.sums + int64_t{blockIdx.y} * params.blocks * count + index;
   float sum = 0;
-#pragma unroll 8
+#pragma unroll 32  // on their way at a time
   for (int i = 0; i < params.blocks; ++i) sum += from[int64_t{i} * count];
   const int first = tower * hidden + params.part * part;  // unit
   if (index < part * inputs) {
@@ -100,28 +75,43 @@ __global__ void __launch_bounds__(kThreads) Sums(int inputs, int sketch, SketchS
 constexpr int kParameterWarps = 32;
 
 // 32 columns a block, a lane each; its warps share the hidden units. blockIdx.y is the tower.
+template <int kInputs>
 __global__ void __launch_bounds__(32 * kParameterWarps)
-    Parameters(int inputs, int sketch, SketchStageWeights weights, const float* expand,
-               const float* slopes, SketchStageGradients gradients) {
+    Parameters(int sketch, SketchStageWeights weights, const float* expand, const float* slopes,
+               SketchStageGradients gradients) {
   __shared__ float parts[2][kParameterWarps][32];
+  constexpr int kUnits = 4;  // that a warp reads at a time
   const int hidden = HiddenOf(sketch);
   const int tower = static_cast<int>(blockIdx.y);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int column = static_cast<int>(blockIdx.x) * 32 + lane;
-  const float norm_weight = ToFloat(weights.norm_weight[tower * inputs + column]);
-  const float norm_bias = ToFloat(weights.norm_bias[tower * inputs + column]);
+  const float norm_weight = ToFloat(weights.norm_weight[tower * kInputs + column]);
+  const float norm_bias = ToFloat(weights.norm_bias[tower * kInputs + column]);
   float d_weight = 0;
   float d_bias = 0;
-#pragma unroll 4
-  for (int unit = warp; unit < hidden; unit += kParameterWarps) {
-    const int at = (tower * hidden + unit) * inputs + column;
-    const float sum = expand[at];
-    const float slope = slopes[tower * hidden + unit];
-    const float weight = ToFloat(weights.expand[at]);
-    gradients.expand[at] += sum * norm_weight + slope * norm_bias;
-    d_weight += weight * sum;
-    d_bias += weight * slope;
+  for (int first = warp; first < hidden; first += kUnits * kParameterWarps) {
+    float sum[kUnits], row_sum[kUnits] = {}, slope[kUnits], weight[kUnits], before[kUnits];
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int unit = tower * hidden + first + i * kParameterWarps;
+      const int at = unit * kInputs + column;
+#pragma unroll
+      for (int c = 0; c < kInputs; c += 32) row_sum[i] += expand[unit * kInputs + c + lane];
+      sum[i] = expand[at];
+      slope[i] = slopes[unit];
+      weight[i] = ToFloat(weights.expand[at]);
+      before[i] = gradients.expand[at];
+    }
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int unit = tower * hidden + first + i * kParameterWarps;
+      sum[i] -= GroupReduce<32>(row_sum[i], AddOf()) * (1.0F / kInputs);
+      gradients.expand[unit * kInputs + column] =
+          before[i] + sum[i] * norm_weight + slope[i] * norm_bias;
+      d_weight += weight[i] * sum[i];
+      d_bias += weight[i] * slope[i];
+    }
   }
   parts[0][warp][lane] = d_weight;
   parts[1][warp][lane] = d_bias;
@@ -130,7 +120,7 @@ __global__ void __launch_bounds__(32 * kParameterWarps)
   float sum = 0;
   for (int i = 0; i < kParameterWarps; ++i) sum += parts[warp][i][lane];
   float* const to = warp == 0 ? gradients.norm_weight : gradients.norm_bias;
-  to[tower * inputs + column] += sum;
+  to[tower * kInputs + column] += sum;
 }
 
 }  // namespace
@@ -139,14 +129,6 @@ cudaError_t LaunchSketchWeights(int inputs, int sketch, const SketchStageWeights
                                 uint8_t* towers, cudaStream_t stream) {
   const dim3 grid(HiddenOf(sketch) / (kThreads / 32), 2);
   Weights<<<grid, kThreads, 0, stream>>>(inputs, sketch, weights, towers);
-  return cudaGetLastError();
-}
-
-cudaError_t LaunchSketchNorms(int64_t rows, int inputs, float epsilon, const bf16* x, bf16* normal,
-                              float* rstd, cudaStream_t stream) {
-  const auto blocks = static_cast<unsigned>(CeilDiv(rows * (inputs / 8), kThreads));
-  const auto kernel = inputs == 128 ? Norms<128> : inputs == 64 ? Norms<64> : Norms<32>;
-  kernel<<<blocks, kThreads, 0, stream>>>(rows, epsilon, x, normal, rstd);
   return cudaGetLastError();
 }
 
@@ -162,8 +144,10 @@ cudaError_t LaunchSketchParameters(int inputs, int sketch, const SketchStageWeig
                                    const float* expand, const float* slopes,
                                    const SketchStageGradients& gradients, cudaStream_t stream) {
   const dim3 grid(inputs / 32, 2);
-  Parameters<<<grid, 32 * kParameterWarps, 0, stream>>>(inputs, sketch, weights, expand, slopes,
-                                                        gradients);
+  const auto kernel = inputs == 128  ? Parameters<128>
+                      : inputs == 64 ? Parameters<64>
+                                     : Parameters<32>;
+  kernel<<<grid, 32 * kParameterWarps, 0, stream>>>(sketch, weights, expand, slopes, gradients);
   return cudaGetLastError();
 }
 

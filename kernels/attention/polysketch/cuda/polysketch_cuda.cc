@@ -35,27 +35,51 @@ sm90::PolysketchCudaShape ShapeOf(const PolysketchProblem& p) {
 
 // Whether the kernels of Hopper compute this: a sequence as models train on it, without padding or
 // states.
-bool OnHopper(const Stream& stream, const PolysketchProblem& p, const PolysketchInputs& inputs,
-              const PolysketchState& before, const PolysketchState& after) {
-  return stream.device().compute_dtype() == DType::kBf16 &&
-         absl::StartsWith(stream.device().device_class(), "cuda-sm90") &&
-         p.weights == PolysketchWeights::kMixed && p.queries == p.keys && !inputs.valid.present() &&
-         !before.values.present() && !after.values.present() &&
+bool OnHopper(const Device& device, const PolysketchProblem& p) {
+  return device.compute_dtype() == DType::kBf16 &&
+         absl::StartsWith(device.device_class(), "cuda-sm90") &&
+         p.weights == PolysketchWeights::kMixed && p.queries == p.keys &&
          sm90::WhyNotCovered(ShapeOf(p)) == nullptr;
 }
+bool OnHopper(const Stream& stream, const PolysketchProblem& p, const PolysketchInputs& inputs,
+              const PolysketchState& before, const PolysketchState& after) {
+  return OnHopper(stream.device(), p) && !inputs.valid.present() && !before.values.present() &&
+         !after.values.present();
+}
+
+// Working space of a call, and in it, where the caller keeps no record, that of the call.
+struct Space {
+  static absl::StatusOr<Space> Take(CudaStream& stream, const sm90::PolysketchCudaShape& shape,
+                                    int64_t bytes, const PolysketchSaved& saved) {
+    const bool keeps = saved.record.present();
+    WEFT_ASSIGN_OR_RETURN(CudaScratch scratch,
+                          stream.Scratch(bytes + (keeps ? 0 : sm90::PolysketchRecordBytes(shape))));
+    uint8_t* const record =
+        keeps ? static_cast<uint8_t*>(saved.record.address()) : scratch.data<uint8_t>() + bytes;
+    return Space{std::move(scratch), record};
+  }
+  CudaScratch scratch;
+  uint8_t* record;
+};
 
 }  // namespace
+
+int64_t PolysketchCudaRecordBytes(const Device& device, const PolysketchProblem& problem) {
+  return OnHopper(device, problem) ? sm90::PolysketchRecordBytes(ShapeOf(problem)) : 0;
+}
 
 absl::Status PolysketchForwardCuda(Stream& stream, const PolysketchProblem& problem,
                                    const PolysketchInputs& inputs, const PolysketchState& initial,
                                    Tensor& o, PolysketchState& final, PolysketchSaved& saved) {
-  if (!OnHopper(stream, problem, inputs, initial, final)) {
+  const bool on_hopper = OnHopper(stream, problem, inputs, initial, final);
+  saved.recorded = on_hopper && saved.record.present();
+  if (!on_hopper) {
     return portable::Forward(stream, problem, inputs, initial, o, final, saved);
   }
   CudaStream& cuda = AsCudaStream(stream);
   const sm90::PolysketchCudaShape shape = ShapeOf(problem);
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
-                        cuda.Scratch(sm90::PolysketchForwardBytes(shape)));
+  WEFT_ASSIGN_OR_RETURN(const Space space,
+                        Space::Take(cuda, shape, sm90::PolysketchForwardBytes(shape), saved));
   return CudaStatus(sm90::PolysketchForward({.shape = shape,
                                              .q = Elements(inputs.q),
                                              .k = Elements(inputs.k),
@@ -65,7 +89,8 @@ absl::Status PolysketchForwardCuda(Stream& stream, const PolysketchProblem& prob
                                              .o = Elements(o),
                                              .total = Sums(saved.total),
                                              .far = Sums(saved.far),
-                                             .scratch = scratch.data<uint8_t>()},
+                                             .record = space.record,
+                                             .scratch = space.scratch.data<uint8_t>()},
                                             cuda.launch().stream),
                     "PolysketchForward");
 }
@@ -81,8 +106,8 @@ absl::Status PolysketchBackwardCuda(Stream& stream, const PolysketchProblem& pro
   }
   CudaStream& cuda = AsCudaStream(stream);
   const sm90::PolysketchCudaShape shape = ShapeOf(problem);
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
-                        cuda.Scratch(sm90::PolysketchBackwardBytes(shape)));
+  WEFT_ASSIGN_OR_RETURN(const Space space,
+                        Space::Take(cuda, shape, sm90::PolysketchBackwardBytes(shape), saved));
   return CudaStatus(sm90::PolysketchBackward({.shape = shape,
                                               .q = Elements(inputs.q),
                                               .k = Elements(inputs.k),
@@ -92,13 +117,15 @@ absl::Status PolysketchBackwardCuda(Stream& stream, const PolysketchProblem& pro
                                               .o = Elements(o),
                                               .total = Sums(saved.total),
                                               .far = Sums(saved.far),
+                                              .record = space.record,
+                                              .recorded = saved.recorded,
                                               .d_o = Elements(d_o),
                                               .d_q = Elements(gradients.q),
                                               .d_k = Elements(gradients.k),
                                               .d_phi_q = Elements(gradients.phi_q),
                                               .d_phi_k = Elements(gradients.phi_k),
                                               .d_v = Elements(gradients.v),
-                                              .scratch = scratch.data<uint8_t>()},
+                                              .scratch = space.scratch.data<uint8_t>()},
                                              cuda.launch().stream),
                     "PolysketchBackward");
 }

@@ -47,15 +47,23 @@ PolysketchStates TakeStates(const PolysketchCudaShape& s, CudaCarver& carver) {
   return {squares, reinterpret_cast<float*>(carver.TakeBytes(pairs * 64 * 4))};
 }
 
+struct Record {
+  Record(const PolysketchCudaShape& s, uint8_t* memory) {
+    CudaCarver carver(memory, kBoundary);
+    states = TakeStates(s, carver);
+    bytes = carver.used();
+  }
+  PolysketchStates states;
+  int64_t bytes;
+};
+
 struct ForwardSpace {
   explicit ForwardSpace(const PolysketchCudaShape& s, uint8_t* memory) {
     CudaCarver carver(memory, kBoundary);
     turned = carver.TakeBytes(TurnedBytes(s));
-    states = TakeStates(s, carver);
     bytes = carver.used();
   }
   uint8_t* turned;
-  PolysketchStates states;
   int64_t bytes;
 };
 
@@ -63,7 +71,6 @@ struct BackwardSpace {
   explicit BackwardSpace(const PolysketchCudaShape& s, uint8_t* memory) {
     CudaCarver carver(memory, kBoundary);
     turned = carver.TakeBytes(TurnedBytes(s));
-    states = TakeStates(s, carver);
     d_states = TakeStates(s, carver);
     d_num = reinterpret_cast<__nv_bfloat16*>(
         carver.TakeBytes(int64_t{s.batch} * s.tokens * s.heads * s.width * 2));
@@ -73,13 +80,22 @@ struct BackwardSpace {
     bytes = carver.used();
   }
   uint8_t* turned;
-  PolysketchStates states;
   PolysketchStates d_states;
   __nv_bfloat16* d_num;
   float* shift;
   float* far_shift;
   int64_t bytes;
 };
+
+// What each block reads of those before it.
+void MakeStates(const PolysketchCudaShape& s, const __nv_bfloat16* phi_k, const CUtensorMap& v,
+                uint8_t* turned, const PolysketchStates& states, Launches& run,
+                cudaStream_t stream) {
+  if (SlotsOf(s) == 0) return;
+  run(LaunchTurnFeatures(s, phi_k, turned, stream));
+  run(LaunchFold(s, v, turned, nullptr, 0, states, stream));
+  run(LaunchSum(s, /*backwards=*/false, 1.0F, states, stream));
+}
 
 }  // namespace
 
@@ -92,6 +108,10 @@ const char* WhyNotCovered(const PolysketchCudaShape& s) {
   return nullptr;
 }
 
+int64_t PolysketchRecordBytes(const PolysketchCudaShape& shape) {
+  return Record(shape, nullptr).bytes;
+}
+
 int64_t PolysketchForwardBytes(const PolysketchCudaShape& shape) {
   return ForwardSpace(shape, nullptr).bytes;
 }
@@ -99,24 +119,21 @@ int64_t PolysketchForwardBytes(const PolysketchCudaShape& shape) {
 cudaError_t PolysketchForward(const PolysketchForwardArgs& args, cudaStream_t stream) {
   const PolysketchCudaShape& s = args.shape;
   const ForwardSpace space(s, args.scratch);
+  const Record record(s, args.record);
   MapMaker map(s);
   const AttendParams attend{.q = map(args.q),
                             .k = map(args.k),
                             .v = map(args.v),
                             .o = map(args.o),
                             .phi = args.phi_q,
-                            .states = space.states,
+                            .states = record.states,
                             .total = args.total,
                             .far = args.far,
                             .shape = s};
   Launches run;
   run(map.error());
   if (run.error() != cudaSuccess) return run.error();
-  if (SlotsOf(s) > 0) {
-    run(LaunchTurnFeatures(s, args.phi_k, space.turned, stream));
-    run(LaunchFold(s, attend.v, space.turned, nullptr, 0, space.states, stream));
-    run(LaunchSum(s, /*backwards=*/false, 1.0F, space.states, stream));
-  }
+  MakeStates(s, args.phi_k, attend.v, space.turned, record.states, run, stream);
   run(LaunchAttend(attend, stream));
   return run.error();
 }
@@ -128,6 +145,7 @@ int64_t PolysketchBackwardBytes(const PolysketchCudaShape& shape) {
 cudaError_t PolysketchBackward(const PolysketchBackwardArgs& args, cudaStream_t stream) {
   const PolysketchCudaShape& s = args.shape;
   const BackwardSpace space(s, args.scratch);
+  const Record record(s, args.record);
   MapMaker map(s);
   const CUtensorMap q = map(args.q), k = map(args.k), v = map(args.v), d_num = map(space.d_num);
   const QueryGradientParams queries{.q = q,
@@ -137,7 +155,7 @@ cudaError_t PolysketchBackward(const PolysketchBackwardArgs& args, cudaStream_t 
                                     .d_q = map(args.d_q),
                                     .phi = args.phi_q,
                                     .d_phi = args.d_phi_q,
-                                    .states = space.states,
+                                    .states = record.states,
                                     .shift = space.shift,
                                     .far_shift = space.far_shift,
                                     .shape = s};
@@ -164,10 +182,8 @@ cudaError_t PolysketchBackward(const PolysketchBackwardArgs& args, cudaStream_t 
                     .shift = space.shift,
                     .far_shift = space.far_shift},
                    stream));
+  if (!args.recorded) MakeStates(s, args.phi_k, v, space.turned, record.states, run, stream);
   if (SlotsOf(s) > 0) {
-    run(LaunchTurnFeatures(s, args.phi_k, space.turned, stream));
-    run(LaunchFold(s, v, space.turned, nullptr, 0, space.states, stream));
-    run(LaunchSum(s, /*backwards=*/false, 1.0F, space.states, stream));
     run(LaunchTurnFeatures(s, args.phi_q, space.turned, stream));
     run(LaunchFold(s, d_num, space.turned, space.far_shift, 1, space.d_states, stream));
     run(LaunchSum(s, /*backwards=*/true, s.unit, space.d_states, stream));

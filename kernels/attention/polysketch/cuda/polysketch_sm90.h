@@ -10,6 +10,9 @@ namespace weft::kernels::sm90 {
 // null where shapes are covered, else the reason.
 const char* WhyNotCovered(const PolysketchCudaShape& shape);
 
+// The states between blocks, which the forward pass leaves for the backward pass.
+int64_t PolysketchRecordBytes(const PolysketchCudaShape& shape);
+
 struct PolysketchForwardArgs {
   PolysketchCudaShape shape;
   const __nv_bfloat16* q;      // [B, T, H, D]
@@ -20,6 +23,7 @@ struct PolysketchForwardArgs {
   __nv_bfloat16* o;            // [B, T, H, D]
   float* total;                // [B, H, T]; null: not wanted
   float* far;                  // [B, H, T]
+  uint8_t* record;             // PolysketchRecordBytes
   uint8_t* scratch;            // PolysketchForwardBytes
 };
 int64_t PolysketchForwardBytes(const PolysketchCudaShape& shape);
@@ -35,6 +39,8 @@ struct PolysketchBackwardArgs {
   const __nv_bfloat16* o;
   const float* total;
   const float* far;
+  uint8_t* record;  // PolysketchRecordBytes
+  bool recorded;    // read as the forward pass left it; else made again
   const __nv_bfloat16* d_o;
   __nv_bfloat16* d_q;
   __nv_bfloat16* d_k;

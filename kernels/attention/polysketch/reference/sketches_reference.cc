@@ -223,7 +223,7 @@ absl::Status RandomSketchBackwardReference(Stream& /*stream*/, const RandomSketc
 
 absl::Status LearnedSketchForwardReference(Stream& /*stream*/, const LearnedSketchProblem& p,
                                            const Tensor& x, const LearnedSketchWeights& weights,
-                                           Tensor& phi) {
+                                           Tensor& phi, LearnedSketchSaved& /*saved*/) {
   const double bound = std::sqrt(static_cast<double>(p.sketch_dim));
   for (int64_t row = 0; row < RowsOf(x); ++row) {
     const Row x_row = Load(x, row, p.input_dim);
@@ -238,8 +238,8 @@ absl::Status LearnedSketchForwardReference(Stream& /*stream*/, const LearnedSket
 
 absl::Status LearnedSketchBackwardReference(Stream& /*stream*/, const LearnedSketchProblem& p,
                                             const Tensor& x, const LearnedSketchWeights& weights,
-                                            const Tensor& phi, const Tensor& d_phi, Tensor& d_x,
-                                            Accumulate accumulate,
+                                            const Tensor& phi, const LearnedSketchSaved& /*saved*/,
+                                            const Tensor& d_phi, Tensor& d_x, Accumulate accumulate,
                                             LearnedSketchWeights& gradients) {
   const auto r = static_cast<double>(p.sketch_dim);
   for (int64_t row = 0; row < RowsOf(x); ++row) {

@@ -113,8 +113,11 @@ absl::StatusOr<std::unique_ptr<MixerActivations>> PolysketchMixer::NewActivation
   a->q.raw = heads.q;
   a->k.raw = heads.k;
   a->v = heads.v;
-  WEFT_RETURN_IF_ERROR(Allocate(device, a->q));
-  WEFT_RETURN_IF_ERROR(Allocate(device, a->k));
+  for (Side* side : {&a->q, &a->k}) {
+    WEFT_RETURN_IF_ERROR(Allocate(device, *side));
+    if (!sketch_) continue;
+    WEFT_ASSIGN_OR_RETURN(side->sketch, sketch_->NewSaved(device, side->raw.shape().rows()));
+  }
   WEFT_ASSIGN_OR_RETURN(a->o, NewTensor(device, device.compute_dtype(), a->v.shape()));
   WEFT_ASSIGN_OR_RETURN(a->saved, kernels::NewPolysketchSaved(device, a->problem));
   return a;
@@ -127,7 +130,7 @@ absl::Status PolysketchMixer::Prepare(const Pass& pass, const Norm* norm, Side& 
     WEFT_RETURN_IF_ERROR(norm->Forward(pass, side.raw, side.statistics, side.normed));
   }
   if (!sketch_) return absl::OkStatus();
-  return sketch_->Forward(pass, learned() ? side.raw : side.normed, side.phi);
+  return sketch_->Forward(pass, learned() ? side.raw : side.normed, side.phi, side.sketch);
 }
 
 absl::Status PolysketchMixer::PrepareBackward(const Pass& pass, const ParameterBlock& gradients,
@@ -135,15 +138,16 @@ absl::Status PolysketchMixer::PrepareBackward(const Pass& pass, const ParameterB
   // Without powers the kernel gave no gradient of the normed side.
   const Accumulate after_kernel = HasPowers(config_.mode) ? Accumulate::kYes : Accumulate::kNo;
   if (sketch_ && !learned()) {
-    WEFT_RETURN_IF_ERROR(
-        sketch_->Backward(pass, gradients, side.normed, side.phi, d.phi, after_kernel, d.normed));
+    WEFT_RETURN_IF_ERROR(sketch_->Backward(pass, gradients, side.normed, side.phi, side.sketch,
+                                           d.phi, after_kernel, d.normed));
   }
   if (norm != nullptr) {
     WEFT_RETURN_IF_ERROR(norm->Backward(pass, gradients, side.raw, side.statistics, d.normed,
                                         Accumulate::kNo, d.raw));
   }
   if (!learned()) return absl::OkStatus();
-  return sketch_->Backward(pass, gradients, side.raw, side.phi, d.phi, after_kernel, d.raw);
+  return sketch_->Backward(pass, gradients, side.raw, side.phi, side.sketch, d.phi, after_kernel,
+                           d.raw);
 }
 
 PolysketchInputs PolysketchMixer::Inputs(const Side& q, const Side& k, const Tensor& v) const {
@@ -189,8 +193,8 @@ absl::Status PolysketchMixer::Backward(const Pass& pass, const ParameterBlock& g
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_o, pass.scratch.Take(a.o.shape()));
   WEFT_ASSIGN_OR_RETURN(Heads d, projections_.TakeHeads(pass, {x.dim(0), x.dim(1)}));
-  Side d_q{.raw = d.q, .normed = d.q, .statistics = {}, .phi = {}};
-  Side d_k{.raw = d.k, .normed = d.k, .statistics = {}, .phi = {}};
+  Side d_q{.raw = d.q, .normed = d.q, .statistics = {}, .phi = {}, .sketch = {}};
+  Side d_k{.raw = d.k, .normed = d.k, .statistics = {}, .phi = {}, .sketch = {}};
   if (sketch_) {
     WEFT_ASSIGN_OR_RETURN(d_q.phi, pass.scratch.Take(a.q.phi.shape()));
     WEFT_ASSIGN_OR_RETURN(d_k.phi, pass.scratch.Take(a.k.phi.shape()));

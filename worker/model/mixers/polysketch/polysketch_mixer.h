@@ -57,10 +57,11 @@ class PolysketchMixer final : public SlicedMixer {
 
   // Queries or keys on their way from the projection to the kernel.
   struct Side {
-    kernels::Tensor raw;        // [B, T, H, D]: projected and rotated
-    kernels::Tensor normed;     // [B, T, H, D]: raw itself without a norm
-    NormStatistics statistics;  // of the norm
-    kernels::Tensor phi;        // [B, T, H, r]; absent without a sketch
+    kernels::Tensor raw;                 // [B, T, H, D]: projected and rotated
+    kernels::Tensor normed;              // [B, T, H, D]: raw itself without a norm
+    NormStatistics statistics;           // of the norm
+    kernels::Tensor phi;                 // [B, T, H, r]; absent without a sketch
+    kernels::LearnedSketchSaved sketch;  // what it keeps for the backward pass
   };
 
   [[nodiscard]] kernels::PolysketchProblem Problem(int64_t batch, int64_t queries,

@@ -98,22 +98,30 @@ absl::Status Sketch::Supports(const kernels::Device& device) const {
                   : kernels::Supports(device, random_problem_);
 }
 
-absl::Status Sketch::Forward(const Pass& pass, const Tensor& x, Tensor& phi) const {
+absl::StatusOr<kernels::LearnedSketchSaved> Sketch::NewSaved(kernels::Device& device,
+                                                             int64_t rows) const {
+  if (!learned_) return kernels::LearnedSketchSaved{};
+  return kernels::NewLearnedSketchSaved(device, learned_problem_, rows);
+}
+
+absl::Status Sketch::Forward(const Pass& pass, const Tensor& x, Tensor& phi,
+                             kernels::LearnedSketchSaved& saved) const {
   if (learned_) {
     return kernels::LearnedSketchForward(pass.stream, learned_problem_, x, Network(pass.weights),
-                                         phi);
+                                         phi, saved);
   }
   return kernels::RandomSketchForward(pass.stream, random_problem_, x, pass.weights[leaves_],
                                       Inner(pass), phi);
 }
 
 absl::Status Sketch::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
-                              const Tensor& phi, const Tensor& d_phi,
-                              kernels::Accumulate accumulate, Tensor& d_x) const {
+                              const Tensor& phi, const kernels::LearnedSketchSaved& saved,
+                              const Tensor& d_phi, kernels::Accumulate accumulate,
+                              Tensor& d_x) const {
   if (learned_) {
     kernels::LearnedSketchWeights d_network = Network(gradients);
     return kernels::LearnedSketchBackward(pass.stream, learned_problem_, x, Network(pass.weights),
-                                          phi, d_phi, d_x, accumulate, d_network);
+                                          phi, saved, d_phi, d_x, accumulate, d_network);
   }
   return kernels::RandomSketchBackward(pass.stream, random_problem_, x, pass.weights[leaves_],
                                        Inner(pass), d_phi, d_x, accumulate);

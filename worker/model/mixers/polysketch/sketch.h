@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kernels/attention/polysketch/learned_sketch.h"
 #include "kernels/attention/polysketch/random_sketch.h"
@@ -29,12 +30,18 @@ class Sketch {
          absl::string_view prefix, ParameterLayout& layout);
 
   [[nodiscard]] absl::Status Supports(const kernels::Device& device) const;
-  // x [..., D] -> phi [..., r].
-  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& phi) const;
-  // phi as Forward gave it; d_phi -> d_x, overwritten or added to. Parameter gradients are added.
+  // Of so many rows, for the backward pass; a random sketch keeps nothing.
+  [[nodiscard]] absl::StatusOr<kernels::LearnedSketchSaved> NewSaved(kernels::Device& device,
+                                                                     int64_t rows) const;
+  // x [..., D] -> phi [..., r]. saved: made by NewSaved, or empty when no backward pass follows.
+  absl::Status Forward(const Pass& pass, const kernels::Tensor& x, kernels::Tensor& phi,
+                       kernels::LearnedSketchSaved& saved) const;
+  // phi and saved as Forward gave them; d_phi -> d_x, overwritten or added to. Parameter gradients
+  // are added.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
-                        const kernels::Tensor& phi, const kernels::Tensor& d_phi,
-                        kernels::Accumulate accumulate, kernels::Tensor& d_x) const;
+                        const kernels::Tensor& phi, const kernels::LearnedSketchSaved& saved,
+                        const kernels::Tensor& d_phi, kernels::Accumulate accumulate,
+                        kernels::Tensor& d_x) const;
 
   // Of the matrix products, for one query or key of one head.
   [[nodiscard]] int64_t FlopsPerRow() const;
