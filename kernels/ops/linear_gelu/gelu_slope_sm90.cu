@@ -1,7 +1,7 @@
-#include "kernels/ops/cuda_activations.cuh"
 #include "kernels/ops/cuda_column_sums.cuh"
 #include "kernels/ops/cuda_product_sm90.cuh"
 #include "kernels/ops/linear_gelu/gelu_slope_sm90.h"
+#include "kernels/ops/linear_gelu/quick_gelu.cuh"
 
 namespace weft::kernels::internal {
 namespace {
@@ -9,15 +9,6 @@ namespace {
 using hopper::Rows;
 using product_sm90::kColumns;
 using product_sm90::kSquareBytes;
-
-// Of GELU(x) = x s(x), where s(x) = 1 / (1 + e^(-2u)) and u = sqrt(2 / pi) (x + 0.044715 x^3).
-__device__ inline float Slope(float x) {
-  constexpr float kU = 2 * 0.79788456F;
-  constexpr float kCube = 0.044715F;
-  const float x2 = x * x;
-  const float s = QuickInverse(1.0F + QuickExp2(x * fmaf(x2, -kLog2E * kU * kCube, -kLog2E * kU)));
-  return fmaf(x * fmaf(-s, s, s), fmaf(x2, 3 * kU * kCube, kU), s);
-}
 
 // The product times the slope, over what the slope is of; and sums of columns.
 class GeluSlope {
@@ -68,8 +59,8 @@ __device__ void GeluSlope::MakePiece(int piece, const uint32_t (&product)[2][4])
     for (int j = 0; j < 4; ++j) {
       float low = hopper::LowOf(product[half][j]);
       float high = hopper::HighOf(product[half][j]);
-      low *= Slope(hopper::LowOf(values[j]));
-      high *= Slope(hopper::HighOf(values[j]));
+      low *= QuickGeluSlope(hopper::LowOf(values[j]));
+      high *= QuickGeluSlope(hopper::HighOf(values[j]));
       sums[j / 2 * 2] += low;
       sums[j / 2 * 2 + 1] += high;
       values[j] = hopper::PackPair(low, high);

@@ -4,6 +4,7 @@
 #include "kernels/device/cuda/gemm.h"
 #include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cuda_linear_products.h"
+#include "kernels/ops/linear_gelu/gelu_product_sm90.h"
 #include "kernels/ops/linear_gelu/gelu_slope_sm90.h"
 #include "kernels/ops/linear_gelu/linear_gelu_table.h"
 
@@ -17,8 +18,24 @@ bool IsFused(const Tensor& w, const Tensor& before) {
          reinterpret_cast<uintptr_t>(before.address()) % 16 == 0;
 }
 
+absl::Status ForwardOnHopper(const CudaLaunch& on, const Tensor& x, const Tensor& w,
+                             const Tensor& bias, Tensor& before, Tensor& y) {
+  return CudaStatus(LaunchGeluProduct(on, {.rows = RowsOf(x),
+                                           .in = w.dim(1),
+                                           .out = w.dim(0),
+                                           .x = x.address(),
+                                           .w = w.address(),
+                                           .bias = bias.address(),
+                                           .before = before.address(),
+                                           .y = y.address()}),
+                    "LinearGeluForward");
+}
+
 absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
                          Tensor& before, Tensor& y) {
+  if (AreForHopper(stream.device(), {x, w, bias, before, y}) && GeluCovers(w.dim(1), w.dim(0))) {
+    return ForwardOnHopper(AsCudaStream(stream).launch(), x, w, bias, before, y);
+  }
   if (!IsFused(w, before)) return ComposedLinearGeluForward(stream, x, w, bias, before, y);
   CudaGemm product = ForwardProduct(x, w, bias, y);
   product.epilogue = CudaEpilogue::kKeepGelu;

@@ -24,7 +24,9 @@ namespace weft::kernels {
 namespace {
 
 using ::testing::Combine;
+using ::testing::DoubleNear;
 using ::testing::HasSubstr;
+using ::testing::Pointwise;
 using ::testing::Values;
 using ::testing::ValuesIn;
 using ::weft::testing::StatusIs;
@@ -181,6 +183,52 @@ TEST(CudaCrossEntropyTest, RowsInBlocksGiveTheBitsOfACallForEachBlock) {
     return values;
   };
   EXPECT_EQ(results({rows_in_all}), results({16384, rows_in_all}));
+}
+
+// More rows and columns than a GPU makes results of at a time: Hopper's kernels make those of one
+// tile beside the product of the next.
+TEST(CudaLinearGeluTest, RowsTogetherGiveTheBitsOfACallForEachPart) {
+  WEFT_CUDA_OR_SKIP(cuda, DType::kBf16);
+  RegisterCudaKernels();
+  ASSERT_OK_AND_ASSIGN(const auto stream, cuda->NewStream());
+  constexpr int64_t row_count = 2500, hidden = 2048;
+  const auto made = [&](uint32_t seed, const Shape& shape, double scale) {
+    Tensor tensor = NewTensor(*cuda, DType::kBf16, shape).value();
+    EXPECT_OK(WriteValues(tensor, Normal(seed, shape, scale).values, *stream));
+    return tensor;
+  };
+  for (const int64_t width : {576, 640, 768}) {
+    const Tensor x = made(1, {row_count, width}, 1), up = made(2, {hidden, width}, 0.05),
+                 bias = made(3, {hidden}, 1), dy = made(4, {row_count, width}, 1),
+                 down = made(5, {width, hidden}, 0.05);
+    const auto results = [&](int64_t rows_of_part) {
+      const auto space = [&] {
+        return NewTensor(*cuda, DType::kBf16, {row_count, hidden}).value();
+      };
+      Tensor before = space(), y = space(), dx = space();
+      Tensor dbias = NewTensor(*cuda, DType::kF32, {hidden}).value();
+      for (int64_t first = 0; first < row_count; first += rows_of_part) {
+        const int64_t rows = std::min(rows_of_part, row_count - first);
+        const auto part = [&](const Tensor& whole) {
+          return whole.Part(first * whole.dim(1), {rows, whole.dim(1)});
+        };
+        Tensor before_part = part(before), y_part = part(y), dx_part = part(dx);
+        EXPECT_OK(LinearGeluForward(*stream, part(x), up, bias, before_part, y_part));
+        EXPECT_OK(LinearBackwardGelu(*stream, part(dy), down, before_part, dx_part, dbias));
+      }
+      std::vector<std::vector<double>> values;
+      for (const Tensor& tensor : {before, y, dx, dbias}) {
+        values.push_back(ReadValues(tensor, *stream).value());
+      }
+      return values;
+    };
+    auto together = results(row_count), apart = results(1024);
+    // Sums of columns are added in another order.
+    EXPECT_THAT(together.back(), Pointwise(DoubleNear(0.01), apart.back())) << width;
+    together.pop_back();
+    apart.pop_back();
+    EXPECT_EQ(together, apart) << width;
+  }
 }
 
 TEST(CudaStreamTest, WaitsForEventsOfOtherStreams) {

@@ -607,7 +607,8 @@ std::vector<OpCase> AllOpCases() {
   }
   AddLinearGelu(cases, 3, 5, 7);
   AddLinearGelu(cases, 130, 72, 264);
-  AddLinearGelu(cases, 300, 256, 704);  // what a kernel for Hopper takes
+  AddLinearGelu(cases, 300, 256, 704);  // what a kernel for Hopper takes, backward
+  AddLinearGelu(cases, 300, 704, 256);  // and forward
   AddLinearGelu(cases, 77, 768, 1024);  // with fewer rows than a tile has
   AddRotary(cases, {1, 1, 1, 2}, 0);
   AddRotary(cases, {2, 37, 3, 34}, 0);
