@@ -181,6 +181,35 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// The next group of x and, in `slopes`, of dy silu'(z). With a norm also a = silu(z) silu'(z) and,
+// of this thread's channels, dot = sum(silu(z) dy).
+template <int V, int W, bool kNorm, typename T>
+__device__ void ReadSlopes(const Rows<2, V, T>& rows, const float (&taps)[W][V],
+                           Window<V, W>& window, Window<V, W>& slopes,
+                           [[maybe_unused]] float (&a)[kGroup][V],
+                           [[maybe_unused]] float (&dot)[kGroup]) {
+#pragma unroll
+  for (int g = 0; g < kGroup; ++g) {
+    rows.Unpack(0, g, window.row[W - 1 + g]);
+    rows.Unpack(1, g, slopes.row[W - 1 + g]);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      float z = 0;
+#pragma unroll
+      for (int k = 0; k < W; ++k) z += taps[k][j] * window.Back(g, k)[j];
+      const float s = SigmoidOf<T>(z);
+      const float act = z * s;
+      const float slope = s + (act - act * s);
+      float& dz = slopes.row[W - 1 + g][j];
+      if constexpr (kNorm) {
+        dot[g] += act * dz;
+        a[g][j] = act * slope;
+      }
+      dz *= slope;
+    }
+  }
+}
+
 // da_t = dy_t, or with a norm n (scale dy_t - scale n^2 a_t sum(a_t dy_t)); dz_t = da_t silu'(z_t);
 // dx_t = sum_k w_k dz_{t+k}; dw_k = sum_t dz_t x_{t-k}. A piece works on W - 1 tokens of the next
 // one too, for its last dx; piece 0 also makes d_history.
@@ -213,29 +242,9 @@ __global__ void __launch_bounds__(kThreads, 4)
     if (my_token < limit) ahead = *inverse;
   }
   const auto step = [&]<bool kWhole>(int t) {
-    // With a norm, a and dy below times silu'(z).
-    [[maybe_unused]] float a[kGroup][V], dot[kGroup] = {};
+    float a[kGroup][V], dot[kGroup] = {};
     rows.Next();
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) {
-      rows.Unpack(0, g, window.row[W - 1 + g]);
-      rows.Unpack(1, g, slopes.row[W - 1 + g]);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        float z = 0;
-#pragma unroll
-        for (int k = 0; k < W; ++k) z += taps[k][j] * window.Back(g, k)[j];
-        const float s = SigmoidOf<T>(z);
-        const float act = z * s;
-        const float slope = s + (act - act * s);
-        float& dz = slopes.row[W - 1 + g][j];
-        if constexpr (kHead > 1) {
-          dot[g] += act * dz;
-          a[g][j] = act * slope;
-        }
-        dz *= slope;
-      }
-    }
+    ReadSlopes<V, W, (kHead > 1), T>(rows, taps, window, slopes, a, dot);
     if constexpr (kHead > 1) {
       const float n = ahead;
       my_token += kGroup;
