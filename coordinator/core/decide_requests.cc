@@ -52,7 +52,7 @@ void Decision::Handle(const JobSubmitted& event) {
   }
   if (absl::Status status = CheckRequest(request); !status.ok()) return Refuse(std::move(status));
   if (state_.FindQueue(request.queue) == nullptr) {
-    return Refuse(absl::NotFoundError(absl::StrCat("there is no queue \"", request.queue, "\"")));
+    return Refuse(NoSuchQueue(state_, request.queue));
   }
   if (state_.queued_jobs >= policy_.max_queued_jobs) {
     return Refuse(absl::ResourceExhaustedError(
@@ -162,8 +162,7 @@ void Decision::Handle(const QueueCreateRequested& event) {
 void Decision::Handle(const QueueUpdateRequested& event) {
   const Queue* queue = state_.FindQueue(event.settings.name);
   if (queue == nullptr) {
-    return Refuse(
-        absl::NotFoundError(absl::StrCat("there is no queue \"", event.settings.name, "\"")));
+    return Refuse(NoSuchQueue(state_, event.settings.name));
   }
   if (event.settings.max_workers < 0) {
     return Refuse(absl::InvalidArgumentError("max_workers must be at least 0"));
@@ -175,7 +174,7 @@ void Decision::Handle(const QueueUpdateRequested& event) {
 void Decision::Handle(const QueueDeleteRequested& event) {
   const Queue* queue = state_.FindQueue(event.name);
   if (queue == nullptr) {
-    return Refuse(absl::NotFoundError(absl::StrCat("there is no queue \"", event.name, "\"")));
+    return Refuse(NoSuchQueue(state_, event.name));
   }
   if (event.name == kDefaultQueue) {
     return Refuse(absl::FailedPreconditionError("the default queue cannot be deleted"));

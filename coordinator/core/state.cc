@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace weft::coordinator {
 namespace {
@@ -401,6 +402,18 @@ const Worker* ClusterState::FindWorker(const WorkerName& name) const {
 }
 
 const Queue* ClusterState::FindQueue(const QueueName& name) const { return FindIn(queues, name); }
+
+absl::Status NoSuchQueue(const ClusterState& state, const QueueName& name) {
+  constexpr size_t kMostNames = 20;
+  std::vector<absl::string_view> names;
+  for (const auto& [known, queue] : state.queues) {
+    if (names.size() < kMostNames) names.push_back(known);
+  }
+  const size_t more = state.queues.size() - names.size();
+  return absl::NotFoundError(absl::StrCat("there is no queue \"", name,
+                                          "\"; there are: ", absl::StrJoin(names, ", "),
+                                          more > 0 ? absl::StrCat(" and ", more, " more") : ""));
+}
 
 ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
                           std::vector<QueueSettings> queues, JobId last_job) {

@@ -117,6 +117,9 @@ void Apply(ClusterState& state, const Fact& fact);
 [[nodiscard]] ClusterState RestoreState(std::vector<Job> jobs, std::vector<Worker> workers,
                                         std::vector<QueueSettings> queues, JobId last_job);
 
+// kNotFound, which says what queues there are.
+[[nodiscard]] absl::Status NoSuchQueue(const ClusterState& state, const QueueName& name);
+
 // OK, or kInternal with the first broken rule. Walks the whole state: for tests and simulation, and
 // once after loading.
 [[nodiscard]] absl::Status CheckInvariants(const ClusterState& state);

@@ -68,9 +68,9 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
 void JobService::SubmitJob(Reply reply, const v1::CreateJobRequest& request,
                            const v1::JobSpec& spec, v1::Job* response) {
   if (request.validate_only()) {
-    if (context_.driver.state().FindQueue(spec.queue()) == nullptr) {
-      return reply.Finish(
-          absl::NotFoundError(absl::StrCat("there is no queue ", QueueResource(spec.queue()))));
+    const ClusterState& state = context_.driver.state();
+    if (state.FindQueue(spec.queue()) == nullptr) {
+      return reply.Finish(NoSuchQueue(state, spec.queue()));
     }
     *response->mutable_spec() = spec;
     response->set_state(v1::Job::STATE_QUEUED);

@@ -30,10 +30,9 @@ absl::StatusOr<QueueSettings> SettingsOf(const v1::Queue& queue) {
 }  // namespace
 
 absl::Status QueueService::Show(const QueueName& name, v1::Queue* response) const {
-  const Queue* const queue = context_.driver.state().FindQueue(name);
-  if (queue == nullptr) {
-    return absl::NotFoundError(absl::StrCat("there is no queue ", QueueResource(name)));
-  }
+  const ClusterState& state = context_.driver.state();
+  const Queue* const queue = state.FindQueue(name);
+  if (queue == nullptr) return NoSuchQueue(state, name);
   *response = ToWire(*queue);
   return absl::OkStatus();
 }

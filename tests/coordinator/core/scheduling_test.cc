@@ -245,6 +245,26 @@ TEST_F(Scheduling, ImpossibleRequestsAreRefusedWithTheReason) {
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
+TEST_F(Scheduling, WhoNamesAQueueThatIsNotThereIsToldWhichAre) {
+  EXPECT_EQ(NoSuchQueue(cluster_.state, "nowhere").message(),
+            "there is no queue \"nowhere\"; there are: default");
+  EXPECT_OK(cluster_.On(QueueCreateRequested{{"batch", 1}}).reply);
+  JobRequest request = CpuJob("job");
+  request.queue = "nowhere";
+  for (const Event& event :
+       std::vector<Event>{JobSubmitted{request}, QueueUpdateRequested{{"nowhere", 1}},
+                          QueueDeleteRequested{"nowhere"}}) {
+    EXPECT_THAT(cluster_.On(event).reply,
+                StatusIs(absl::StatusCode::kNotFound,
+                         "there is no queue \"nowhere\"; there are: batch, default"));
+  }
+  for (int i = 10; i < 30; ++i) {
+    EXPECT_OK(cluster_.On(QueueCreateRequested{{absl::StrCat("q", i), 1}}).reply);
+  }
+  EXPECT_THAT(std::string(NoSuchQueue(cluster_.state, "nowhere").message()),
+              ::testing::EndsWith(", q26, q27 and 2 more"));
+}
+
 TEST_F(Scheduling, JobsAreFoundByName) {
   const JobId job = cluster_.Submit(CpuJob("my-model"));
   EXPECT_EQ(cluster_.state.FindJob("my-model-1"), cluster_.state.FindJob(job));

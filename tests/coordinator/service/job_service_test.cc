@@ -97,7 +97,7 @@ TEST_F(JobServiceTest, ValidateOnlyChecksAndStoresNothing) {
   wrong = SpecOf("demo");
   wrong.set_queue("nowhere");
   EXPECT_THAT(Create(wrong, "", true),
-              StatusIs(absl::StatusCode::kNotFound, HasSubstr("queues/nowhere")));
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("there are: default")));
   ASSERT_OK_AND_ASSIGN(const v1::ListJobsResponse listed, List(""));
   EXPECT_THAT(listed.jobs(), IsEmpty());
 }
@@ -125,7 +125,10 @@ TEST_F(JobServiceTest, ARequestWithoutASpecIsRefused) {
 TEST_F(JobServiceTest, AnUnknownQueueIsNotFound) {
   v1::JobSpec spec = SpecOf("demo");
   spec.set_queue("nowhere");
-  EXPECT_THAT(Create(spec), StatusIs(absl::StatusCode::kNotFound, HasSubstr("nowhere")));
+  const auto says = HasSubstr("no queue \"nowhere\"; there are: default");
+  EXPECT_THAT(Create(spec), StatusIs(absl::StatusCode::kNotFound, says));
+  EXPECT_THAT(Create(spec, "", /*validate_only=*/true),
+              StatusIs(absl::StatusCode::kNotFound, says));
 }
 
 TEST_F(JobServiceTest, AnUnknownJobIsNotFoundAndAWrongNameIsAnError) {

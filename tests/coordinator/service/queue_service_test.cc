@@ -82,7 +82,7 @@ TEST_F(QueueServiceTest, WrongFieldsAreNamed) {
   EXPECT_THAT(FieldViolationsOf(CreateQueue("queues/night", -1).status()),
               ElementsAre(::testing::Field(&FieldViolation::field, "queue.max_workers")));
   EXPECT_THAT(GetQueue("queues/nowhere"),
-              StatusIs(absl::StatusCode::kNotFound, HasSubstr("queues/nowhere")));
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"nowhere\"; there are: default")));
 }
 
 }  // namespace
