@@ -22,16 +22,17 @@ constexpr int kStatisticsBytes = kSketchStatistics * 4;  // of a stage
 template <int kInputs, int kSketch>
 struct GradientsLayout {
   static constexpr int kPart = HiddenPart(kInputs, kSketch);
-  static constexpr int kGroups = 2;  // warpgroups that sum
-  // Whether d_x has a warpgroup of its own. At 128, 32 sums take too many registers for that, and
-  // the two take turns.
-  static constexpr bool kApart = !(kInputs == 128 && kSketch == 32);
-  static constexpr int kThreads = 128 * (kGroups + (kApart ? 1 : 0));
+  static constexpr int kGroups = 2;                     // warpgroups that sum
   static constexpr int kBlocks = kPart / 64 / kGroups;  // of 64 hidden units, of a warpgroup
-  static constexpr int kSumRegisters = kBlocks * (kInputs + kSketch) > 192 ? 216 : 192;
+  static constexpr int kSums = kBlocks * (kInputs + kSketch) / 2;  // of a thread, in registers
+  // Whether d_x has a warpgroup of its own. More sums leave too few registers for that, and the two
+  // take turns.
+  static constexpr bool kApart = kSums <= 96;
+  static constexpr int kThreads = 128 * (kGroups + (kApart ? 1 : 0));
+  static constexpr int kSumRegisters = 192;
   static constexpr int kTurnRegisters = 504 - 2 * kSumRegisters;
-  // Rows whose a and dz are in registers at a time.
-  static constexpr int kStepRows = kBlocks * (kInputs + kSketch) >= 192 ? 32 : 64;
+  // Rows whose a and dz are in registers at a time: 64 where there is room.
+  static constexpr int kStepRows = kSums < 96 || kSums == 128 ? 64 : 32;
   static constexpr int kSteps = kSketchTileRows / kStepRows;
   static constexpr int kUnits = kBlocks * kSteps;  // of a warpgroup's work with 64 rows
   // After which unit of the next rows d_x has its turn. By then the other warpgroup has brought its
