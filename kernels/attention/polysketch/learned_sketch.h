@@ -39,7 +39,7 @@ struct SketchStage {
 using LearnedSketchWeights = std::array<SketchStage, 2>;
 
 // What the forward pass leaves for the backward pass, which else makes it again: on some devices
-// the results of the stages, 8 r numbers a row.
+// the results of the stages, 4 r numbers a row.
 struct LearnedSketchSaved {
   Tensor record;  // what the device's kernels keep for themselves; absent where they keep nothing
 };
