@@ -10,11 +10,16 @@ import json
 import sys
 from pathlib import Path
 
-# (benchmark, model, rival, its tokens a second)
+# (benchmark, model, rivals). A rival has a title, the name of a run that measures it, and what others published for it
+# on one H200: tokens a second and GiB, shown where no such run is there.
 STEPS = [
-    ("Steps/gpt2_124m", "GPT-2 124M, sequence 1024", "llm.c on one H200", 575_600),
-    ("Steps/deltanet_1300m_4k", "DeltaNet 1.3B, sequence 4096, 8 sequences", "flash-linear-attention on one H200", 56_900),
-    ("Steps/deltanet_1300m_32k", "DeltaNet 1.3B, sequence 32768", "the same model at 4096", None),
+    ("gpt2_124m", "GPT-2 124M, sequence 1024", [
+        ("PyTorch, compiled", "RivalSteps/gpt2_124m", None),
+        ("llm.c", None, (575_600, None))]),
+    ("deltanet_1300m_4k", "DeltaNet 1.3B, sequence 4096, 8 sequences", [
+        ("flash-linear-attention", "RivalSteps/deltanet_1300m_4k", (56_900, 71.9))]),
+    ("deltanet_1300m_32k", "DeltaNet 1.3B, sequence 32768", [
+        ("the same model at 4096", "Steps/deltanet_1300m_4k", None)]),
 ]
 
 HEAD = """# Performance on GPUs
@@ -23,11 +28,15 @@ Made by `docs/generate_performance.py` from the results of `tests/gpu/run.sh --b
 
 ## Whole training steps
 
-Rivals' numbers are those measured for them on one H200 before, not in the same run. Ours computes DeltaNet 1.3B at 4096 in
-micro-batches of four sequences, GPT-2 in those of 128. Machines of one kind differ by 4 % and more: GPT-2's step took 847, 868 and 907 ms of the same day. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
+Rivals were timed on the same machine in the same run (`worker/train/gpu_training_rivals.py`): machines of one kind differ by 4 % and
+more. GPT-2's is a plain model in PyTorch, compiled, with fused attention and AdamW; DeltaNet's is flash-linear-attention's own
+model with its fused kernels. Both hold weights in bf16 beside those of the optimizer in fp32, as ours does. Those with a star are
+what was measured for them on one H200 elsewhere: llm.c was not to be had where the others were timed. Ours computes DeltaNet 1.3B at
+4096 in micro-batches of four sequences, GPT-2 in those of 128. `of peak` counts the model's matrix products only, over 989 TFLOP/s.
+`GiB` is the most memory in use, the rival's without CUDA's own and what PyTorch keeps unused.
 
-| model | tokens/s | rival | its tokens/s | ratio | of peak | GiB |
-|---|---|---|---|---|---|---|
+| model | tokens/s | of peak | GiB | rival | its tokens/s | its GiB | ratio |
+|---|---|---|---|---|---|---|---|
 """
 
 # Slices: (mechanism, tokens by their names)
@@ -132,6 +141,29 @@ def read(folders):
     return runs
 
 
+def steps(runs):
+    """A row for each rival of a model that has figures, or one without a rival."""
+    rows = ""
+    for name, model, rivals in STEPS:
+        run = runs.get(f"Steps/{name}", {})
+        if "tokens/s" not in run:
+            rows += f"| {model} | not measured yet | | | | | | |\n"
+            continue
+        ours = f"| {model} | {run['tokens/s']:,.0f} | {run['of_peak']:.2f} | {run['GiB']:.1f} "
+        shown = ""
+        for title, same_run, on_record in rivals:
+            if same_run in runs:
+                number, gib, star = runs[same_run]["tokens/s"], runs[same_run]["GiB"], ""
+            elif on_record:
+                (number, gib), star = on_record, "*"
+            else:
+                continue
+            shown += (f"{ours}| {title}{star} | {number:,.0f} | {f'{gib:.1f}' if gib else ''} "
+                      f"| {run['tokens/s'] / number:.2f} |\n")
+        rows += shown or f"{ours}| | | | |\n"
+    return rows
+
+
 def slices(runs):
     rows = ""
     for mechanism in ("delta", "slim"):
@@ -217,17 +249,7 @@ def attention_rows(runs):
 
 def main():
     runs = read([Path(__file__).with_name("performance"), *sys.argv[1:]])
-    text = HEAD
-    at_4k = runs.get("Steps/deltanet_1300m_4k", {}).get("tokens/s")
-    for name, model, rival, number in STEPS:
-        run = runs.get(name)
-        if run is None or "tokens/s" not in run:
-            text += f"| {model} | not measured yet | {rival} | {number or ''} | | | |\n"
-            continue
-        number = number or run.get("at_4k", at_4k)  # of the same version
-        ratio = f"{run['tokens/s'] / number:.2f}" if number else ""
-        text += (f"| {model} | {run['tokens/s']:,.0f} | {rival} | {number or 0:,.0f} | {ratio} "
-                 f"| {run['of_peak']:.2f} | {run['GiB']:.1f} |\n")
+    text = HEAD + steps(runs)
     text += slices(runs) + gangs(runs) + recovery(runs) + ATTENTION_HEAD + attention_rows(runs) + densities(runs) + OPS
     for name, run in runs.items():
         if "of_limit" in run:

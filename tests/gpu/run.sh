@@ -8,8 +8,8 @@
 #
 #   CHOICE   --tests [NAME ...]        ops, training, NCCL with a rank on each GPU, and jobs through the
 #                                      whole service (service_check.py)
-#            --benchmarks [NAME ...]   and, where PyTorch is, what others have (gpu_attention_rivals.py; with
-#                                      fla-core from PyPI also flash-linear-attention)
+#            --benchmarks [NAME ...]   and, where PyTorch is, what others have (gpu_*_rivals.py; with
+#                                      flash-linear-attention from PyPI also that)
 #            --sanitize                the tests of ops and narrow tests of attention along pairs under
 #                                      compute-sanitizer (memcheck, racecheck)
 #
@@ -33,7 +33,7 @@ tests=(
   service_check
 )
 benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench nccl_recovery_bench)
-rivals=gpu_attention_rivals.py
+rivals=(kernels/bench/gpu_attention_rivals.py worker/train/gpu_training_rivals.py)
 programs=(weft weft-coordinator weft-worker weft-rank weft-relay)
 out="${OUT:-gpu-results}"
 
@@ -66,7 +66,7 @@ pack() {
   done
   strip "$folder"/bin/*
   needed_libraries "$folder"/bin/* | xargs -I{} cp -L {} "$folder/lib/"
-  cp "$here/run.sh" "$here/service_check.py" "$here/../../kernels/bench/$rivals" "$folder/"
+  cp "$here/run.sh" "$here/service_check.py" "${rivals[@]/#/$here/../../}" "$folder/"
   du -sh "$folder"
 }
 
@@ -126,13 +126,17 @@ END
 }
 
 run_rivals() {
-  local script="$here/$rivals"
-  [ -e "$script" ] || script="$here/../../kernels/bench/$rivals"
-  if python3 -c 'import torch' 2>/dev/null; then
-    part rivals python3 "$script" "$out/rivals.json"
-  else
+  local rival name script
+  if ! python3 -c 'import torch' 2>/dev/null; then
     echo "== rivals: NOT timed, python3 has no PyTorch here"
+    return
   fi
+  for rival in "${rivals[@]}"; do
+    name="$(basename "$rival" .py)"
+    script="$here/$name.py"
+    [ -e "$script" ] || script="$here/../../$rival"
+    part "$name" python3 "$script" "$out/$name.json"
+  done
 }
 
 run_benchmarks() {
