@@ -98,16 +98,33 @@ TEST_P(CudaSoftmaxTest, HeadsOfEverySizeEqualTheReference) {
 }
 
 TEST_P(CudaSoftmaxTest, HeadsThatShareKeysEqualTheReference) {
-  for (const int64_t head_dim : {16, 64, 128}) {
-    for (const int64_t kv_heads : {1, 2, 6}) {
-      ExpectGood(RandomSoftmax({.batch = 2,
-                                .queries = 140,
-                                .keys = 270,
-                                .heads = 6,
-                                .kv_heads = kv_heads,
-                                .head_dim = head_dim,
-                                .window = 90}));
+  struct {
+    int64_t queries, keys, window;
+  } const cases[] = {{140, 270, 90}, {140, 140, 0}, {200, 200, 90}};
+  for (const auto& [queries, keys, window] : cases) {
+    for (const int64_t head_dim : {16, 64, 128}) {
+      for (const int64_t kv_heads : {1, 2, 6}) {
+        ExpectGood(RandomSoftmax({.batch = 2,
+                                  .queries = queries,
+                                  .keys = keys,
+                                  .heads = 6,
+                                  .kv_heads = kv_heads,
+                                  .head_dim = head_dim,
+                                  .window = window}));
+      }
     }
+  }
+}
+
+// Blocks that stay take several pieces of work then, long ones and short ones.
+TEST_P(CudaSoftmaxTest, MorePiecesThanAGpuWorksOnAtOnceEqualTheReference) {
+  for (const int64_t head_dim : {64, 128}) {
+    ExpectGood(RandomSoftmax({.batch = 10,
+                              .queries = 130,
+                              .keys = 130,
+                              .heads = 8,
+                              .kv_heads = 8,
+                              .head_dim = head_dim}));
   }
 }
 

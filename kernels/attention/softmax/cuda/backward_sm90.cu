@@ -1,163 +1,40 @@
-// softmax_sm90.h: a block has 128 keys of a head, tiles of queries pass by. With E = exp(S - lse),
-// rows keys and columns queries, so that E and its slopes are operands where they were made:
+// softmax_sm90.h: a piece of work is 128 keys of a head; tiles of queries pass by. With E = exp(S -
+// lse), rows keys and columns queries, so that E and its slopes are operands where they were made:
 //
 //   S^T = K Q^T   dP^T = V dO^T   dX^T = E^T (dP^T - mean)   dV += E^T dO   dK += dX^T Q   dQ = dX
 //   K
 //
 // (Dao et al. 2024, "FlashAttention-3", section 3; the transposed products as in its code's words
-// "swap AB".) One warpgroup loads; two have 64 keys each, and half of dQ each.
+// "swap AB".) Blocks stay and take one piece after the other. One warpgroup loads and stores; two
+// have 64 keys each, and half of dQ each.
 //
 // dQ is added up in memory, in turns: the blocks of keys that see a tile of queries add to it in
 // falling order. The last block that sees a tile, which begins with it, comes first, and each block
 // is then as many tiles behind the next one as there are between their diagonals: with all at one
-// pace nobody waits. Blocks of keys are handed out in falling order, so that whoever is waited for
-// runs already.
-#include "kernels/attention/cuda/tiles_sm90.cuh"
-#include "kernels/attention/softmax/cuda/softmax_sm90.h"
-#include "kernels/attention/softmax/cuda/visible_pairs.cuh"
-#include "kernels/device/cuda/hopper.cuh"
+// pace nobody waits. The first block that sees it comes last: it takes the sums back from memory,
+// adds its own and writes d_q. Who has the first turn also makes the tile's shifts and means, which
+// the others wait for.
+//
+// Pieces are handed out in falling order of keys, so that whoever is waited for runs already; and
+// no sooner than a piece's last loads are under way, so that nobody holds one back for long.
+#include "kernels/attention/softmax/cuda/backward_copies_sm90.cuh"
+#include "kernels/attention/softmax/cuda/backward_pieces_sm90.cuh"
+#include "kernels/device/cuda/reduce.cuh"
 #include "kernels/device/cuda/vector.cuh"
 
 namespace weft::kernels::sm90 {
+namespace softmax_backward {
 namespace {
 
-using hopper::TileBytes;
 using softmax_tiles::Band;
 using softmax_tiles::kFarAhead;
 using softmax_tiles::kLog2E;
 using softmax_tiles::PowerOfTwo;
-using softmax_tiles::QueriesOfKeys;
-using softmax_tiles::Range;
 using softmax_tiles::VisibleBand;
-using softmax_tiles::VisibleKeys;
 
-constexpr int kStages = 2;
-constexpr int kGroup = 128;           // threads of a warpgroup
-constexpr int kThreads = 3 * kGroup;  // one loads, two compute
-constexpr int kComputing = 2 * kGroup;
-constexpr int kAllMeet = 1;        // the name of a barrier
-constexpr int kHalf = 8 * kGroup;  // float4 of half a tile of dQ
-constexpr int kHalfBytes = kHalf * 16;
-
-template <int kWidth>
-struct Layout {
-  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
-  static constexpr int kLoadRegisters = 24;
-  static constexpr int kRegisters = 240;
-  static constexpr int kKeyBytes = kWidth / 64 * TileBytes(kBlockKeys);
-  static constexpr int kQueryBytes = kWidth / 64 * TileBytes(kQueries);
-  static constexpr int kSlopeBytes = kQueries / 64 * TileBytes(kBlockKeys);
-  static constexpr int kKeys = 0;
-  static constexpr int kValues = kKeyBytes;
-  static constexpr int kSlopes = 2 * kKeyBytes;  // two of them, by turns
-  static constexpr int kQuery = kSlopes + 2 * kSlopeBytes;
-  static constexpr int kOutput = kQuery + kStages * kQueryBytes;  // dO
-  static constexpr int kShifts = kOutput + kStages * kQueryBytes;
-  static constexpr int kMeans = kShifts + kStages * kQueries * 4;
-  static constexpr int kSums =
-      kMeans + kStages * kQueries * 4;  // what a step adds to dQ: two halves
-  static constexpr int kBarriers = kSums + 2 * kHalfBytes;
-  static constexpr int kTicket = kBarriers + (2 * kStages + 7) * 8;
-  static constexpr int kBytes = kTicket + 8 + kSharedSlack;
-};
-
-struct Barriers {
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
-  uint64_t keys;
-  uint64_t slopes[2];  // of both warpgroups are there
-  uint64_t filled[2];  // a half of what is added to dQ is there
-  uint64_t sent[2];    // and its place is free again
-};
-
-struct Params {
-  SoftmaxBackwardMaps maps;
-  SoftmaxBackwardScratch scratch;
-  SoftmaxCudaProblem p;
-};
-
-// The keys of a block and the tiles that it meets: those of one query head after the other.
-template <int kWidth>
-struct Work {
-  __device__ Work(const Params& params, int ticket) {
-    const SoftmaxCudaProblem& p = params.p;
-    const int blocks = (p.keys + kBlockKeys - 1) / kBlockKeys;
-    block = blocks - 1 - ticket % blocks;
-    kv_head = ticket / blocks % p.kv_heads;
-    batch = ticket / blocks / p.kv_heads;
-    key = block * kBlockKeys;
-    const Range queries = QueriesOfKeys(p, key, min(key + kBlockKeys, p.keys));
-    constexpr int kQueries = Layout<kWidth>::kQueries;
-    first_tile = queries.begin / kQueries;
-    tiles = (queries.end + kQueries - 1) / kQueries - first_tile;
-    group = p.heads / p.kv_heads;
-  }
-  __device__ int Steps() const { return tiles * group; }
-  __device__ int HeadAt(int step) const { return kv_head * group + step / tiles; }
-  __device__ int TileAt(int step) const { return first_tile + step % tiles; }
-  // Among the halves of tiles of dQ.
-  __device__ int64_t HalfAt(const Params& params, int step, int half) const {
-    const int64_t head = int64_t{batch} * params.p.heads + HeadAt(step);
-    return (head * params.scratch.tiles + TileAt(step)) * 2 + half;
-  }
-  // How many blocks of keys add to the step's tile before this one.
-  __device__ int BlocksBefore(const SoftmaxCudaProblem& p, int step) const {
-    const int last = min((TileAt(step) + 1) * Layout<kWidth>::kQueries, p.queries) - 1;
-    return (VisibleKeys(p, last).end - 1) / kBlockKeys - block;
-  }
-
-  int block;
-  int kv_head;
-  int batch;
-  int key;
-  int first_tile;
-  int tiles;
-  int group;
-};
-
-// ---- Loading
-
-template <int kWidth>
-__device__ void LoadKeys(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                         Barriers* barriers) {
-  using L = Layout<kWidth>;
-  hopper::ArriveExpecting(&barriers->keys, 2 * L::kKeyBytes);
-#pragma unroll
-  for (int c = 0; c < kWidth / 64; ++c) {
-    hopper::LoadBox(params.maps.k, shared + L::kKeys + c * TileBytes(kBlockKeys), &barriers->keys,
-                    64 * c, work.kv_head, work.key, work.batch);
-    hopper::LoadBox(params.maps.v, shared + L::kValues + c * TileBytes(kBlockKeys), &barriers->keys,
-                    64 * c, work.kv_head, work.key, work.batch);
-  }
-}
-
-template <int kWidth>
-__device__ void LoadQueries(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                            Barriers* barriers) {
-  using L = Layout<kWidth>;
-  hopper::RingPlace<kStages> at;
-  for (int step = 0; step < work.Steps(); ++step) {
-    const int head = work.HeadAt(step);
-    const int tile = work.TileAt(step);
-    if (step >= kStages) hopper::AwaitPhase(&barriers->empty[at.stage], at.parity ^ 1);
-    uint64_t* const full = &barriers->full[at.stage];
-    hopper::ArriveExpecting(full, 2 * L::kQueryBytes + 2 * L::kQueries * 4);
-#pragma unroll
-    for (int c = 0; c < kWidth / 64; ++c) {
-      const int to = at.stage * L::kQueryBytes + c * TileBytes(L::kQueries);
-      hopper::LoadBox(params.maps.q, shared + L::kQuery + to, full, 64 * c, head,
-                      tile * L::kQueries, work.batch);
-      hopper::LoadBox(params.maps.d_o, shared + L::kOutput + to, full, 64 * c, head,
-                      tile * L::kQueries, work.batch);
-    }
-    const int64_t row =
-        ((int64_t{work.batch} * params.p.heads + head) * params.scratch.tiles + tile) * L::kQueries;
-    const int to = at.stage * L::kQueries * 4;
-    hopper::LoadBytes(shared + L::kShifts + to, params.scratch.shifts + row, L::kQueries * 4, full);
-    hopper::LoadBytes(shared + L::kMeans + to, params.scratch.means + row, L::kQueries * 4, full);
-    at.Advance();
-  }
-}
+// Names of barriers: of both warpgroups that compute, and of one, or the next.
+constexpr int kAllMeet = 1;
+constexpr int kHalfMeets = 2;
 
 // ---- Products
 
@@ -261,143 +138,198 @@ __device__ inline void StoreRows(uint8_t* tiles, const uint32_t (&a)[kSteps][4])
   }
 }
 
-// ---- Turns
+// ---- What a step adds to dQ
 
-__device__ inline void AwaitTurn(const int32_t* turn, int expected) {
-  int32_t now;
-  do {
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
-  } while (now < expected);
+// This warpgroup's half of what a step adds to dQ, as it lies in memory.
+__device__ inline float4* ThreadsPart(uint8_t* half) {
+  return reinterpret_cast<float4*>(half) + threadIdx.x % kGroup;
 }
-// Everything that this thread knows to be done comes before.
-__device__ inline void PassTurn(int32_t* turn) {
-  asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
-}
-
-// This warpgroup's half of what a step adds to dQ, where the copy engine takes it.
 __device__ inline void StoreHalf(uint8_t* half, const float (&d)[32]) {
-  auto* const to = reinterpret_cast<float4*>(half) + threadIdx.x % kGroup;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    to[i * kGroup] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+    ThreadsPart(half)[i * kGroup] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+  }
+}
+__device__ inline void AddHalf(float (&d)[32], uint8_t* half) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float4 sum = ThreadsPart(half)[i * kGroup];
+    d[4 * i] += sum.x;
+    d[4 * i + 1] += sum.y;
+    d[4 * i + 2] += sum.z;
+    d[4 * i + 3] += sum.w;
   }
 }
 
-// Adds half a tile at a time to dQ, in turns: a thread of the loading warpgroup for each half, so
-// that those who compute wait neither for other blocks nor for memory.
+// ---- Shifts and means
+
+// The row of a tile that a thread makes a part of.
 template <int kWidth>
-__device__ void AddInTurns(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                           Barriers* barriers, int half) {
-  const SoftmaxCudaProblem& p = params.p;
-  const uint8_t* const from = shared + Layout<kWidth>::kSums + half * kHalfBytes;
-  for (int step = 0; step < work.Steps(); ++step) {
-    const int64_t place = work.HalfAt(params, step, half);
-    int32_t* const turn = params.scratch.turns + place;
-    float4* const to = params.scratch.d_q + place * kHalf;
-    const int before = work.BlocksBefore(p, step);
-    if (before > 0) {
-      AwaitTurn(turn, before);
-      hopper::FenceForEnginesEverywhere();
+__device__ inline int RowOfThread() {
+  return (static_cast<int>(threadIdx.x) - kGroup) / (kComputing / Layout<kWidth>::kQueries);
+}
+
+// Makes both of a tile's queries, for this step and for all other blocks. o, d_o: the tile. lse: of
+// the thread's row. number: of the tile among all.
+template <int kWidth>
+__device__ inline void MakeRows(const SoftmaxBackwardScratch& scratch, const uint8_t* o,
+                                const uint8_t* d_o, float lse, int number, float* shifts,
+                                float* means) {
+  constexpr int kQueries = Layout<kWidth>::kQueries;
+  constexpr int kLanes = kComputing / kQueries;  // of a row, 32 columns each
+  const int row = RowOfThread<kWidth>();
+  const auto lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int first = lane / 2 * TileBytes(kQueries) + row * hopper::kTileRowBytes;
+  float mean = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    // Lanes that read at the same time meet all banks.
+    const int piece = lane % 2 * 4 + (i ^ (lane & 2));
+    const int at = first + (piece ^ (row & 7)) * 16;
+    const uint4 a = *reinterpret_cast<const uint4*>(o + at);
+    const uint4 b = *reinterpret_cast<const uint4*>(d_o + at);
+    const uint32_t as[4] = {a.x, a.y, a.z, a.w};
+    const uint32_t bs[4] = {b.x, b.y, b.z, b.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      mean = fmaf(hopper::LowOf(as[j]), hopper::LowOf(bs[j]), mean);
+      mean = fmaf(hopper::HighOf(as[j]), hopper::HighOf(bs[j]), mean);
     }
-    hopper::AwaitPhase(&barriers->filled[half], step % 2);
-    if (before > 0) {
-      hopper::AddFloats(to, from, kHalfBytes);
-    } else {
-      hopper::StoreBytes(to, from, kHalfBytes);
-    }
-    hopper::CommitStores();
-    hopper::AwaitStoresRead<0>();
-    hopper::Arrive(&barriers->sent[half]);
-    hopper::AwaitStores<0>();
-    PassTurn(turn);
   }
+  mean = GroupReduce<kLanes>(mean, AddOf());
+  if (lane == 0) {
+    const float shift = lse == -INFINITY ? INFINITY : lse * kLog2E;
+    shifts[row] = shift;
+    means[row] = mean;
+    scratch.shifts[int64_t{number} * kQueries + row] = shift;
+    scratch.means[int64_t{number} * kQueries + row] = mean;
+  }
+  // Everybody may read them, and write slopes where o was.
+  hopper::MeetThreads(kAllMeet, kComputing);
+  if (threadIdx.x == kGroup) PassTurn(scratch.known + number);
 }
 
 // ---- The two sides
 
-// Begins this warpgroup's half of what a step adds to dQ.
-template <int kWidth>
-__device__ inline void StartHalf(float (&d_q)[32], hopper::Tiles tiles, Barriers* barriers,
-                                 int step, int half) {
-  using L = Layout<kWidth>;
-  if (step >= 0) hopper::AwaitPhase(&barriers->slopes[step % 2], step / 2 % 2);
-  hopper::StartProducts();
-  MultiplySlopes<kWidth>(d_q, tiles + (L::kSlopes + (step & 1) * L::kSlopeBytes), tiles + L::kKeys,
-                         half);
-  hopper::CommitProducts();
-}
-
-// Hands it to those who keep the turns.
-template <int kWidth>
-__device__ inline void SendHalf(float (&d_q)[32], uint8_t* shared, Barriers* barriers, int step,
-                                int half) {
-  hopper::Settle(d_q);
-  if (step < 0) return;
-  if (step > 0) hopper::AwaitPhase(&barriers->sent[half], (step - 1) % 2);
-  StoreHalf(shared + Layout<kWidth>::kSums + half * kHalfBytes, d_q);
-  hopper::FenceForEngines();
-  hopper::ArriveTogether(&barriers->filled[half]);
-}
-
-// What a warpgroup has at hand.
+// What a warpgroup has at hand for a piece.
 template <int kWidth>
 struct Side {
-  __device__ Side(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                  Barriers* barriers, int half)
+  __device__ Side(const Params& params, const Piece<kWidth>& piece, uint8_t* shared,
+                  Barriers* barriers, int half, int place)
       : params(params),
-        work(work),
+        piece(piece),
         shared(shared),
         barriers(barriers),
         half(half),
-        key(work.key + 64 * half),
-        band(VisibleBand(params.p)) {}
+        place(place),
+        keys(place * Layout<kWidth>::kPlaceBytes),
+        key(piece.Key() + 64 * half),
+        band(VisibleBand(params.p)),
+        head(piece.batch * params.p.heads + piece.kv_head * piece.group),
+        tile(piece.first_tile),
+        before(piece.first_tile) {}
+  __device__ void Advance() {
+    before = tile;
+    if (++tile < piece.end_tile) return;
+    tile = piece.first_tile;
+    ++head;
+  }
   const Params& params;
-  const Work<kWidth>& work;
+  const Piece<kWidth>& piece;
   uint8_t* shared;
   Barriers* barriers;
   int half;
+  int place;
+  int keys;  // where they lie
   int key;
   Band band;
-  hopper::RingPlace<kStages> ring;
-  int tile = 0;  // of the step, after the first that the keys meet
+  int head;  // of [B, H], of the step
+  int tile;
+  int before;  // of the step before
 };
+
+// Begins this warpgroup's half of what the last step adds to dQ.
+template <int kWidth>
+__device__ inline void StartHalf(float (&d_q)[32], const Side<kWidth>& side, hopper::Tiles tiles,
+                                 int step, bool there) {
+  using L = Layout<kWidth>;
+  if (there) hopper::AwaitPhase(&side.barriers->slopes[step & 1], step >> 1 & 1);
+  hopper::StartProducts();
+  MultiplySlopes<kWidth>(d_q, tiles + (L::kSlopes + (step & 1) * L::kSlopeBytes),
+                         tiles + (L::kKeys + side.keys), side.half);
+  hopper::CommitProducts();
+}
+
+// Hands it to those who keep the turns; as d_q, if all else is there.
+template <int kWidth>
+__device__ inline void SendHalf(float (&d_q)[32], const Side<kWidth>& side, int step, int tile) {
+  const SoftmaxCudaProblem& p = side.params.p;
+  uint8_t* const place = side.shared + Layout<kWidth>::kSums + side.half * kHalfBytes;
+  if (step > 0) hopper::AwaitPhase(&side.barriers->sent[side.half], (step - 1) & 1);
+  if (side.piece.IsLast(tile)) {
+    if (!side.piece.IsFirst(tile)) {
+      hopper::AwaitPhase(&side.barriers->sums[side.half], step & 1);
+      AddHalf(d_q, place);
+    }
+#pragma unroll
+    for (float& d : d_q) d *= p.scale;
+    uint32_t operand[4][4];
+    hopper::ToOperand(operand, d_q);
+    hopper::MeetThreads(kHalfMeets + side.half, kGroup);  // all have read their sums
+#pragma unroll
+    for (int s = 0; s < 4; ++s) hopper::StorePlain(place, 16 * s, operand[s]);
+  } else {
+    StoreHalf(place, d_q);
+  }
+  hopper::FenceForEngines();
+  hopper::ArriveTogether(&side.barriers->filled[side.half]);
+}
 
 // dK (without its scale) and dV of this warpgroup's 64 keys. What a step adds to dQ is made in the
 // next one, beneath its exponentials: so the tensor cores have something to do then, and neither
 // warpgroup waits long for the slopes of the other.
 template <int kWidth>
-__device__ inline void Step(Side<kWidth>& side, int step, float (&d_k)[kWidth / 2],
-                            float (&d_v)[kWidth / 2]) {
+__device__ inline void Step(Side<kWidth>& side, Progress& progress, bool first,
+                            float (&d_k)[kWidth / 2], float (&d_v)[kWidth / 2]) {
   using L = Layout<kWidth>;
   const Place at;
   const SoftmaxCudaProblem& p = side.params.p;
-  const int stage = side.ring.stage;
+  const int stage = progress.ring.stage;
+  const int step = progress.steps;
   const hopper::Tiles tiles = hopper::TilesAt(side.shared);
   const hopper::Tiles queries = tiles + (L::kQuery + stage * L::kQueryBytes);
   const hopper::Tiles output = tiles + (L::kOutput + stage * L::kQueryBytes);
-  const hopper::Tiles keys = tiles + (L::kKeys + side.half * TileBytes(64));
-  const hopper::Tiles values = tiles + (L::kValues + side.half * TileBytes(64));
-  const auto* const shifts =
-      reinterpret_cast<const float*>(side.shared + L::kShifts) + stage * L::kQueries + at.column;
-  const auto* const means =
-      reinterpret_cast<const float*>(side.shared + L::kMeans) + stage * L::kQueries + at.column;
+  const hopper::Tiles keys = tiles + (L::kKeys + side.keys + side.half * TileBytes(64));
+  const hopper::Tiles values = tiles + (L::kValues + side.keys + side.half * TileBytes(64));
+  auto* const shifts = reinterpret_cast<float*>(side.shared + L::kShifts) + stage * L::kQueries;
+  auto* const means = reinterpret_cast<float*>(side.shared + L::kMeans) + stage * L::kQueries;
 
   float d_q[32];
+  const int query = side.tile * L::kQueries;
+  const bool makes_rows = side.piece.IsFirst(side.tile);
+  float lse = -INFINITY;
+  if (makes_rows && query + RowOfThread<kWidth>() < p.queries) {
+    lse = side.params.lse[int64_t{side.head} * p.queries + query + RowOfThread<kWidth>()];
+  }
   float x[L::kQueries / 2];
-  hopper::AwaitPhase(&side.barriers->full[stage], side.ring.parity);
+  hopper::AwaitPhase(&side.barriers->full[stage], progress.ring.parity);
   hopper::StartProducts();
   MultiplyRows<kWidth>(x, keys, queries);
   hopper::CommitProducts();
   // Before the first step there is nothing to add; made of anything, and dropped: a step without it
   // would not leave the compiler the registers to let products run on.
-  StartHalf<kWidth>(d_q, tiles, side.barriers, step - 1, side.half);
+  StartHalf(d_q, side, tiles, step - 1, !first);
+  hopper::AwaitPhase(&side.barriers->rest[stage], progress.ring.parity);
+  if (makes_rows) {
+    const int number = side.head * side.params.scratch.tiles + side.tile;
+    MakeRows<kWidth>(side.params.scratch, side.shared + L::kSlopes + (step & 1) * L::kSlopeBytes,
+                     side.shared + L::kOutput + stage * L::kQueryBytes, lse, number, shifts, means);
+  }
   hopper::AwaitProducts<1>();
   hopper::Settle(x);
   // The products of the step before are done too, but those of dQ.
-  if (step > 0) hopper::ArriveTogether(&side.barriers->empty[stage ^ 1]);
-  ToWeights(x, p.scale * kLog2E, shifts);
-  const int query = (side.work.first_tile + side.tile) * L::kQueries;
-  if (++side.tile == side.work.tiles) side.tile = 0;
+  if (!first) hopper::ArriveTogether(&side.barriers->empty[stage ^ 1]);
+  ToWeights(x, p.scale * kLog2E, shifts + at.column);
   if (side.key + 63 - query > side.band.most ||
       side.key - (query + L::kQueries - 1) < side.band.least || side.key + 64 > p.keys) {
     ClearUnseen(x, p, side.band, side.key, query, at);
@@ -411,127 +343,133 @@ __device__ inline void Step(Side<kWidth>& side, int step, float (&d_k)[kWidth / 
   AddOverQueries<kWidth>(d_v, weights, output);
   hopper::CommitProducts();
   hopper::AwaitProducts<2>();
-  SendHalf<kWidth>(d_q, side.shared, side.barriers, step - 1, side.half);
+  hopper::Settle(d_q);
+  if (!first) SendHalf(d_q, side, step - 1, side.before);
   hopper::AwaitProducts<1>();
   hopper::Settle(d);
-  ToSlopes(d, weights, means);
+  ToSlopes(d, weights, means + at.column);
   // Those of dV, done by now: the registers of the weights are needed.
   hopper::AwaitProducts<0>();
   hopper::Settle(d_v);
-  uint32_t operand[L::kQueries / 16][4];
-  hopper::ToOperand(operand, d);
-  StoreRows(side.shared + (L::kSlopes + step % 2 * L::kSlopeBytes) + side.half * TileBytes(64),
-            operand);
+  uint32_t slopes[L::kQueries / 16][4];
+  hopper::ToOperand(slopes, d);
+  StoreRows(side.shared + (L::kSlopes + (step & 1) * L::kSlopeBytes) + side.half * TileBytes(64),
+            slopes);
   hopper::FenceForEngines();
-  hopper::ArriveTogether(&side.barriers->slopes[step % 2]);
+  hopper::ArriveTogether(&side.barriers->slopes[step & 1]);
   hopper::StartProducts();
-  AddOverQueries<kWidth>(d_k, operand, queries);
+  AddOverQueries<kWidth>(d_k, slopes, queries);
   hopper::CommitProducts();
-  side.ring.Advance();
+  side.Advance();
+  progress.Advance();
 }
 
+// Gradients of this warpgroup's 64 keys, in the place of the keys or of their values.
 template <int kWidth>
-__device__ void Compute(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                        Barriers* barriers, int half, float (&d_k)[kWidth / 2],
-                        float (&d_v)[kWidth / 2]) {
-  const int steps = work.Steps();
-  if (steps == 0) return;
-  Side<kWidth> side(params, work, shared, barriers, half);
-  hopper::AwaitPhase(&barriers->keys, 0);
+__device__ inline void StoreGradients(const Side<kWidth>& side, int place,
+                                      const float (&d)[kWidth / 2]) {
+  uint32_t operand[kWidth / 16][4];
+  hopper::ToOperand(operand, d);
+  StoreRows(side.shared + place + side.keys + side.half * TileBytes(64), operand);
+}
+
+// dK and dV of a piece, handed to who stores them; there is a tile that sees its keys.
+template <int kWidth>
+__device__ inline void Compute(Side<kWidth>& side, Progress& progress) {
+  using L = Layout<kWidth>;
+  float d_k[kWidth / 2] = {};
+  float d_v[kWidth / 2] = {};
   hopper::Settle(d_k);
   hopper::Settle(d_v);
-  for (int step = 0; step < steps; ++step) Step(side, step, d_k, d_v);
+  const int steps = side.piece.Steps();
+  for (int i = 0; i < steps; ++i) Step(side, progress, i == 0, d_k, d_v);
   float d_q[32];
-  StartHalf<kWidth>(d_q, hopper::TilesAt(shared), barriers, steps - 1, half);
+  StartHalf(d_q, side, hopper::TilesAt(side.shared), progress.steps - 1, true);
+  StoreGradients(side, L::kValues, d_v);  // only this warpgroup has read these values
   hopper::AwaitProducts<0>();
   hopper::Settle(d_k);
-  hopper::Settle(d_v);
-  SendHalf<kWidth>(d_q, shared, barriers, steps - 1, half);
+  hopper::Settle(d_q);
+  hopper::ArriveTogether(&side.barriers->empty[progress.ring.stage ^ 1]);
+  SendHalf(d_q, side, progress.steps - 1, side.before);
+#pragma unroll
+  for (float& d : d_k) d *= side.params.p.scale;
+  hopper::MeetThreads(kAllMeet, kComputing);  // nobody reads keys any more
+  StoreGradients(side, L::kKeys, d_k);
+  hopper::FenceForEngines();
+  hopper::ArriveTogether(&side.barriers->gradients[side.place]);
 }
 
 template <int kWidth>
-__device__ void StoreGradients(const Params& params, const Work<kWidth>& work, uint8_t* shared,
-                               int half, float (&d_k)[kWidth / 2], float (&d_v)[kWidth / 2]) {
-  using L = Layout<kWidth>;
-#pragma unroll
-  for (int i = 0; i < kWidth / 2; ++i) d_k[i] *= params.p.scale;
-  hopper::MeetThreads(kAllMeet, kComputing);  // nobody reads keys any more
-  uint32_t operand[kWidth / 16][4];
-  hopper::ToOperand(operand, d_k);
-  StoreRows(shared + L::kKeys + half * TileBytes(64), operand);
-  hopper::ToOperand(operand, d_v);
-  StoreRows(shared + L::kValues + half * TileBytes(64), operand);
-  hopper::FenceForEngines();
-  hopper::MeetThreads(kAllMeet, kComputing);
-  if (threadIdx.x != kGroup) return;
-#pragma unroll
-  for (int c = 0; c < kWidth / 64; ++c) {
-    hopper::StoreBox(params.maps.d_k, shared + L::kKeys + c * TileBytes(kBlockKeys), 64 * c,
-                     work.kv_head, work.key, work.batch);
-    hopper::StoreBox(params.maps.d_v, shared + L::kValues + c * TileBytes(kBlockKeys), 64 * c,
-                     work.kv_head, work.key, work.batch);
-  }
-  hopper::CommitStores();
-  hopper::AwaitStoresRead<0>();
+__device__ void ComputePieces(const Params& params, uint8_t* shared, Barriers* barriers, int half) {
+  Progress progress;
+  ForEachPiece<kWidth>(shared, barriers,
+                       [&](const Piece<kWidth>& loaded, const KeysPlace<kWidth>& place) {
+                         const Piece<kWidth> piece = loaded.Uniform();
+                         Side<kWidth> side(params, piece, shared, barriers, half, place.stage);
+                         Compute(side, progress);
+                       });
 }
 
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads, 1)
     BackwardKernel(const __grid_constant__ Params params) {
   using L = Layout<kWidth>;
-  extern __shared__ uint8_t raw[];
-  uint8_t* const shared = AlignedShared(raw);
+  // Nothing else is in shared memory, and there is no room to align it by hand.
+  extern __shared__ __align__(1024) uint8_t shared[];
   auto* const barriers = reinterpret_cast<Barriers*>(shared + L::kBarriers);
-  auto* const ticket = reinterpret_cast<int32_t*>(shared + L::kTicket);
   if (threadIdx.x == 0) {
-    const int32_t taken = atomicAdd(params.scratch.ticket, 1);
     for (int i = 0; i < kStages; ++i) {
       hopper::InitBarrier(&barriers->full[i], 1);
+      hopper::InitBarrier(&barriers->rest[i], 1);
       hopper::InitBarrier(&barriers->empty[i], kComputing / 32);
     }
-    hopper::InitBarrier(&barriers->keys, 1);
-    for (int half = 0; half < 2; ++half) {
-      hopper::InitBarrier(&barriers->slopes[half], kComputing / 32);
-      hopper::InitBarrier(&barriers->filled[half], kGroup / 32);
-      hopper::InitBarrier(&barriers->sent[half], 1);
+    for (int i = 0; i < 2; ++i) {
+      hopper::InitBarrier(&barriers->keys_full[i], 1);
+      hopper::InitBarrier(&barriers->keys_empty[i], 1);
+      hopper::InitBarrier(&barriers->slopes[i], kComputing / 32);
+      hopper::InitBarrier(&barriers->filled[i], kGroup / 32);
+      hopper::InitBarrier(&barriers->sent[i], 1);
+      hopper::InitBarrier(&barriers->sums[i], 1);
+      hopper::InitBarrier(&barriers->gradients[i], kComputing / 32);
     }
     hopper::PublishBarriers();
-    *ticket = taken;
   }
   __syncthreads();
-  const Work<kWidth> work(params, __shfl_sync(0xFFFFFFFF, *ticket, 0));
   if (threadIdx.x < kGroup) {
     hopper::ShrinkRegisters<L::kLoadRegisters>();
-    if (threadIdx.x == 0) {
-      LoadKeys(params, work, shared, barriers);
-      LoadQueries(params, work, shared, barriers);
-    } else if (threadIdx.x == 32 || threadIdx.x == 64) {
-      AddInTurns(params, work, shared, barriers, static_cast<int>(threadIdx.x) / 32 - 1);
+    const auto thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) {
+      LoadPieces<kWidth>(params, shared, barriers);
+    } else if (thread == 32 || thread == 64) {
+      AddInTurns<kWidth>(params, shared, barriers, thread / 32 - 1);
+    } else if (thread == 96) {
+      StorePieces<kWidth>(params, shared, barriers);
     }
   } else {
     hopper::GrowRegisters<L::kRegisters>();
     const int half = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / kGroup - 1, 0);
-    float d_k[kWidth / 2] = {};
-    float d_v[kWidth / 2] = {};
-    Compute(params, work, shared, barriers, half, d_k, d_v);
-    StoreGradients(params, work, shared, half, d_k, d_v);
+    ComputePieces<kWidth>(params, shared, barriers, half);
   }
 }
 
 template <int kWidth>
-cudaError_t Launch(const SoftmaxCudaProblem& p, const SoftmaxBackwardMaps& maps,
-                   const SoftmaxBackwardScratch& scratch, cudaStream_t stream) {
-  const int64_t blocks = CeilDiv(p.keys, kBlockKeys) * p.batch * p.kv_heads;
-  return LaunchShared(BackwardKernel<kWidth>, static_cast<unsigned>(blocks), kThreads,
-                      Layout<kWidth>::kBytes, stream, {maps, scratch, p});
+cudaError_t Launch(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                   const SoftmaxBackwardMaps& maps, const float* lse,
+                   const SoftmaxBackwardScratch& scratch) {
+  const auto pieces = static_cast<int>(CeilDiv(p.keys, kBlockKeys) * p.batch * p.kv_heads);
+  const int grid = pieces < on.multiprocessors ? pieces : on.multiprocessors;
+  return LaunchShared(BackwardKernel<kWidth>, static_cast<unsigned>(grid), kThreads,
+                      Layout<kWidth>::kBytes, on.stream, {maps, scratch, p, lse, pieces});
 }
 
 }  // namespace
+}  // namespace softmax_backward
 
-cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxBackwardMaps& maps,
-                                  const SoftmaxBackwardScratch& scratch, cudaStream_t stream) {
-  return p.head_dim == 64 ? Launch<64>(p, maps, scratch, stream)
-                          : Launch<128>(p, maps, scratch, stream);
+cudaError_t LaunchSoftmaxBackward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                                  const SoftmaxBackwardMaps& maps, const float* lse,
+                                  const SoftmaxBackwardScratch& scratch) {
+  return p.head_dim == 64 ? softmax_backward::Launch<64>(on, p, maps, lse, scratch)
+                          : softmax_backward::Launch<128>(on, p, maps, lse, scratch);
 }
 
 }  // namespace weft::kernels::sm90

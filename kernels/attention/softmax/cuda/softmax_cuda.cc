@@ -101,7 +101,7 @@ absl::Status SoftmaxBackwardCuda(Stream& stream, const SoftmaxProblem& problem, 
     WEFT_ASSIGN_OR_RETURN(const CudaScratch scratch,
                           cuda.Scratch(sm90::SoftmaxBackwardScratchBytes(plain)));
     return CudaStatus(
-        sm90::SoftmaxBackward(plain, gradients, scratch.data<uint8_t>(), cuda.launch().stream),
+        sm90::SoftmaxBackward(cuda.launch(), plain, gradients, scratch.data<uint8_t>()),
         "SoftmaxBackward");
   }
   WEFT_ASSIGN_OR_RETURN(

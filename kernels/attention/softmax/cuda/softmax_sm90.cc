@@ -13,6 +13,7 @@ struct Sizes {
   int64_t tiles;
   int64_t halves;  // of tiles of d_q
   int64_t rows;
+  [[nodiscard]] int64_t Counts() const { return halves / 2 * 3 + 1; }  // turns, known, ticket
   static constexpr int64_t kHalfBytes = 64 * 64 * sizeof(float);
 };
 
@@ -66,17 +67,19 @@ cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, in
 
 int64_t SoftmaxBackwardScratchBytes(const SoftmaxCudaProblem& p) {
   const Sizes sizes(p);
-  return sizes.halves * Sizes::kHalfBytes + sizes.rows * 8 + sizes.halves * 4 + 4;
+  return sizes.halves * Sizes::kHalfBytes + sizes.rows * 8 + sizes.Counts() * 4;
 }
 
-cudaError_t SoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
-                            uint8_t* scratch, cudaStream_t stream) {
+cudaError_t SoftmaxBackward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                            const SoftmaxCudaGradients& g, uint8_t* scratch) {
   SoftmaxBackwardMaps maps;
   MapMaker make(p);
   make.Queries(p.q, TileQueries(p.head_dim), &maps.q);
+  make.Queries(g.o, TileQueries(p.head_dim), &maps.o);
   make.Queries(g.d_o, TileQueries(p.head_dim), &maps.d_o);
   make.Keys(p.k, &maps.k);
   make.Keys(p.v, &maps.v);
+  make.Queries(g.d_q, 64, &maps.d_q);
   make.Keys(g.d_k, &maps.d_k);
   make.Keys(g.d_v, &maps.d_v);
   if (make.error() != cudaSuccess) return make.error();
@@ -87,12 +90,11 @@ cudaError_t SoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradie
   parts.shifts = reinterpret_cast<float*>(scratch + sizes.halves * Sizes::kHalfBytes);
   parts.means = parts.shifts + sizes.rows;
   parts.turns = reinterpret_cast<int32_t*>(parts.means + sizes.rows);
-  parts.ticket = parts.turns + sizes.halves;
-  cudaError_t error =
-      cudaMemsetAsync(parts.turns, 0, static_cast<size_t>(sizes.halves * 4 + 4), stream);
-  if (error == cudaSuccess) error = LaunchSoftmaxRows(p, g, parts, stream);
-  if (error == cudaSuccess) error = LaunchSoftmaxBackward(p, maps, parts, stream);
-  return error == cudaSuccess ? LaunchSoftmaxQueries(p, parts, g.d_q, stream) : error;
+  parts.known = parts.turns + sizes.halves;
+  parts.ticket = parts.known + sizes.halves / 2;
+  const cudaError_t error =
+      cudaMemsetAsync(parts.turns, 0, static_cast<size_t>(sizes.Counts() * 4), on.stream);
+  return error == cudaSuccess ? LaunchSoftmaxBackward(on, p, maps, g.lse, parts) : error;
 }
 
 }  // namespace weft::kernels::sm90

@@ -21,8 +21,8 @@ cudaError_t SoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p, in
 
 int64_t SoftmaxBackwardScratchBytes(const SoftmaxCudaProblem& p);
 // g.means is not used.
-cudaError_t SoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
-                            uint8_t* scratch, cudaStream_t stream);
+cudaError_t SoftmaxBackward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                            const SoftmaxCudaGradients& g, uint8_t* scratch);
 
 // ---- Between the parts
 
@@ -36,29 +36,30 @@ struct SoftmaxForwardMaps {
 cudaError_t LaunchSoftmaxForward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
                                  const SoftmaxForwardMaps& maps, int32_t* taken, float* lse);
 
-// Boxes of TileQueries queries, and of kBlockKeys keys.
+// Boxes of TileQueries queries, 64 of d_q, and of kBlockKeys keys.
 struct SoftmaxBackwardMaps {
   CUtensorMap q;
+  CUtensorMap o;
   CUtensorMap d_o;
   CUtensorMap k;
   CUtensorMap v;
+  CUtensorMap d_q;
   CUtensorMap d_k;
   CUtensorMap d_v;
 };
 struct SoftmaxBackwardScratch {
-  int tiles;       // of the queries of a head
-  float* shifts;   // [B, H, tiles, queries of a tile]: lse in powers of two; infinite after the end
-  float* means;    // likewise: sum_j p_ij dp_ij
-  float4* d_q;     // [B, H, tiles, 2, 8, 128]: halves of a tile of d_q as the accumulators hold it
-  int32_t* turns;  // [B, H, tiles, 2]: key blocks that have added to that half
-  int32_t* ticket;  // the next block of keys to be taken
+  int tiles;      // of the queries of a head
+  float* shifts;  // [B, H, tiles, queries of a tile]: lse in powers of two; infinite after the end
+  float* means;   // likewise: sum_j p_ij dp_ij
+  float4* d_q;    // [B, H, tiles, 2, 8, 128]: halves of a tile of d_q as the accumulators hold it,
+                  // added up but for what the last key block adds
+  // Zeros before the call:
+  int32_t* turns;   // [B, H, tiles, 2]: key blocks that have added to that half
+  int32_t* known;   // [B, H, tiles]: whether shifts and means are there
+  int32_t* ticket;  // the next piece of work to be taken
 };
-// In this order: shifts and means; d_k, d_v and the sums of d_q; d_q.
-cudaError_t LaunchSoftmaxRows(const SoftmaxCudaProblem& p, const SoftmaxCudaGradients& g,
-                              const SoftmaxBackwardScratch& scratch, cudaStream_t stream);
-cudaError_t LaunchSoftmaxBackward(const SoftmaxCudaProblem& p, const SoftmaxBackwardMaps& maps,
-                                  const SoftmaxBackwardScratch& scratch, cudaStream_t stream);
-cudaError_t LaunchSoftmaxQueries(const SoftmaxCudaProblem& p, const SoftmaxBackwardScratch& scratch,
-                                 void* d_q, cudaStream_t stream);
+cudaError_t LaunchSoftmaxBackward(const CudaLaunch& on, const SoftmaxCudaProblem& p,
+                                  const SoftmaxBackwardMaps& maps, const float* lse,
+                                  const SoftmaxBackwardScratch& scratch);
 
 }  // namespace weft::kernels::sm90
