@@ -20,6 +20,7 @@
 #include "kernels/ops/fixed_point/fixed_point.h"
 #include "kernels/ops/gradient_norm/gradient_norm.h"
 #include "kernels/ops/l2_norm/l2_norm.h"
+#include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/ops/linear_gelu/linear_gelu.h"
@@ -118,15 +119,25 @@ void BenchCrossEntropy(benchmark::State& state, int64_t width, int64_t vocabular
   });
 }
 
-void BenchNorms(benchmark::State& state, int64_t rows, int64_t width, bool backward) {
+// The backward passes add to their result, the last one sums it as it was as well.
+enum class NormPass : uint8_t { kForward, kBackward, kLayerBackward, kLayerBackwardSums };
+
+void BenchNorms(benchmark::State& state, int64_t rows, int64_t width, NormPass pass) {
   With(state, [=](benchmark::State& s, Gpu& gpu) {
     const Tensor x = gpu.Random(DType::kBf16, {rows, width}),
                  dy = gpu.Random(DType::kBf16, x.shape()), w = gpu.Random(DType::kBf16, {width});
     Tensor y = gpu.New(DType::kBf16, x.shape()), rstd = gpu.Random(DType::kF32, {rows}),
-           dw = gpu.New(DType::kF32, {width});
-    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 4 : 2), [&] {
-      if (!backward) return RmsNormForward(gpu.stream(), x, w, 1e-6, y, rstd);
-      return RmsNormBackward(gpu.stream(), x, w, rstd, dy, y, Accumulate::kYes, dw);
+           mean = gpu.Random(DType::kF32, {rows}), dw = gpu.New(DType::kF32, {width}),
+           db = gpu.New(DType::kF32, {width}), sums;
+    if (pass == NormPass::kLayerBackwardSums) sums = gpu.New(DType::kF32, {width});
+    const int operands = pass == NormPass::kForward ? 2 : 4;
+    Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * operands, [&] {
+      if (pass == NormPass::kForward) return RmsNormForward(gpu.stream(), x, w, 1e-6, y, rstd);
+      if (pass == NormPass::kBackward) {
+        return RmsNormBackward(gpu.stream(), x, w, rstd, dy, y, Accumulate::kYes, dw, sums);
+      }
+      return LayerNormBackward(gpu.stream(), x, w, mean, rstd, dy, y, Accumulate::kYes, dw, db,
+                               sums);
     });
   });
 }
@@ -202,11 +213,11 @@ void BenchEmbeddingBackward(benchmark::State& state, int32_t used) {
   });
 }
 
-void BenchBias(benchmark::State& state, bool backward) {
+void BenchBias(benchmark::State& state, int64_t rows, int64_t width, bool backward) {
   With(state, [=](benchmark::State& s, Gpu& gpu) {
-    const Tensor x = gpu.Random(DType::kBf16, {kTokens, kWidth}),
-                 bias = gpu.Random(DType::kBf16, {kWidth});
-    Tensor y = gpu.New(DType::kBf16, x.shape()), dbias = gpu.New(DType::kF32, {kWidth});
+    const Tensor x = gpu.Random(DType::kBf16, {rows, width}),
+                 bias = gpu.Random(DType::kBf16, {width});
+    Tensor y = gpu.New(DType::kBf16, x.shape()), dbias = gpu.New(DType::kF32, {width});
     Report(s, gpu, Limit::kBytes, static_cast<double>(x.bytes()) * (backward ? 1 : 2), [&] {
       if (!backward) return BiasForward(gpu.stream(), x, bias, y);
       return BiasBackward(gpu.stream(), x, dbias);
@@ -278,12 +289,16 @@ WEFT_GPU_BENCH(BenchBackwardEnds, plain_768x768, Ends::kPlain, 768, 768);
 WEFT_GPU_BENCH(BenchBackwardEnds, added_768x768, Ends::kResidual, 768, 768);
 WEFT_GPU_BENCH(BenchCrossEntropy, 2048x32000, 2048, 32000);
 WEFT_GPU_BENCH(BenchCrossEntropy, 768x50304, 768, 50304);
-WEFT_GPU_BENCH(BenchNorms, forward, kTokens, kWidth, false);
-WEFT_GPU_BENCH(BenchNorms, backward, kTokens, kWidth, true);
-WEFT_GPU_BENCH(BenchNorms, forward_768, 2 * kTokens, 768, false);
-WEFT_GPU_BENCH(BenchNorms, backward_768, 2 * kTokens, 768, true);
-WEFT_GPU_BENCH(BenchNorms, forward_heads, kTokens * 16, kHeadWidth, false);
-WEFT_GPU_BENCH(BenchNorms, backward_heads, kTokens * 16, kHeadWidth, true);
+WEFT_GPU_BENCH(BenchNorms, forward, kTokens, kWidth, NormPass::kForward);
+WEFT_GPU_BENCH(BenchNorms, backward, kTokens, kWidth, NormPass::kBackward);
+WEFT_GPU_BENCH(BenchNorms, forward_768, 2 * kTokens, 768, NormPass::kForward);
+WEFT_GPU_BENCH(BenchNorms, backward_768, 2 * kTokens, 768, NormPass::kBackward);
+WEFT_GPU_BENCH(BenchNorms, layer_backward_768, 2 * kTokens, 768, NormPass::kLayerBackward);
+WEFT_GPU_BENCH(BenchNorms, layer_sums_768, 2 * kTokens, 768, NormPass::kLayerBackwardSums);
+WEFT_GPU_BENCH(BenchNorms, layer_backward, kTokens, kWidth, NormPass::kLayerBackward);
+WEFT_GPU_BENCH(BenchNorms, layer_sums, kTokens, kWidth, NormPass::kLayerBackwardSums);
+WEFT_GPU_BENCH(BenchNorms, forward_heads, kTokens * 16, kHeadWidth, NormPass::kForward);
+WEFT_GPU_BENCH(BenchNorms, backward_heads, kTokens * 16, kHeadWidth, NormPass::kBackward);
 WEFT_GPU_BENCH(BenchConv, forward, false);
 WEFT_GPU_BENCH(BenchConv, backward, true);
 WEFT_GPU_BENCH(BenchConvNorm, forward, false);
@@ -292,8 +307,9 @@ WEFT_GPU_BENCH(BenchL2, forward, false);
 WEFT_GPU_BENCH(BenchL2, backward, true);
 WEFT_GPU_BENCH(BenchSwiglu, forward, false);
 WEFT_GPU_BENCH(BenchSwiglu, backward, true);
-WEFT_GPU_BENCH(BenchBias, forward, false);
-WEFT_GPU_BENCH(BenchBias, backward, true);
+WEFT_GPU_BENCH(BenchBias, forward, kTokens, kWidth, false);
+WEFT_GPU_BENCH(BenchBias, backward, kTokens, kWidth, true);
+WEFT_GPU_BENCH(BenchBias, backward_768, 2 * kTokens, 768, true);
 WEFT_GPU_BENCH(BenchEmbeddingBackward, even, 32000);
 WEFT_GPU_BENCH(BenchEmbeddingBackward, few_tokens, 16);
 BENCHMARK(BenchRotary)->UseManualTime()->Iterations(3)->Unit(benchmark::kMicrosecond);

@@ -13,20 +13,22 @@ namespace weft::kernels {
 // each of 132 multiprocessors.
 inline constexpr int64_t kRowParts = 264;
 
-// sums[C] += partial[0][C] + partial[1][C] + ... in this order; with a second row of blocks, the
-// `parts` parts behind these are added to `others` likewise.
+// Where the sums of up to three matrices go, in the order of their parts.
+struct PartSums {
+  float* of[3] = {};
+};
+
+// sums[C] += partial[0][C] + partial[1][C] + ... in this order; with further rows of blocks, each
+// next `parts` parts are added to the next sums likewise.
 static __global__ void __launch_bounds__(1024)
-    AddPartsKernel(int64_t parts, int64_t columns, const float* partial, float* sums,
-                   float* others) {
+    AddPartsKernel(int64_t parts, int64_t columns, const float* partial, PartSums all_sums) {
   // 32 warps take turns over the parts of 32 neighbouring columns and are added in their order.
   __shared__ float of_warp[32][32];
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
   const int64_t column = int64_t{blockIdx.x} * 32 + lane;
-  if (blockIdx.y > 0) {
-    partial += parts * columns;
-    sums = others;
-  }
+  partial += blockIdx.y * parts * columns;
+  float* const sums = all_sums.of[blockIdx.y];
   float sum = 0;
   if (column < columns) {
 #pragma unroll 8
@@ -39,12 +41,18 @@ static __global__ void __launch_bounds__(1024)
   sums[column] += sum;
 }
 
-// `others` may be null: then there are no parts for it.
+// `second` and `third` may be null: then there are no parts for them.
 inline cudaError_t AddParts(const CudaLaunch& on, int64_t parts, int64_t columns,
-                            const float* partial, float* sums, float* others = nullptr) {
+                            const float* partial, float* sums, float* second = nullptr,
+                            float* third = nullptr) {
   if (columns == 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>(CeilDiv(columns, 32)), others == nullptr ? 1 : 2);
-  AddPartsKernel<<<grid, 1024, 0, on.stream>>>(parts, columns, partial, sums, others);
+  PartSums all;
+  unsigned count = 0;
+  for (float* const each : {sums, second, third}) {
+    if (each != nullptr) all.of[count++] = each;
+  }
+  const dim3 grid(static_cast<unsigned>(CeilDiv(columns, 32)), count);
+  AddPartsKernel<<<grid, 1024, 0, on.stream>>>(parts, columns, partial, all);
   return cudaGetLastError();
 }
 

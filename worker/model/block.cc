@@ -75,8 +75,9 @@ absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, 
       [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
         return mlp_.Backward(pass, gradients, in, a.mlp, d_out, d_in);
       },
-      a.around_mlp, gradient));
-  return around_mixer_.Backward(pass, gradients, x, mix, a.around_mixer, gradient);
+      mlp_.OutputBiasIn(gradients), a.around_mlp, gradient));
+  return around_mixer_.Backward(pass, gradients, x, mix, mixer_->OutputBiasIn(gradients),
+                                a.around_mixer, gradient);
 }
 
 absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,

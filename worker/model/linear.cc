@@ -47,12 +47,6 @@ absl::Status Linear::WeightBackward(const Pass& pass, const ParameterBlock& grad
   return kernels::LinearBackwardWeight(pass.stream, AsRows(dy, out_), AsRows(x, in_), d_weight);
 }
 
-absl::Status Linear::BiasBackward(const Pass& pass, const ParameterBlock& gradients,
-                                  const Tensor& dy) const {
-  Tensor d_bias = BiasIn(gradients);
-  return bias_ ? kernels::BiasBackward(pass.stream, AsRows(dy, out_), d_bias) : absl::OkStatus();
-}
-
 absl::Status Linear::BackwardButBias(const Pass& pass, const ParameterBlock& gradients,
                                      const Tensor& x, const Tensor& dy, Accumulate accumulate,
                                      Tensor& dx) const {
@@ -64,18 +58,18 @@ absl::Status Linear::BackwardButBias(const Pass& pass, const ParameterBlock& gra
 
 absl::Status Linear::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
                               const Tensor& dy, Accumulate accumulate, Tensor& dx) const {
-  WEFT_RETURN_IF_ERROR(BiasBackward(pass, gradients, dy));
+  Tensor d_bias = BiasIn(gradients);
+  if (bias_) WEFT_RETURN_IF_ERROR(kernels::BiasBackward(pass.stream, AsRows(dy, out_), d_bias));
   return BackwardButBias(pass, gradients, x, dy, accumulate, dx);
 }
 
-absl::Status Linear::BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
-                                  const Tensor& x, const Tensor& dy, const Tensor& before,
-                                  Tensor& d_before, Tensor& d_bias) const {
-  WEFT_RETURN_IF_ERROR(BiasBackward(pass, gradients, dy));
+absl::Status Linear::BackwardGeluButBias(const Pass& pass, const ParameterBlock& gradients,
+                                         const Tensor& x, const Tensor& dy, const Tensor& before,
+                                         Tensor& d_before, Tensor& d_before_bias) const {
   WEFT_RETURN_IF_ERROR(WeightBackward(pass, gradients, x, dy));
   Tensor d_rows = AsRows(d_before, in_);
   return kernels::LinearBackwardGelu(pass.stream, AsRows(dy, out_), pass.weights[weight_],
-                                     AsRows(before, in_), d_rows, d_bias);
+                                     AsRows(before, in_), d_rows, d_before_bias);
 }
 
 }  // namespace weft::worker

@@ -35,17 +35,16 @@ class Linear {
                         const kernels::Tensor& dy, kernels::Accumulate accumulate,
                         kernels::Tensor& dx) const;
 
-  // The same where x is GELU(before): gives the gradient of `before`, and adds the sums of its rows
-  // to d_bias (absent: not wanted), which is that of a bias added there.
-  absl::Status BackwardGelu(const Pass& pass, const ParameterBlock& gradients,
-                            const kernels::Tensor& x, const kernels::Tensor& dy,
-                            const kernels::Tensor& before, kernels::Tensor& d_before,
-                            kernels::Tensor& d_bias) const;
-
   // Backward for a caller who adds the bias's gradient himself: this one, absent without a bias.
   absl::Status BackwardButBias(const Pass& pass, const ParameterBlock& gradients,
                                const kernels::Tensor& x, const kernels::Tensor& dy,
                                kernels::Accumulate accumulate, kernels::Tensor& dx) const;
+  // The same where x is GELU(before): gives the gradient of `before`, and adds the sums of its rows
+  // to d_before_bias (absent: not wanted), which is that of a bias added there.
+  absl::Status BackwardGeluButBias(const Pass& pass, const ParameterBlock& gradients,
+                                   const kernels::Tensor& x, const kernels::Tensor& dy,
+                                   const kernels::Tensor& before, kernels::Tensor& d_before,
+                                   kernels::Tensor& d_before_bias) const;
   [[nodiscard]] kernels::Tensor BiasIn(const ParameterBlock& block) const {
     return bias_ ? block[*bias_] : kernels::Tensor();
   }
@@ -58,8 +57,6 @@ class Linear {
  private:
   absl::Status WeightBackward(const Pass& pass, const ParameterBlock& gradients,
                               const kernels::Tensor& x, const kernels::Tensor& dy) const;
-  absl::Status BiasBackward(const Pass& pass, const ParameterBlock& gradients,
-                            const kernels::Tensor& dy) const;
 
   int64_t in_, out_;
   ParameterIndex weight_;

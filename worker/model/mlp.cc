@@ -96,13 +96,15 @@ absl::Status Mlp::Backward(const Pass& pass, const ParameterBlock& gradients, co
     // sums for the bias come after both.
     const bool drops = dropout_.IsOn(pass);
     Tensor d_bias = drops ? Tensor() : up_.BiasIn(gradients);
-    WEFT_RETURN_IF_ERROR(down_.BackwardGelu(pass, gradients, a.product, dy, a.up, d_up, d_bias));
+    WEFT_RETURN_IF_ERROR(
+        down_.BackwardGeluButBias(pass, gradients, a.product, dy, a.up, d_up, d_bias));
     if (!drops) return up_.BackwardButBias(pass, gradients, x, d_up, Accumulate::kNo, dx);
     WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_up));
     return up_.Backward(pass, gradients, x, d_up, Accumulate::kNo, dx);
   }
   WEFT_ASSIGN_OR_RETURN(Tensor d_product, pass.scratch.Take(a.product.shape()));
-  WEFT_RETURN_IF_ERROR(down_.Backward(pass, gradients, a.product, dy, Accumulate::kNo, d_product));
+  WEFT_RETURN_IF_ERROR(
+      down_.BackwardButBias(pass, gradients, a.product, dy, Accumulate::kNo, d_product));
   WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_product));
   if (!gate_) {
     Tensor no_gate;

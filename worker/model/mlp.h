@@ -51,11 +51,16 @@ class Mlp {
   // x [B, T, C] -> y [B, T, C]; x must stay unchanged until Backward.
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, MlpActivations& activations,
                        const kernels::Tensor& residual, kernels::Tensor& y) const;
-  // dy -> dx (overwritten); parameter gradients are added.
+  // dy -> dx (overwritten); parameter gradients are added, but for that of the output's bias, which
+  // is its caller's to add (sublayer.h).
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         const MlpActivations& activations, const kernels::Tensor& dy,
                         kernels::Tensor& dx) const;
 
+  // The bias that is added last, or its gradient; absent without one.
+  [[nodiscard]] kernels::Tensor OutputBiasIn(const ParameterBlock& block) const {
+    return down_.BiasIn(block);
+  }
   [[nodiscard]] int64_t MatmulFlopsPerToken() const;
 
  private:

@@ -41,16 +41,16 @@ absl::Status Norm::Forward(const Pass& pass, const Tensor& x, NormStatistics& st
 
 absl::Status Norm::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
                             const NormStatistics& statistics, const Tensor& dy,
-                            Accumulate accumulate, Tensor& dx) const {
+                            Accumulate accumulate, Tensor& dx, Tensor dx_sums) const {
   const Tensor weight = pass.weights[weight_];
   Tensor d_weight = gradients[weight_];
   if (!shift_) {
     return kernels::RmsNormBackward(pass.stream, x, weight, statistics.rstd, dy, dx, accumulate,
-                                    d_weight);
+                                    d_weight, dx_sums);
   }
   Tensor d_shift = gradients[*shift_];
   return kernels::LayerNormBackward(pass.stream, x, weight, statistics.mean, statistics.rstd, dy,
-                                    dx, accumulate, d_weight, d_shift);
+                                    dx, accumulate, d_weight, d_shift, dx_sums);
 }
 
 }  // namespace weft::worker

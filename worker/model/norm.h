@@ -35,10 +35,12 @@ class Norm {
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, NormStatistics& statistics,
                        kernels::Tensor& y) const;
   // x and the statistics are the forward pass's. dx may be dy itself when it is overwritten.
-  // Parameter gradients are added.
+  // Parameter gradients are added. When dx is added to, the sums of its rows as they were are added
+  // to dx_sums [C] (absent: not wanted), for no more than an addition an element.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         const NormStatistics& statistics, const kernels::Tensor& dy,
-                        kernels::Accumulate accumulate, kernels::Tensor& dx) const;
+                        kernels::Accumulate accumulate, kernels::Tensor& dx,
+                        kernels::Tensor dx_sums = {}) const;
 
  private:
   double epsilon_;

@@ -1,6 +1,7 @@
 #include "worker/model/sublayer.h"
 
 #include "common/base/status_macros.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/elementwise/elementwise.h"
 
 namespace weft::worker {
@@ -46,25 +47,30 @@ absl::Status Sublayer::Forward(const Pass& pass, const Tensor& x, Forwards f,
 }
 
 absl::Status Sublayer::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
-                                Backwards f, SublayerActivations& a, Tensor& gradient) const {
+                                Backwards f, Tensor d_bias, SublayerActivations& a,
+                                Tensor& gradient) const {
   Scratch::Frame frame(pass.scratch);
   WEFT_ASSIGN_OR_RETURN(Tensor d_in, pass.scratch.Take(x.shape()));
-  Tensor d_out = gradient;
-  // A dropout or a norm changes d_out; the residual connection still needs dy.
-  if (placement_ == NormPlacement::kOutput || dropout_.IsOn(pass)) {
-    WEFT_ASSIGN_OR_RETURN(d_out, pass.scratch.Take(x.shape()));
+  if (placement_ == NormPlacement::kInput && !dropout_.IsOn(pass)) {
+    WEFT_RETURN_IF_ERROR(f(a.edge, gradient, d_in));
+    // `gradient` is still d_out, and the norm reads it to add to it.
+    return norm_.Backward(pass, gradients, x, a.statistics, d_in, Accumulate::kYes, gradient,
+                          d_bias);
   }
+  // A dropout or a norm changes d_out; the residual connection still needs dy.
+  WEFT_ASSIGN_OR_RETURN(Tensor d_out, pass.scratch.Take(x.shape()));
   if (placement_ == NormPlacement::kInput) {
-    if (dropout_.IsOn(pass)) {
-      WEFT_RETURN_IF_ERROR(kernels::Copy(pass.stream, gradient, d_out));
-      WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_out));
-    }
+    WEFT_RETURN_IF_ERROR(kernels::Copy(pass.stream, gradient, d_out));
+  } else {
+    WEFT_RETURN_IF_ERROR(
+        norm_.Backward(pass, gradients, a.edge, a.statistics, gradient, Accumulate::kNo, d_out));
+  }
+  WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_out));
+  if (d_bias.present()) WEFT_RETURN_IF_ERROR(kernels::BiasBackward(pass.stream, d_out, d_bias));
+  if (placement_ == NormPlacement::kInput) {
     WEFT_RETURN_IF_ERROR(f(a.edge, d_out, d_in));
     return norm_.Backward(pass, gradients, x, a.statistics, d_in, Accumulate::kYes, gradient);
   }
-  WEFT_RETURN_IF_ERROR(
-      norm_.Backward(pass, gradients, a.edge, a.statistics, gradient, Accumulate::kNo, d_out));
-  WEFT_RETURN_IF_ERROR(dropout_.Apply(pass, d_out));
   WEFT_RETURN_IF_ERROR(f(x, d_out, d_in));
   return kernels::Add(pass.stream, gradient, d_in, gradient);
 }

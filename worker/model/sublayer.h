@@ -32,7 +32,8 @@ class Sublayer {
   // out = f(in) + residual (absent: none), all [B, T, C].
   using Forwards = absl::FunctionRef<absl::Status(
       const kernels::Tensor& in, const kernels::Tensor& residual, kernels::Tensor& out)>;
-  // f's backward pass: from `in` and d_out to d_in, which is overwritten.
+  // f's backward pass: from `in` and d_out to d_in, which is overwritten. It adds the gradients of
+  // its parameters, but for that of the bias which it adds last.
   using Backwards = absl::FunctionRef<absl::Status(
       const kernels::Tensor& in, const kernels::Tensor& d_out, kernels::Tensor& d_in)>;
 
@@ -45,10 +46,12 @@ class Sublayer {
   // x [B, T, C] -> y; x must stay unchanged until Backward.
   absl::Status Forward(const Pass& pass, const kernels::Tensor& x, Forwards f,
                        SublayerActivations& activations, kernels::Tensor& y) const;
-  // `gradient` holds dy when called and dx afterwards. Parameter gradients are added. What f has
-  // left for its backward pass is that of the Forward before.
+  // `gradient` holds dy when called and dx afterwards. Parameter gradients are added, and to d_bias
+  // (absent: f has none) that of the bias which f adds last: the sum of d_out's rows, which the
+  // norm's backward pass can give. What f has left for its backward pass is that of the Forward
+  // before.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
-                        Backwards f, SublayerActivations& activations,
+                        Backwards f, kernels::Tensor d_bias, SublayerActivations& activations,
                         kernels::Tensor& gradient) const;
 
  private:

@@ -17,9 +17,10 @@ absl::Status LayerNormForward(Stream& stream, const Tensor& x, const Tensor& w, 
 
 // With g = w * dy and n = (x - mean) * rstd: dx[R,C] (+)= rstd * (g - mean(g) - n * mean(g * n));
 // dw[C] += sum over rows of dy * n; db[C] += sum over rows of dy. dx may be dy itself when it is
-// overwritten; x stays as the forward pass saw it.
+// overwritten; x stays as the forward pass saw it. When dx is added to, dx_sums[C] (absent: not
+// wanted) += sum over rows of dx as it was: dx is read anyway.
 absl::Status LayerNormBackward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& mean,
                                const Tensor& rstd, const Tensor& dy, Tensor& dx,
-                               Accumulate accumulate, Tensor& dw, Tensor& db);
+                               Accumulate accumulate, Tensor& dw, Tensor& db, Tensor& dx_sums);
 
 }  // namespace weft::kernels

@@ -1,6 +1,8 @@
 #include <algorithm>
 
+#include "common/base/status_macros.h"
 #include "kernels/device/aligned_array.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cpu_blocks.h"
 #include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/operand_check.h"
@@ -24,7 +26,8 @@ absl::Status ForwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const 
 
 absl::Status BackwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& mean,
                          const Tensor& rstd, const Tensor& dy, Tensor& dx, Accumulate accumulate,
-                         Tensor& dw, Tensor& db) {
+                         Tensor& dw, Tensor& db, Tensor& dx_sums) {
+  if (dx_sums.present()) WEFT_RETURN_IF_ERROR(BiasBackward(stream, dx, dx_sums));
   CpuStream& cpu = AsCpuStream(stream);
   const int64_t channels = w.count();
   const int64_t rows = RowsOf(x);

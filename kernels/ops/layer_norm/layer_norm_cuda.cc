@@ -20,16 +20,18 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& mean,
                           const Tensor& rstd, const Tensor& dy, Tensor& dx, Accumulate accumulate,
-                          Tensor& dw, Tensor& db) {
+                          Tensor& dw, Tensor& db, Tensor& dx_sums) {
   CudaStream& cuda = AsCudaStream(stream);
   const int64_t rows = RowsOf(x);
   const auto channels = static_cast<int>(w.count());
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
-                        cuda.Scratch(LayerNormPartials(rows, channels) * SizeOf(DType::kF32)));
+  WEFT_ASSIGN_OR_RETURN(
+      const CudaScratch partial,
+      cuda.Scratch(LayerNormPartials(rows, channels, dx_sums.present()) * SizeOf(DType::kF32)));
   return CudaStatus(LaunchLayerNormBackward(
                         cuda.launch(), rows, channels, accumulate == Accumulate::kYes, x.address(),
                         w.address(), mean.data<float>(), rstd.data<float>(), dy.address(),
-                        dx.address(), dw.data<float>(), db.data<float>(), partial.data<float>()),
+                        dx.address(), dw.data<float>(), db.data<float>(),
+                        dx_sums.present() ? dx_sums.data<float>() : nullptr, partial.data<float>()),
                     "LayerNormBackward");
 }
 

@@ -13,18 +13,18 @@ cudaError_t LaunchLayerNormForward(const CudaLaunch& on, int64_t rows, int chann
   });
 }
 
-int64_t LayerNormPartials(int64_t rows, int channels) {
-  return NormPartials({rows, channels}, true);
+int64_t LayerNormPartials(int64_t rows, int channels, bool sums_dx) {
+  return NormPartials({rows, channels}, true, sums_dx);
 }
 
 cudaError_t LaunchLayerNormBackward(const CudaLaunch& on, int64_t rows, int channels,
                                     bool accumulate, const void* x, const void* w,
                                     const float* mean, const float* rstd, const void* dy, void* dx,
-                                    float* dw, float* db, float* partial) {
+                                    float* dw, float* db, float* dx_sums, float* partial) {
   return ForComputeType(on, [&]<typename T>() {
     return NormBackward<true>(on, NormShape{rows, channels}, accumulate, static_cast<const T*>(x),
                               static_cast<const T*>(w), mean, rstd, static_cast<const T*>(dy),
-                              static_cast<T*>(dx), dw, db, partial);
+                              static_cast<T*>(dx), dw, db, dx_sums, partial);
   });
 }
 

@@ -10,10 +10,11 @@ cudaError_t LaunchLayerNormForward(const CudaLaunch& on, int64_t rows, int chann
                                    float* mean, float* rstd);
 
 // Floats that `partial` holds.
-int64_t LayerNormPartials(int64_t rows, int channels);
+int64_t LayerNormPartials(int64_t rows, int channels, bool sums_dx);
+// dx_sums: null when they are not wanted.
 cudaError_t LaunchLayerNormBackward(const CudaLaunch& on, int64_t rows, int channels,
                                     bool accumulate, const void* x, const void* w,
                                     const float* mean, const float* rstd, const void* dy, void* dx,
-                                    float* dw, float* db, float* partial);
+                                    float* dw, float* db, float* dx_sums, float* partial);
 
 }  // namespace weft::kernels::internal

@@ -1,5 +1,7 @@
 #include <cmath>
 
+#include "common/base/status_macros.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/layer_norm/layer_norm_table.h"
 #include "kernels/ops/operand_check.h"
 
@@ -28,9 +30,10 @@ absl::Status ForwardReference(Stream& /*stream*/, const Tensor& x, const Tensor&
   return absl::OkStatus();
 }
 
-absl::Status BackwardReference(Stream& /*stream*/, const Tensor& x, const Tensor& w,
-                               const Tensor& mean, const Tensor& rstd, const Tensor& dy, Tensor& dx,
-                               Accumulate accumulate, Tensor& dw, Tensor& db) {
+absl::Status BackwardReference(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& mean,
+                               const Tensor& rstd, const Tensor& dy, Tensor& dx,
+                               Accumulate accumulate, Tensor& dw, Tensor& db, Tensor& dx_sums) {
+  if (dx_sums.present()) WEFT_RETURN_IF_ERROR(BiasBackward(stream, dx, dx_sums));
   const int64_t channels = w.count();
   const auto count = static_cast<double>(channels);
   const double* weights = w.data<double>();

@@ -19,15 +19,19 @@ absl::Status RmsNormForward(Stream& stream, const Tensor& x, const Tensor& w, do
 }
 
 absl::Status RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
-                             const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw) {
+                             const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw,
+                             Tensor& dx_sums) {
   OperandCheck check("RmsNormBackward", stream);
   check.Compute("x", x, 1);
   if (check.ok()) {
     check.Shaped("w", w, {x.dim(-1)}).SumCounted("rstd", rstd, RowsOf(x));
     check.Shaped("dy", dy, x.shape()).Shaped("dx", dx, x.shape()).SumShaped("dw", dw, {x.dim(-1)});
+    if (dx_sums.present()) check.SumCounted("dx_sums", dx_sums, x.dim(-1));
   }
+  check.Require(!dx_sums.present() || accumulate == Accumulate::kYes,
+                "dx_sums are of a dx that is added to");
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::rms_norm_backward.Call(stream, x, w, rstd, dy, dx, accumulate, dw);
+  return internal::rms_norm_backward.Call(stream, x, w, rstd, dy, dx, accumulate, dw, dx_sums);
 }
 
 }  // namespace weft::kernels

@@ -17,7 +17,10 @@ absl::Status RmsNormForward(Stream& stream, const Tensor& x, const Tensor& w, do
 
 // With g = w * dy: dx[R,C] (+)= rstd * (g - x * rstd^2 * mean(g * x)); dw[C] += sum over rows of
 // dy * x * rstd. dx may be dy itself when it is overwritten; x stays as the forward pass saw it.
+// When dx is added to, dx_sums[C] (absent: not wanted) += sum over rows of dx as it was: dx is read
+// anyway.
 absl::Status RmsNormBackward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
-                             const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw);
+                             const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw,
+                             Tensor& dx_sums);
 
 }  // namespace weft::kernels

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/base/status_macros.h"
 #include "kernels/device/aligned_array.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/cpu_blocks.h"
 #include "kernels/ops/operand_check.h"
 #include "kernels/ops/rms_norm/rms_norm_table.h"
@@ -50,7 +52,9 @@ void BackwardRows(const VectorTable& vector, int64_t first, int64_t count, const
 }
 
 absl::Status BackwardCpu(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
-                         const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw) {
+                         const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw,
+                         Tensor& dx_sums) {
+  if (dx_sums.present()) WEFT_RETURN_IF_ERROR(BiasBackward(stream, dx, dx_sums));
   CpuStream& cpu = AsCpuStream(stream);
   const VectorTable& vector = cpu.vector();
   const int64_t channels = w.count();

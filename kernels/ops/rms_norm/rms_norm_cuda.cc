@@ -18,16 +18,19 @@ absl::Status ForwardCuda(Stream& stream, const Tensor& x, const Tensor& w, doubl
 }
 
 absl::Status BackwardCuda(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
-                          const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw) {
+                          const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw,
+                          Tensor& dx_sums) {
   CudaStream& cuda = AsCudaStream(stream);
   const int64_t rows = RowsOf(x);
   const auto channels = static_cast<int>(w.count());
-  WEFT_ASSIGN_OR_RETURN(const CudaScratch partial,
-                        cuda.Scratch(RmsNormPartials(rows, channels) * SizeOf(DType::kF32)));
+  WEFT_ASSIGN_OR_RETURN(
+      const CudaScratch partial,
+      cuda.Scratch(RmsNormPartials(rows, channels, dx_sums.present()) * SizeOf(DType::kF32)));
   return CudaStatus(
-      LaunchRmsNormBackward(cuda.launch(), rows, channels, accumulate == Accumulate::kYes,
-                            x.address(), w.address(), rstd.data<float>(), dy.address(),
-                            dx.address(), dw.data<float>(), partial.data<float>()),
+      LaunchRmsNormBackward(
+          cuda.launch(), rows, channels, accumulate == Accumulate::kYes, x.address(), w.address(),
+          rstd.data<float>(), dy.address(), dx.address(), dw.data<float>(),
+          dx_sums.present() ? dx_sums.data<float>() : nullptr, partial.data<float>()),
       "RmsNormBackward");
 }
 

@@ -12,17 +12,17 @@ cudaError_t LaunchRmsNormForward(const CudaLaunch& on, int64_t rows, int channel
   });
 }
 
-int64_t RmsNormPartials(int64_t rows, int channels) {
-  return NormPartials({rows, channels}, false);
+int64_t RmsNormPartials(int64_t rows, int channels, bool sums_dx) {
+  return NormPartials({rows, channels}, false, sums_dx);
 }
 
 cudaError_t LaunchRmsNormBackward(const CudaLaunch& on, int64_t rows, int channels, bool accumulate,
                                   const void* x, const void* w, const float* rstd, const void* dy,
-                                  void* dx, float* dw, float* partial) {
+                                  void* dx, float* dw, float* dx_sums, float* partial) {
   return ForComputeType(on, [&]<typename T>() {
     return NormBackward<false>(on, NormShape{rows, channels}, accumulate, static_cast<const T*>(x),
                                static_cast<const T*>(w), nullptr, rstd, static_cast<const T*>(dy),
-                               static_cast<T*>(dx), dw, nullptr, partial);
+                               static_cast<T*>(dx), dw, nullptr, dx_sums, partial);
   });
 }
 

@@ -9,9 +9,10 @@ cudaError_t LaunchRmsNormForward(const CudaLaunch& on, int64_t rows, int channel
                                  const void* x, const void* w, void* y, float* rstd);
 
 // Floats that `partial` holds.
-int64_t RmsNormPartials(int64_t rows, int channels);
+int64_t RmsNormPartials(int64_t rows, int channels, bool sums_dx);
+// dx_sums: null when they are not wanted.
 cudaError_t LaunchRmsNormBackward(const CudaLaunch& on, int64_t rows, int channels, bool accumulate,
                                   const void* x, const void* w, const float* rstd, const void* dy,
-                                  void* dx, float* dw, float* partial);
+                                  void* dx, float* dw, float* dx_sums, float* partial);
 
 }  // namespace weft::kernels::internal

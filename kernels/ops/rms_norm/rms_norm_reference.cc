@@ -1,5 +1,7 @@
 #include <cmath>
 
+#include "common/base/status_macros.h"
+#include "kernels/ops/bias/bias.h"
 #include "kernels/ops/operand_check.h"
 #include "kernels/ops/rms_norm/rms_norm_table.h"
 
@@ -22,9 +24,10 @@ absl::Status ForwardReference(Stream& /*stream*/, const Tensor& x, const Tensor&
   return absl::OkStatus();
 }
 
-absl::Status BackwardReference(Stream& /*stream*/, const Tensor& x, const Tensor& w,
-                               const Tensor& rstd, const Tensor& dy, Tensor& dx,
-                               Accumulate accumulate, Tensor& dw) {
+absl::Status BackwardReference(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& rstd,
+                               const Tensor& dy, Tensor& dx, Accumulate accumulate, Tensor& dw,
+                               Tensor& dx_sums) {
+  if (dx_sums.present()) WEFT_RETURN_IF_ERROR(BiasBackward(stream, dx, dx_sums));
   const int64_t channels = w.count();
   const double* weights = w.data<double>();
   double* weight_slopes = dw.data<double>();

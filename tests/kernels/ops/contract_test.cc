@@ -16,6 +16,7 @@
 #include "kernels/ops/elementwise/elementwise.h"
 #include "kernels/ops/embedding/embedding.h"
 #include "kernels/ops/gradient_norm/gradient_norm.h"
+#include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/ops/rms_norm/rms_norm.h"
@@ -172,6 +173,20 @@ TEST_F(ContractTest, DropoutSeesNeitherTheCutOfABatchNorOfASequence) {
   }
 }
 
+TEST_F(ContractTest, OnlyOfWhatANormAddsToAreThereSums) {
+  Tensor x = F32({2, 4}), w = F32({4}), dx = F32({2, 4}), rstd = F32({2}), mean = F32({2});
+  Tensor dw = F32({4}), db = F32({4}), sums = F32({4}), narrow = F32({3});
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    const auto code =
+        accumulate == Accumulate::kYes ? absl::StatusCode::kOk : absl::StatusCode::kInvalidArgument;
+    EXPECT_THAT(RmsNormBackward(*stream_, x, w, rstd, x, dx, accumulate, dw, sums), StatusIs(code));
+    EXPECT_THAT(LayerNormBackward(*stream_, x, w, mean, rstd, x, dx, accumulate, dw, db, sums),
+                StatusIs(code));
+  }
+  EXPECT_THAT(RmsNormBackward(*stream_, x, w, rstd, x, dx, Accumulate::kYes, dw, narrow),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST_F(ContractTest, ColumnsMustExist) {
   Tensor wide = F32({2, 5}), narrow = F32({2, 3}), rows = F32({3, 3});
   EXPECT_OK(PutColumns(*stream_, narrow, 2, wide));
@@ -182,9 +197,9 @@ TEST_F(ContractTest, ColumnsMustExist) {
 }
 
 TEST_F(ContractTest, EmptyTensorsAreNoWork) {
-  Tensor x = F32({0, 4}), w = F32({4}), y = F32({0, 4}), rstd = F32({0}), dw = F32({4});
+  Tensor x = F32({0, 4}), w = F32({4}), y = F32({0, 4}), rstd = F32({0}), dw = F32({4}), no_sums;
   EXPECT_OK(RmsNormForward(*stream_, x, w, 1e-6, y, rstd));
-  EXPECT_OK(RmsNormBackward(*stream_, x, w, rstd, y, x, Accumulate::kNo, dw));
+  EXPECT_OK(RmsNormBackward(*stream_, x, w, rstd, y, x, Accumulate::kNo, dw, no_sums));
   Tensor matrix = F32({3, 4}), result = F32({0, 3});
   EXPECT_OK(LinearForward(*stream_, x, matrix, Tensor(), Tensor(), result));
   Tensor slopes = F32({3, 4});

@@ -114,13 +114,13 @@ TEST_F(GradientTest, Bias) {
 
 TEST_F(GradientTest, RmsNorm) {
   Tensor x = Random({3, 7}), w = Random({7}), dy = Random({3, 7});
-  Tensor y = Zero({3, 7}), rstd = Zero({3}), dx = Zero({3, 7}), dw = Zero({7});
+  Tensor y = Zero({3, 7}), rstd = Zero({3}), dx = Zero({3, 7}), dw = Zero({7}), no_sums;
   const auto value = [&] {
     EXPECT_OK(RmsNormForward(stream(), x, w, 1e-2, y, rstd));
     return Dot(y, dy);
   };
   value();
-  ASSERT_OK(RmsNormBackward(stream(), x, w, rstd, dy, dx, Accumulate::kNo, dw));
+  ASSERT_OK(RmsNormBackward(stream(), x, w, rstd, dy, dx, Accumulate::kNo, dw, no_sums));
   ExpectGradient(x, dx, value);
   ExpectGradient(w, dw, value);
 }
@@ -128,13 +128,14 @@ TEST_F(GradientTest, RmsNorm) {
 TEST_F(GradientTest, LayerNorm) {
   Tensor x = Random({3, 7}), w = Random({7}), b = Random({7}), dy = Random({3, 7});
   Tensor y = Zero({3, 7}), mean = Zero({3}), rstd = Zero({3});
-  Tensor dx = Zero({3, 7}), dw = Zero({7}), db = Zero({7});
+  Tensor dx = Zero({3, 7}), dw = Zero({7}), db = Zero({7}), no_sums;
   const auto value = [&] {
     EXPECT_OK(LayerNormForward(stream(), x, w, b, 1e-2, y, mean, rstd));
     return Dot(y, dy);
   };
   value();
-  ASSERT_OK(LayerNormBackward(stream(), x, w, mean, rstd, dy, dx, Accumulate::kNo, dw, db));
+  ASSERT_OK(
+      LayerNormBackward(stream(), x, w, mean, rstd, dy, dx, Accumulate::kNo, dw, db, no_sums));
   ExpectGradient(x, dx, value);
   ExpectGradient(w, dw, value);
   ExpectGradient(b, db, value);

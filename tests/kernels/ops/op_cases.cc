@@ -40,6 +40,9 @@ constexpr float kLossScale = 0.0078125;  // exact in fp32
 using Row = std::vector<float>;
 using Rows = std::vector<Row>;
 
+// Operands without elements stand for absent ones.
+Tensor Optional(const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); }
+
 OpCase ForwardLinear(int64_t r, int64_t k, int64_t n, bool biased, bool added) {
   return {.name = absl::StrCat("LinearForward", r, "x", k, "x", n, biased ? "Biased" : "",
                                added ? "Added" : ""),
@@ -113,11 +116,18 @@ void AddBias(std::vector<OpCase>& cases, int64_t r, int64_t c) {
                    .operands = {Normal(1, {r, c}), AsSum(Normal(2, {c}))},
                    .results = {1},
                    .call = [](Stream& s, Operands t) { return BiasBackward(s, t[0], t[1]); },
-                   .plain =
-                       [=](Rows& a) {
-                         for (size_t i = 0; i < a[0].size(); ++i) a[1][i % width] += a[0][i];
-                       }});
+                   .plain = [](Rows& a) { plain::AddRows(a[0], a[1]); }});
 }
+
+// What the backward pass of a norm does with its result.
+struct NormResult {
+  const char* name;
+  Accumulate accumulate;
+  bool sums;  // of the rows that it adds to
+};
+constexpr NormResult kNormResults[] = {{"", Accumulate::kNo, false},
+                                       {"Added", Accumulate::kYes, false},
+                                       {"AddedAndSummed", Accumulate::kYes, true}};
 
 void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
   cases.push_back(
@@ -132,19 +142,24 @@ void AddRmsNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
            }});
   Array rstd = AsSum(Normal(3, {r}));
   for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
-  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
-    const bool added = accumulate == Accumulate::kYes;
+  for (const NormResult& result : kNormResults) {
+    const bool added = result.accumulate == Accumulate::kYes;
     cases.push_back(
-        {.name = absl::StrCat("RmsNormBackward", r, "x", c, added ? "Added" : ""),
+        {.name = absl::StrCat("RmsNormBackward", r, "x", c, result.name),
          .operands = {Normal(1, {r, c}), Normal(2, {c}), rstd, Normal(4, {r, c}), Normal(5, {r, c}),
-                      AsSum(Normal(6, {c}))},
-         .results = {4, 5},
+                      AsSum(Normal(6, {c})), AsSum(result.sums ? Normal(8, {c}) : Zeros({0}))},
+         .results = {4, 5, 6},
          .call =
              [=](Stream& s, Operands t) {
-               return RmsNormBackward(s, t[0], t[1], t[2], t[3], t[4], accumulate, t[5]);
+               Tensor sums = Optional(t[6]);
+               return RmsNormBackward(s, t[0], t[1], t[2], t[3], t[4], result.accumulate, t[5],
+                                      sums);
              },
          .plain =
-             [=](Rows& a) { plain::RmsNormBackward(a[0], a[1], a[2], a[3], added, a[4], a[5]); }});
+             [=](Rows& a) {
+               if (result.sums) plain::AddRows(a[4], a[6]);
+               plain::RmsNormBackward(a[0], a[1], a[2], a[3], added, a[4], a[5]);
+             }});
   }
 }
 
@@ -167,23 +182,25 @@ void AddLayerNorm(std::vector<OpCase>& cases, int64_t r, int64_t c) {
                        }});
   Array rstd = AsSum(Normal(3, {r}));
   for (double& value : rstd.values) value = 0.125 + std::floor(std::abs(value) * 1024) / 1024;
-  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
-    const bool added = accumulate == Accumulate::kYes;
-    cases.push_back({.name = absl::StrCat("LayerNormBackward", r, "x", c, added ? "Added" : ""),
-                     .operands = {Normal(1, {r, c}), Normal(2, {c}), AsSum(Normal(7, {r})), rstd,
-                                  Normal(4, {r, c}), Normal(5, {r, c}), AsSum(Normal(6, {c})),
-                                  AsSum(Normal(8, {c}))},
-                     .results = {5, 6, 7},
-                     .call =
-                         [=](Stream& s, Operands t) {
-                           return LayerNormBackward(s, t[0], t[1], t[2], t[3], t[4], t[5],
-                                                    accumulate, t[6], t[7]);
-                         },
-                     .plain =
-                         [=](Rows& a) {
-                           plain::LayerNormBackward(a[0], a[1], a[2], a[3], a[4], added, a[5], a[6],
-                                                    a[7]);
-                         }});
+  for (const NormResult& result : kNormResults) {
+    const bool added = result.accumulate == Accumulate::kYes;
+    cases.push_back(
+        {.name = absl::StrCat("LayerNormBackward", r, "x", c, result.name),
+         .operands = {Normal(1, {r, c}), Normal(2, {c}), AsSum(Normal(7, {r})), rstd,
+                      Normal(4, {r, c}), Normal(5, {r, c}), AsSum(Normal(6, {c})),
+                      AsSum(Normal(8, {c})), AsSum(result.sums ? Normal(9, {c}) : Zeros({0}))},
+         .results = {5, 6, 7, 8},
+         .call =
+             [=](Stream& s, Operands t) {
+               Tensor sums = Optional(t[8]);
+               return LayerNormBackward(s, t[0], t[1], t[2], t[3], t[4], t[5], result.accumulate,
+                                        t[6], t[7], sums);
+             },
+         .plain =
+             [=](Rows& a) {
+               if (result.sums) plain::AddRows(a[5], a[8]);
+               plain::LayerNormBackward(a[0], a[1], a[2], a[3], a[4], added, a[5], a[6], a[7]);
+             }});
   }
 }
 
@@ -216,13 +233,12 @@ void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, boo
   const std::string name = absl::StrCat(b, "x", t, "x", c, "w", w, with_history ? "History" : "");
   // Operand 2 is a history of no tokens where there is none.
   const Array history = with_history ? Normal(3, {b, w - 1, c}) : Zeros({b, 0, c});
-  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
   cases.push_back(
       {.name = absl::StrCat("ShortConvForward", name),
        .operands = {Normal(1, {b, t, c}), Normal(2, {c, w}), history, Normal(4, {b, t, c})},
        .results = {3},
        .call = [=](Stream& s,
-                   Operands a) { return ShortConvForward(s, a[0], a[1], optional(a[2]), a[3]); },
+                   Operands a) { return ShortConvForward(s, a[0], a[1], Optional(a[2]), a[3]); },
        .plain = [=](Rows& a) { plain::ShortConvForward(shape, a[0], a[1], a[2], a[3]); }});
   cases.push_back(
       {.name = absl::StrCat("ShortConvBackward", name),
@@ -232,8 +248,8 @@ void AddShortConv(std::vector<OpCase>& cases, const plain::ConvShape& shape, boo
        .results = {4, 5, 6},
        .call =
            [=](Stream& s, Operands a) {
-             Tensor d_history = optional(a[5]);
-             return ShortConvBackward(s, a[0], a[1], optional(a[2]), a[3], a[4], d_history, a[6]);
+             Tensor d_history = Optional(a[5]);
+             return ShortConvBackward(s, a[0], a[1], Optional(a[2]), a[3], a[4], d_history, a[6]);
            },
        .plain =
            [=](Rows& a) {
@@ -256,7 +272,6 @@ void AddConvNorm(std::vector<OpCase>& cases, const plain::ConvShape& shape, int6
       absl::StrCat(b, "x", t, "x", c, "by", width, "w", w, with_history ? "History" : "");
   const Shape heads = {b, t, c / width, width};
   const Array history = with_history ? Bf16Normal(3, {b, w - 1, c}) : Zeros({b, 0, c});
-  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
   const auto forward = [=](Rows& a) {  // x, w, history, y, inverse_norm
     Row activated(a[0].size());
     plain::ShortConvForward(shape, a[0], a[1], a[2], activated);
@@ -270,7 +285,7 @@ void AddConvNorm(std::vector<OpCase>& cases, const plain::ConvShape& shape, int6
                    .results = {3, 4},
                    .call =
                        [=](Stream& s, Operands a) {
-                         return ConvNormForward(s, a[0], a[1], optional(a[2]), kEps, kQueryScale,
+                         return ConvNormForward(s, a[0], a[1], Optional(a[2]), kEps, kQueryScale,
                                                 a[3], a[4]);
                        },
                    .plain = forward});
@@ -291,10 +306,10 @@ void AddConvNorm(std::vector<OpCase>& cases, const plain::ConvShape& shape, int6
        .operands = std::move(backward),
        .results = {6, 7, 8},
        .call = [=](Stream& s, Operands a) -> absl::Status {
-         Tensor d_history = optional(a[7]);
+         Tensor d_history = Optional(a[7]);
          WEFT_ASSIGN_OR_RETURN(Tensor space,
                                NewTensor(s.device(), s.device().compute_dtype(), a[0].shape()));
-         return ConvNormBackward(s, a[0], a[1], optional(a[2]), kQueryScale, a[3], a[4], a[5],
+         return ConvNormBackward(s, a[0], a[1], Optional(a[2]), kQueryScale, a[3], a[4], a[5],
                                  space, a[6], d_history, a[8]);
        },
        .plain =
@@ -492,13 +507,12 @@ void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v
   const Array w = Normal(2, {v, c}, 0.5);
   const Array bias = biased ? Normal(6, {v}) : Zeros({0});
   const Array targets = SomeIndices(r, v, true);
-  const auto optional = [](const Tensor& tensor) { return tensor.count() > 0 ? tensor : Tensor(); };
   cases.push_back(
       {absl::StrCat("LinearCrossEntropyForward", shape),
        {h, w, bias, targets, AsSum(Normal(3, {r})), AsSum(Normal(7, {r}))},
        {4, 5},
        [=](Stream& s, Operands t) {
-         return LinearCrossEntropyForward(s, t[0], t[1], optional(t[2]), t[3], t[4], t[5]);
+         return LinearCrossEntropyForward(s, t[0], t[1], Optional(t[2]), t[3], t[4], t[5]);
        },
        [=](Rows& a) {
          plain::CrossEntropy(a[0], a[1], a[2], a[3], c, kLossScale, {a[4], a[5]}, nullptr);
@@ -509,8 +523,8 @@ void AddCrossEntropy(std::vector<OpCase>& cases, int64_t r, int64_t c, int32_t v
         AsSum(Normal(5, {v, c}, 0.01)), AsSum(biased ? Normal(8, {v}, 0.01) : Zeros({0}))},
        {4, 5, 6, 7, 8},
        [=](Stream& s, Operands t) {
-         Tensor dbias = optional(t[8]);
-         return LinearCrossEntropyForwardBackward(s, t[0], t[1], optional(t[2]), t[3], kLossScale,
+         Tensor dbias = Optional(t[8]);
+         return LinearCrossEntropyForwardBackward(s, t[0], t[1], Optional(t[2]), t[3], kLossScale,
                                                   t[4], t[5], t[6], t[7], dbias);
        },
        [=](Rows& a) {
@@ -573,8 +587,16 @@ void AddOptimizer(std::vector<OpCase>& cases, int64_t n) {
 std::vector<OpCase> AllOpCases() {
   std::vector<OpCase> cases;
   AddLinear(cases);
-  for (const auto& [r, c] :
-       {std::pair{3, 2}, {239, 1}, {5, 17}, {70, 257}, {1100, 64}, {1600, 264}, {600, 1032}}) {
+  for (const auto& [r, c] : {std::pair{3, 2},
+                             {239, 1},
+                             {5, 17},
+                             {70, 257},
+                             {1100, 64},
+                             {1600, 264},
+                             {300, 400},
+                             {600, 776},
+                             {600, 1032},
+                             {40, 2056}}) {
     AddRmsNorm(cases, r, c);
     AddLayerNorm(cases, r, c);
     AddL2Norm(cases, r, c);

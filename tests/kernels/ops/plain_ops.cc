@@ -59,6 +59,12 @@ void RmsNormForward(const Row& x, const Row& w, float eps, Row& y, Row& rstd) {
   }
 }
 
+void AddRows(const Row& a, Row& sums) {
+  Row added(sums.size());
+  for (size_t i = 0; i < a.size(); ++i) added[i % added.size()] += a[i];
+  for (size_t c = 0; c < sums.size(); ++c) sums[c] += added[c];
+}
+
 void RmsNormBackward(const Row& x, const Row& w, const Row& rstd, const Row& dy, bool accumulate,
                      Row& dx, Row& dw) {
   const size_t channels = w.size();

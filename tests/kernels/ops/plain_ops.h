@@ -29,6 +29,9 @@ struct Strided {
 void MatMul(const Strided& a, const Strided& b, int64_t m, int64_t n, int64_t k, float beta,
             Row& c);
 
+// sums[c] += a[r,c].
+void AddRows(const Row& a, Row& sums);
+
 void RmsNormForward(const Row& x, const Row& w, float eps, Row& y, Row& rstd);
 void RmsNormBackward(const Row& x, const Row& w, const Row& rstd, const Row& dy, bool accumulate,
                      Row& dx, Row& dw);

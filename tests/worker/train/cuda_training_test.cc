@@ -68,6 +68,7 @@ struct Mixers {
   double allowed = 0.03;  // of the first loss
   int64_t slice_length = 0;
   MlpKind mlp = MlpKind::kSwiglu;
+  NormKind norm = NormKind::kRms;
   bool biases = false;
 };
 void PrintTo(const Mixers& mixers, std::ostream* out) { *out << mixers.name; }
@@ -83,6 +84,7 @@ TEST_P(CudaTrainingTest, LossesFollowThoseOfTheCpuAndBitsAreTheSameAgain) {
   TrainConfig config = SmallModel(GetParam().layers);
   config.slice_length = GetParam().slice_length;
   config.model.mlp = GetParam().mlp;
+  config.model.norm = GetParam().norm;
   config.model.biases.projections = GetParam().biases;
   config.model.biases.output = GetParam().biases;
   config.model.biases.mlp = GetParam().biases;
@@ -178,6 +180,7 @@ INSTANTIATE_TEST_SUITE_P(
                .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2},
                           SoftmaxMixerConfig{.heads = 2, .kv_heads = 1}},
                .mlp = MlpKind::kGeluTanh,
+               .norm = NormKind::kLayer,
                .biases = true},
         Mixers{.name = "slim",
                .layers = {SlimMixerConfig{.heads = 2}, SlimMixerConfig{.heads = 4}}},

@@ -133,7 +133,7 @@ absl::Status HeadProjections::Merge(const Pass& pass, const Tensor& o, const Ten
 absl::Status HeadProjections::MergeBackward(const Pass& pass, const ParameterBlock& gradients,
                                             const Tensor& o, const Tensor& dy, Tensor& d_o) const {
   if (!output_) return kernels::Copy(pass.stream, dy, d_o);
-  return output_->Backward(pass, gradients, o, dy, Accumulate::kNo, d_o);
+  return output_->BackwardButBias(pass, gradients, o, dy, Accumulate::kNo, d_o);
 }
 
 }  // namespace weft::worker

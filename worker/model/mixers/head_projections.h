@@ -67,10 +67,14 @@ class HeadProjections {
   // o [B, T, H, D] -> y [B, T, C], to which the residual [B, T, C] (absent: none) is added.
   absl::Status Merge(const Pass& pass, const kernels::Tensor& o, const kernels::Tensor& residual,
                      kernels::Tensor& y) const;
-  // dy -> d_o (overwritten); parameter gradients are added.
+  // dy -> d_o (overwritten); the gradient of the output's weight is added, that of its bias is not.
   absl::Status MergeBackward(const Pass& pass, const ParameterBlock& gradients,
                              const kernels::Tensor& o, const kernels::Tensor& dy,
                              kernels::Tensor& d_o) const;
+  // Absent without one.
+  [[nodiscard]] kernels::Tensor OutputBiasIn(const ParameterBlock& block) const {
+    return output_ ? output_->BiasIn(block) : kernels::Tensor();
+  }
 
   [[nodiscard]] int64_t MatmulFlopsPerToken() const;
 

@@ -46,8 +46,9 @@ class Mixer {
   virtual absl::Status Forward(const Pass& pass, const kernels::Tensor& x,
                                MixerActivations& activations, const kernels::Tensor& residual,
                                kernels::Tensor& y) const = 0;
-  // dy -> dx (overwritten), parameter gradients are added to `gradients`. x and the activations are
-  // those of the Forward before.
+  // dy -> dx (overwritten), parameter gradients are added to `gradients`, but for that of the
+  // output's bias, which is its caller's to add (sublayer.h). x and the activations are those of
+  // the Forward before.
   virtual absl::Status Backward(const Pass& pass, const ParameterBlock& gradients,
                                 const kernels::Tensor& x, MixerActivations& activations,
                                 const kernels::Tensor& dy, kernels::Tensor& dx) const = 0;
@@ -60,6 +61,8 @@ class Mixer {
   virtual absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
                               const kernels::Tensor& residual, kernels::Tensor& y) const = 0;
 
+  // The bias that is added last, or its gradient; absent without one.
+  [[nodiscard]] virtual kernels::Tensor OutputBiasIn(const ParameterBlock& block) const = 0;
   // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
   // Names of what Forward adds to pass.metrics, when that is there, under its layer.

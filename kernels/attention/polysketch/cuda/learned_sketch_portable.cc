@@ -111,8 +111,8 @@ class Network {
       }
     }
     const int64_t widest = std::max(p_.input_dim, p_.sketch_dim);
-    partial_ = reinterpret_cast<float*>(
-        carver.TakeBytes(4 * internal::LayerNormPartials(rows, static_cast<int>(widest))));
+    partial_ = reinterpret_cast<float*>(carver.TakeBytes(
+        4 * internal::LayerNormPartials(rows, static_cast<int>(widest), /*sums_dx=*/false)));
     return carver.used();
   }
 
@@ -207,7 +207,7 @@ class Network {
         internal::LaunchLayerNormBackward(
             on, rows, static_cast<int>(n), add, x, PartOf(w.norm_weight, tower), s.mean, s.rstd,
             s.normed, d_x, static_cast<float*>(PartOf(g.norm_weight, tower)),
-            static_cast<float*>(PartOf(g.norm_bias, tower)), partial_),
+            static_cast<float*>(PartOf(g.norm_bias, tower)), /*dx_sums=*/nullptr, partial_),
         "sketch norm");
   }
 

@@ -298,8 +298,8 @@ absl::Status DeltaMixer::AfterRecurrenceBackward(const Pass& pass, const Paramet
   WEFT_ASSIGN_OR_RETURN(Tensor d_merged, pass.scratch.Take(x.shape()));
   const Tensor normalised = saved.normalised.Reshaped(x.shape());
   if (output_) {
-    WEFT_RETURN_IF_ERROR(output_->Backward(pass, gradients, gate_ ? saved.gated : normalised, dy,
-                                           Accumulate::kNo, d_merged));
+    WEFT_RETURN_IF_ERROR(output_->BackwardButBias(pass, gradients, gate_ ? saved.gated : normalised,
+                                                  dy, Accumulate::kNo, d_merged));
   } else {
     WEFT_RETURN_IF_ERROR(kernels::Copy(pass.stream, dy, d_merged));
   }
@@ -310,10 +310,10 @@ absl::Status DeltaMixer::AfterRecurrenceBackward(const Pass& pass, const Paramet
                                                  d_gate, d_normalised));
     WEFT_RETURN_IF_ERROR(gate_->Backward(pass, gradients, x, d_gate, Accumulate::kNo, dx));
   }
-  Tensor d_norm_weight = gradients[norm_weight_];
+  Tensor d_norm_weight = gradients[norm_weight_], no_sums;
   return kernels::RmsNormBackward(pass.stream, saved.o, pass.weights[norm_weight_], saved.o_rstd,
                                   d_normalised.Reshaped(saved.o.shape()), d_o, Accumulate::kNo,
-                                  d_norm_weight);
+                                  d_norm_weight, no_sums);
 }
 
 absl::Status DeltaMixer::BeforeRecurrenceBackward(const Pass& pass, const ParameterBlock& gradients,

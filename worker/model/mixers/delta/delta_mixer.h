@@ -31,6 +31,9 @@ class DeltaMixer final : public SlicedMixer {
       kernels::Device& device, int64_t max_tokens) const override;
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
+  [[nodiscard]] kernels::Tensor OutputBiasIn(const ParameterBlock& block) const override {
+    return output_ ? output_->BiasIn(block) : kernels::Tensor();
+  }
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
   // A boundary is S and, with a convolution, the last inputs of those of q, k and v.

@@ -38,6 +38,9 @@ class SbmMixer final : public Mixer {
   // before: their memberships are computed again.
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
+  [[nodiscard]] kernels::Tensor OutputBiasIn(const ParameterBlock& block) const override {
+    return projections_.OutputBiasIn(block);
+  }
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
   [[nodiscard]] std::vector<absl::string_view> metrics() const override { return {kGraphDensity}; }
 

@@ -29,6 +29,9 @@ class SoftmaxMixer final : public Mixer {
       kernels::Device& device, int64_t max_tokens) const override;
   absl::Status Decode(const Pass& pass, const kernels::Tensor& x, MixerState& state,
                       const kernels::Tensor& residual, kernels::Tensor& y) const override;
+  [[nodiscard]] kernels::Tensor OutputBiasIn(const ParameterBlock& block) const override {
+    return projections_.OutputBiasIn(block);
+  }
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
 
  private:
