@@ -177,7 +177,7 @@ INSTANTIATE_TEST_SUITE_P(
                .allowed = 0.12,
                .slice_length = 48},
         Mixers{.name = "gpt2_style",
-               .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2},
+               .layers = {SoftmaxMixerConfig{.heads = 2, .kv_heads = 2, .rotary_base = 0},
                           SoftmaxMixerConfig{.heads = 2, .kv_heads = 1}},
                .mlp = MlpKind::kGeluTanh,
                .norm = NormKind::kLayer,

@@ -59,6 +59,7 @@ HeadProjections::HeadProjections(const HeadOptions& options, const MixerPlace& p
       kv_heads_(KvHeads(options)),
       head_width_(HeadWidth(options, place)),
       rotary_base_(options.rotary_base),
+      key_bias_cancels_(options.scores_meet_in_softmax && rotary_base_ == 0.0),
       q_(absl::StrCat(prefix, ".q"), place.width, heads_ * head_width_, place.projection_bias,
          layout),
       k_(absl::StrCat(prefix, ".k"), place.width, kv_heads_ * head_width_, place.projection_bias,
@@ -118,7 +119,11 @@ absl::Status HeadProjections::ProjectBackward(const Pass& pass, const ParameterB
     }
   }
   WEFT_RETURN_IF_ERROR(q_.Backward(pass, gradients, x, d.q, Accumulate::kNo, dx));
-  WEFT_RETURN_IF_ERROR(k_.Backward(pass, gradients, x, d.k, Accumulate::kYes, dx));
+  if (key_bias_cancels_) {
+    WEFT_RETURN_IF_ERROR(k_.BackwardButBias(pass, gradients, x, d.k, Accumulate::kYes, dx));
+  } else {
+    WEFT_RETURN_IF_ERROR(k_.Backward(pass, gradients, x, d.k, Accumulate::kYes, dx));
+  }
   return v_.Backward(pass, gradients, x, d.v, Accumulate::kYes, dx);
 }
 

@@ -26,6 +26,8 @@ struct HeadOptions {
   int64_t kv_heads = 0;      // divides heads; 0: as many as heads
   int64_t head_width = 0;    // 0: the model's width / heads
   double rotary_base = 0.0;  // 0: no rotary positions; else above 1, and the head width is even
+  // The mechanism sees keys only in scores of which it takes the softmax over all keys of a query.
+  bool scores_meet_in_softmax = false;
 };
 
 // Notes what is wrong with the options at this place.
@@ -81,6 +83,9 @@ class HeadProjections {
  private:
   const int64_t heads_, kv_heads_, head_width_;
   const double rotary_base_;
+  // A bias of the keys adds the same to all scores of a query: softmax does not see it, unless
+  // rotary positions turn it another way for each key. Its gradient is then zero.
+  const bool key_bias_cancels_;
   const Linear q_, k_, v_;
   std::optional<const Linear> output_;
 };

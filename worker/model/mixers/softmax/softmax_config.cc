@@ -9,7 +9,8 @@ HeadOptions HeadsOf(const SoftmaxMixerConfig& mixer) {
   return {.heads = mixer.heads,
           .kv_heads = mixer.kv_heads,
           .head_width = mixer.head_width,
-          .rotary_base = mixer.rotary_base};
+          .rotary_base = mixer.rotary_base,
+          .scores_meet_in_softmax = true};
 }
 
 void Check(const SoftmaxMixerConfig& mixer, const MixerPlace& place, absl::string_view layer,
