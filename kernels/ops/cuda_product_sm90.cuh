@@ -1,5 +1,5 @@
-// Products d[R, N] = a[R, K] b on Hopper and what an op computes from d, in one kernel. For op code
-// only.
+// Products d[R, N] = a[R, K] b[K, N] on Hopper and what an op computes from d, in one kernel. For
+// op code only.
 //
 // Persistent, tiles of 256 x 128. Blocks come in pairs (clusters) whose tiles stand side by side:
 // each loads half of the 256 rows of `a` for both. Of a block's three warpgroups two multiply, 128
@@ -10,24 +10,19 @@
 //
 // What is done with a piece is the op's Epilogue:
 //   struct Params                         the kernel's parameters for it
-//   Rows kB                               kAreK: b is [K, N]; kAreMN: b is [N, K], transposed
-//   int kTurns                            see Turn, below
-//   int kStepsBefore                      steps of a turn before its first piece: until then its
-//                                         squares may not have been moved
-//   bool kReads                           whether squares are loaded
+//   int kStepsBefore                      steps of a tile before the first piece of the one before:
+//                                         until then its squares may not have been moved
 //   int kOwnBytes                         shared memory of a group for the epilogue alone
-//   static Square SquareAt(params, turn, i)    what is loaded into square i of a turn, and stored
-//                                         from it
+//   static Square SquareAt(params, i)     what is loaded into square i of a group's tile, and
+//                                         stored from it
 //   Epilogue(params, squares, own, group) one of each thread of a group
 //   MakePiece(piece, product)             computes 16 columns, product[half] of the rows 64 half
 //                                         ... + 63 as LoadPlain has them, and writes to the squares
 //   EndTile(row, column)                  after a tile's last piece; these are the tile's first, of
 //                                         this group. The threads of the group do not meet before.
 //
-// Turn: a group and its mover take turns with the group's four squares of 64 x 64 elements, kTurns
-// times a tile. The mover has loaded them or has stored what was there, then the group makes
-// kPieces / kTurns pieces, then the mover stores all four. With one turn the squares are the
-// group's tile; with two, two matrices' columns 64 turn ... + 63 of it.
+// A group and its mover take turns with the group's four squares of 64 x 64 elements: the mover
+// loads them, the group makes its pieces, the mover stores all four.
 #pragma once
 
 #include <algorithm>
@@ -55,7 +50,7 @@ constexpr int kPieces = kColumns / 16;
 
 // Of Covers.
 template <typename Epilogue>
-constexpr int kFewestSteps = kPieces + (Epilogue::kTurns * Epilogue::kStepsBefore);
+constexpr int kFewestSteps = kPieces + Epilogue::kStepsBefore;
 
 // 64 x 64 elements, from this row and column of the group's tile on.
 struct Square {
@@ -173,23 +168,18 @@ __device__ void LoadOperands(const Block<Epilogue>& block) {
       hopper::ArriveExpecting(full, Layout::kStageBytes);
       LoadBoxForBoth(params.a, first + block.rank * hopper::TileBytes(kRows / kPair), full,
                      step * kDepth, row);
-      if constexpr (Epilogue::kB == Rows::kAreK) {
-        hopper::LoadBox(params.b, b, full, column, 0, step * kDepth, 0);
-        hopper::LoadBox(params.b, b + kSquareBytes, full, column + 64, 0, step * kDepth, 0);
-      } else {
-        hopper::LoadBox(params.b, b, full, step * kDepth, 0, column, 0);
-      }
+      hopper::LoadBox(params.b, b, full, column, 0, step * kDepth, 0);
+      hopper::LoadBox(params.b, b + kSquareBytes, full, column + 64, 0, step * kDepth, 0);
     }
   });
 }
 
-// f(square's place, what it holds, its first column and row in the matrix) for a turn's squares.
+// f(square's place, what it holds, its first column and row in the matrix) for a group's squares.
 template <typename Epilogue, typename F>
-__device__ void ForSquares(const Block<Epilogue>& block, int group, int pair, int turn,
-                           const F& f) {
+__device__ void ForSquares(const Block<Epilogue>& block, int group, int pair, const F& f) {
 #pragma unroll
   for (int i = 0; i < kSquares; ++i) {
-    const Square square = Epilogue::SquareAt(block.params.epilogue, turn, i);
+    const Square square = Epilogue::SquareAt(block.params.epilogue, i);
     f(block.Squares(group) + i * kSquareBytes, square, block.ColumnOf(pair) + square.column,
       block.RowOf(pair) + group * 128 + square.row);
   }
@@ -200,25 +190,18 @@ template <typename Epilogue>
 __device__ void Move(const Block<Epilogue>& block, int group) {
   uint32_t parity = 0;
   block.ForPairs([&](int pair) {
-#pragma unroll
-    for (int turn = 0; turn < Epilogue::kTurns; ++turn) {
-      uint64_t* const moved = block.Moved(group);
-      if constexpr (Epilogue::kReads) {
-        hopper::ArriveExpecting(moved, Layout<Epilogue>::kGroupBytes);
-        ForSquares(block, group, pair, turn, [&](uint8_t* at, Square square, int column, int row) {
-          hopper::LoadBox(*square.from, at, moved, column, 0, row, 0);
-        });
-      } else {
-        hopper::Arrive(moved);
-      }
-      hopper::AwaitPhase(block.Computed(group), parity);
-      ForSquares(block, group, pair, turn, [&](uint8_t* at, Square square, int column, int row) {
-        hopper::StoreBox(*square.to, at, column, 0, row, 0);
-      });
-      hopper::CommitStores();
-      hopper::AwaitStoresRead<0>();
-      parity ^= 1;
-    }
+    uint64_t* const moved = block.Moved(group);
+    hopper::ArriveExpecting(moved, Layout<Epilogue>::kGroupBytes);
+    ForSquares(block, group, pair, [&](uint8_t* at, Square square, int column, int row) {
+      hopper::LoadBox(*square.from, at, moved, column, 0, row, 0);
+    });
+    hopper::AwaitPhase(block.Computed(group), parity);
+    ForSquares(block, group, pair, [&](uint8_t* at, Square square, int column, int row) {
+      hopper::StoreBox(*square.to, at, column, 0, row, 0);
+    });
+    hopper::CommitStores();
+    hopper::AwaitStoresRead<0>();
+    parity ^= 1;
   });
 }
 
@@ -240,7 +223,6 @@ class Group {
 
  private:
   using Layout = product_sm90::Layout<Epilogue>;
-  static constexpr int kTurnPieces = kPieces / Epilogue::kTurns;
 
   // Starts the products of a step and waits for those of the step before.
   __device__ void Step(int step);
@@ -276,15 +258,15 @@ __device__ void Group<Epilogue>::Step(int step) {
   const hopper::Tiles tiles = hopper::TilesAt(block_.shared) + at_.stage * Layout::kStageBytes;
   const hopper::Tiles first = tiles + group_ * 2 * kSquareBytes;
   const hopper::Tiles b = tiles + Layout::kABytes;
-  constexpr Rows kB = Epilogue::kB;
   hopper::AwaitPhase(block_.Full(at_.stage), at_.parity);
   hopper::StartProducts();
 #pragma unroll
   for (int k = 0; k < kDepth / 16; ++k) {
     const int keep = step > 0 || k > 0 ? 1 : 0;
-    const uint64_t b_k = kB == Rows::kAreK ? hopper::ColumnsTile(b, k) : hopper::RowsTile(b, k);
-    hopper::Multiply<Rows::kAreMN, kB>(d_[0], hopper::RowsTile(first, k), b_k, keep);
-    hopper::Multiply<Rows::kAreMN, kB>(d_[1], hopper::RowsTile(first + kSquareBytes, k), b_k, keep);
+    const uint64_t b_k = hopper::ColumnsTile(b, k);
+    hopper::Multiply<Rows::kAreMN, Rows::kAreK>(d_[0], hopper::RowsTile(first, k), b_k, keep);
+    hopper::Multiply<Rows::kAreMN, Rows::kAreK>(d_[1], hopper::RowsTile(first + kSquareBytes, k),
+                                                b_k, keep);
   }
   hopper::CommitProducts();
   if (step > 0) {
@@ -301,17 +283,14 @@ __device__ void Group<Epilogue>::Multiply(int last_pair) {
   int step = 0;
   if constexpr (kFinishes) {
 #pragma unroll
-    for (int turn = 0; turn < Epilogue::kTurns; ++turn) {
+    for (; step < Epilogue::kStepsBefore; ++step) Step(step);
+    AwaitTurn();
 #pragma unroll
-      for (int i = 0; i < Epilogue::kStepsBefore; ++i) Step(step++);
-      AwaitTurn();
-#pragma unroll
-      for (int i = 0; i < kTurnPieces; ++i) {
-        Step(step++);
-        MakePiece(turn * kTurnPieces + i);
-      }
-      EndTurn();
+    for (int piece = 0; piece < kPieces; ++piece) {
+      Step(step++);
+      MakePiece(piece);
     }
+    EndTurn();
     EndTile(last_pair);
   }
   for (; step < block_.params.steps; ++step) Step(step);
@@ -342,13 +321,10 @@ __device__ void Group<Epilogue>::MakePiece(int piece) {
 
 template <typename Epilogue>
 __device__ void Group<Epilogue>::Finish(int pair) {
+  AwaitTurn();
 #pragma unroll
-  for (int turn = 0; turn < Epilogue::kTurns; ++turn) {
-    AwaitTurn();
-#pragma unroll
-    for (int i = 0; i < kTurnPieces; ++i) MakePiece(turn * kTurnPieces + i);
-    EndTurn();
-  }
+  for (int piece = 0; piece < kPieces; ++piece) MakePiece(piece);
+  EndTurn();
   EndTile(pair);
 }
 
@@ -422,9 +398,7 @@ cudaError_t LaunchProduct(const CudaLaunch& on, const Operands& operands,
   params.tile_pairs = static_cast<int>(CeilDiv(rows, kRows)) * params.column_pairs;
   params.epilogue = epilogue;
   cudaError_t error = MapOf(a, rows, depth, kRows / kPair, params.a);
-  if (error != cudaSuccess) return error;
-  error = Epilogue::kB == Rows::kAreK ? MapOf(b, depth, columns, 64, params.b)
-                                      : MapOf(b, columns, depth, kColumns, params.b);
+  if (error == cudaSuccess) error = MapOf(b, depth, columns, 64, params.b);
   if (error != cudaSuccess) return error;
   const int pairs = std::min(params.tile_pairs, on.multiprocessors / kPair);
   return LaunchShared(ProductKernel<Epilogue>, dim3(static_cast<unsigned>(pairs * kPair)), kThreads,

@@ -6,7 +6,6 @@
 namespace weft::kernels::internal {
 namespace {
 
-using hopper::Rows;
 using product_sm90::kColumns;
 using product_sm90::kSquareBytes;
 
@@ -18,13 +17,10 @@ class GeluSlope {
     int64_t columns;
     float* partial;
   };
-  static constexpr Rows kB = Rows::kAreK;
-  static constexpr int kTurns = 1;
   static constexpr int kStepsBefore = 2;
-  static constexpr bool kReads = true;
   static constexpr int kOwnBytes = 4 * kColumns * 4;  // sums [4 warps, kColumns]
 
-  static __device__ product_sm90::Square SquareAt(const Params& params, int /*turn*/, int i) {
+  static __device__ product_sm90::Square SquareAt(const Params& params, int i) {
     return {&params.before, &params.dx, i / 2 * 64, i % 2 * 64};
   }
 
