@@ -64,7 +64,7 @@ void LinkKeeper::Connect() {
   if (address.empty()) {
     loop_.RunAt(loop_.clock().Now() + kLook, [this] { Connect(); });
     if (attempt % kLooksToExplain != 1) return;
-    address_ = channels_.begin()->first;
+    address_ = coordinators_.begin()->first;
     Explain(absl::UnavailableError(
         absl::StrCat("none of the coordinators at ", *addresses, " takes connections")));
     return;
@@ -85,45 +85,58 @@ void LinkKeeper::Connect() {
   };
   v1::WorkerMessage hello;
   *hello.mutable_hello() = callbacks_.hello();
-  link_ = std::make_unique<CoordinatorLink>(channels_.at(address), hello, std::move(callbacks));
+  link_ = std::make_unique<CoordinatorLink>(coordinators_.at(address).channel, hello,
+                                            std::move(callbacks));
   loop_.RunAt(loop_.clock().Now() + kWelcomeTimeout, [this, attempt] {
     if (attempt == attempt_ && !up_ && link_ != nullptr) link_->Cancel();
   });
 }
 
+bool LinkKeeper::Coordinator::Ready() {
+  const bool ready = channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+  doubtful = doubtful && ready;
+  return ready;
+}
+
 std::string LinkKeeper::Choose(const std::string& addresses) {
   std::vector<std::string> all = absl::StrSplit(addresses, ',');
-  std::map<std::string, std::shared_ptr<grpc::Channel>> channels;
+  std::map<std::string, Coordinator> coordinators;
   for (const std::string& address : all) {
-    const auto known = channels_.find(address);
-    if (known != channels_.end()) {
-      channels.insert(*known);
+    const auto known = coordinators_.find(address);
+    if (known != coordinators_.end()) {
+      coordinators.insert(*known);
       continue;
     }
     ChannelOptions options;
     options.max_reconnect_pause = all.size() == 1 ? kChannelPause : kStandbyPause;
     options.credentials = credentials_;
-    channels.emplace(address, NewChannel(address, options));
+    coordinators.emplace(address, Coordinator{NewChannel(address, options)});
   }
-  channels_ = std::move(channels);
+  coordinators_ = std::move(coordinators);
   if (all.size() == 1) return all.front();
-  // gRPC tries them all meanwhile. The one tried last comes last: a leader that is stopped keeps
-  // its connections, and says nothing.
+  // gRPC tries them all meanwhile. Of those that take connections, the one tried last comes last,
+  // and doubtful ones after the others.
   const auto last = std::find(all.begin(), all.end(), address_);
   if (last != all.end()) std::rotate(all.begin(), last + 1, all.end());
-  std::string chosen;
+  const auto not_ready = [this](const std::string& address) {
+    return !coordinators_.at(address).Ready();
+  };
+  all.erase(std::remove_if(all.begin(), all.end(), not_ready), all.end());
+  if (all.empty()) return "";
+  std::stable_partition(all.begin(), all.end(), [this](const std::string& address) {
+    return !coordinators_.at(address).doubtful;
+  });
   for (const std::string& address : all) {
-    const bool ready = channels_[address]->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
-    if (ready && chosen.empty()) chosen = address;
+    coordinators_.at(address).doubtful = address != all.front();
   }
-  return chosen;
+  return all.front();
 }
 
 bool LinkKeeper::AnotherServes() {
   bool found = false;
-  for (const auto& [address, channel] : channels_) {
+  for (auto& [address, coordinator] : coordinators_) {
     if (address == address_) continue;
-    found |= channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+    found |= coordinator.Ready() && !coordinator.doubtful;
   }
   return found;
 }
@@ -180,6 +193,8 @@ void LinkKeeper::OnEnd(int64_t attempt, const absl::Status& status) {
   } else if (absl::IsFailedPrecondition(status)) {
     closed_ = true;
     return callbacks_.on_refused(status);
+  } else {
+    coordinators_.at(address_).doubtful = true;
   }
   ConnectLater(status.ok() ? absl::UnavailableError("the coordinator closed the connection")
                            : status);

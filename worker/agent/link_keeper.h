@@ -71,9 +71,19 @@ class LinkKeeper {
 
  private:
   void Connect();
-  // The address to try next, with its channel in channels_; empty: none takes connections.
+  struct Coordinator {
+    std::shared_ptr<grpc::Channel> channel;
+    // It took a connection, but another one did so later, or it gave no welcome: a former leader
+    // that is stopped keeps its connections, and says nothing. Until the connection breaks.
+    bool doubtful = false;
+
+    // Whether it takes connections. Tries to make one, and forgets doubts where there is none.
+    bool Ready();
+  };
+
+  // The address to try next, with its channel in coordinators_; empty: none takes connections.
   std::string Choose(const std::string& addresses);
-  // Whether a coordinator at another address takes connections.
+  // Whether a coordinator at another address has begun to take connections.
   bool AnotherServes();
   void ConnectLater(const absl::Status& why);
   void Explain(const absl::Status& why);
@@ -86,8 +96,8 @@ class LinkKeeper {
   EventLoop& loop_;
   const Callbacks callbacks_;
   const std::shared_ptr<grpc::ChannelCredentials> credentials_;
-  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;  // by address
-  std::string address_;                                             // tried last
+  std::map<std::string, Coordinator> coordinators_;  // by address
+  std::string address_;                              // tried last
   std::unique_ptr<CoordinatorLink> link_;
   int64_t attempt_ = 0;  // numbers the streams: what an old one says is ignored
   std::atomic<bool> up_ = false;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "tests/testing/await.h"
@@ -142,6 +143,24 @@ TEST_F(AgentTest, RanksTrainOnWithoutTheCoordinatorAndAreAdoptedByTheNextOne) {
   EXPECT_EQ(hello.running(0).phase(), v1::MemberStatus::PHASE_TRAINING);
   EXPECT_GT(hello.running(0).step(), 0);
   EXPECT_EQ(RankOf("train-1"), rank) << "the same process";
+}
+
+TEST_F(AgentTest, StaysWithTheNewLeaderThoughTheFormerOneKeepsItsConnection) {
+  const auto hellos = [](const FakeCoordinator::Messages& messages) {
+    return std::count_if(messages.begin(), messages.end(),
+                         [](const v1::WorkerMessage& message) { return message.has_hello(); });
+  };
+  const std::string next = absl::StrCat("unix:", (home_.path() / "next").string());
+  std::optional<FakeCoordinator> leader;
+  AgentOptions options = Options(kWorker);
+  options.coordinator = [&] { return absl::StrCat(coordinator_.address(), ",", next); };
+  const auto agent = Agent::Start(std::move(options), metrics_);
+  ASSERT_THAT(agent, IsOk());
+  ASSERT_TRUE(AwaitConnected());
+  leader.emplace(next);
+  ASSERT_TRUE(leader->Await(kWorker, [](const auto& messages) { return messages.size() > 20; }));
+  EXPECT_EQ(hellos(leader->messages(kWorker)), 1);
+  EXPECT_EQ(hellos(coordinator_.messages(kWorker)), 1);
 }
 
 TEST_F(AgentTest, StepsTakenWhileTheCoordinatorIsAwayAreToldLater) {

@@ -6,20 +6,24 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/base/check.h"
 
 namespace weft::worker {
 
-FakeCoordinator::FakeCoordinator() {
+FakeCoordinator::FakeCoordinator(const std::string& address) : address_(address) {
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   WEFT_CHECK(server_ != nullptr);
-  address_ = absl::StrCat("127.0.0.1:", port);
+  if (absl::EndsWith(address, ":0")) {
+    address_ = absl::StrCat(absl::StripSuffix(address, "0"), port);
+  }
 }
 
 FakeCoordinator::~FakeCoordinator() {

@@ -1,5 +1,5 @@
 // A coordinator that does what a test says: it welcomes agents, remembers what they send, and sends
-// what it is told. Real gRPC on a port of the system's choice.
+// what it is told. Real gRPC, on a port of the system's choice where a test names no address.
 #pragma once
 
 #include <grpcpp/server.h>
@@ -22,7 +22,7 @@ class FakeCoordinator final : public v1::WorkerLinkService::Service {
   // Long enough for a busy machine with a sanitizer; nothing waits for it that works.
   static constexpr absl::Duration kPatience = absl::Seconds(60);
 
-  FakeCoordinator();
+  explicit FakeCoordinator(const std::string& address = "127.0.0.1:0");
   ~FakeCoordinator() override;
 
   [[nodiscard]] std::string address() const { return address_; }
