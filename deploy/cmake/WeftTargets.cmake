@@ -130,6 +130,27 @@ function(weft_binary)
   _weft_sanitizer_support(${arg_NAME})
 endfunction()
 
+# What all tests include, read once for all of them: a third of the time that most take to compile.
+function(_weft_precompile_for_test name)
+  # -pthread: what gRPC asks of its users must be asked of all, for the headers to fit.
+  set(options -fpch-preprocess -pthread)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    return()
+  endif()
+  if(NOT TARGET weft_test_headers)
+    set(source "${CMAKE_BINARY_DIR}/tests/test_headers.cc")
+    file(GENERATE OUTPUT "${source}" CONTENT "")
+    add_library(weft_test_headers OBJECT "${source}")
+    # As a program's, which is what its users are.
+    set_target_properties(weft_test_headers PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(weft_test_headers PRIVATE -fPIE ${options})
+    target_link_libraries(weft_test_headers PRIVATE GTest::gmock absl::statusor weft_options)
+    target_precompile_headers(weft_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h> <absl/status/statusor.h>)
+  endif()
+  target_precompile_headers(${name} REUSE_FROM weft_test_headers)
+  target_compile_options(${name} PRIVATE ${options})
+endfunction()
+
 # weft_test(NAME n SRCS ... DEPS ... [LABELS ...] [TIMEOUT seconds] [SERIAL])
 # One ctest entry a binary; labels: unit simulation contract kernels process tidy.
 function(weft_test)
@@ -145,6 +166,7 @@ function(weft_test)
   set_target_properties(${arg_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
   target_include_directories(${arg_NAME} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${arg_NAME} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main weft_options)
+  _weft_precompile_for_test(${arg_NAME})
   _weft_sanitizer_support(${arg_NAME})
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   set_tests_properties(${arg_NAME} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
