@@ -255,9 +255,9 @@ void BenchFixedPoint(benchmark::State& state) {
     const Tensor x = gpu.Random(DType::kF32, {kParameters});
     Tensor sum = gpu.New(DType::kI32, {kParameters}), mean = gpu.New(DType::kF32, {kParameters});
     Tensor exponents = gpu.New(DType::kI32, {FixedPointBlocks(kParameters)});
-    Report(s, gpu, Limit::kBytes, 24.0 * kParameters, [&] {
+    Report(s, gpu, Limit::kBytes, 20.0 * kParameters, [&] {
       Check(BlockExponents(gpu.stream(), x, Accumulate::kNo, exponents));
-      Check(QuantizeAdd(gpu.stream(), x, exponents, 20, sum));
+      Check(Quantize(gpu.stream(), x, exponents, 20, Accumulate::kNo, sum));
       return Dequantize(gpu.stream(), sum, exponents, 20, mean);
     });
   });

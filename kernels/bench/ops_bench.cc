@@ -209,10 +209,10 @@ void FixedPointBench(benchmark::State& state) {
   Tensor exponents = bench.Zero(DType::kI32, {FixedPointBlocks(kCount)});
   for (auto _ : state) {
     Check(BlockExponents(bench.stream(), x, Accumulate::kNo, exponents));
-    Check(QuantizeAdd(bench.stream(), x, exponents, 20, sum));
+    Check(Quantize(bench.stream(), x, exponents, 20, Accumulate::kNo, sum));
     Check(Dequantize(bench.stream(), sum, exponents, 20, x));
   }
-  Bytes(state, 6);
+  Bytes(state, 5);
 }
 BENCHMARK(FixedPointBench)->UseRealTime()->Arg(1)->Arg(2);
 

@@ -119,10 +119,11 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
 
   const int bits = kernels::FixedPointBits(options_.shards);
   Tensor sum = sum_.Part(0, {bucket.count});
-  WEFT_RETURN_IF_ERROR(kernels::Fill(*stream_, sum, 0.0));
+  accumulate = kernels::Accumulate::kNo;
   for (const Tensor& gradient : shard_gradients_) {
-    WEFT_RETURN_IF_ERROR(kernels::QuantizeAdd(*stream_, gradient.Part(bucket.first, {bucket.count}),
-                                              exponents, bits, sum));
+    WEFT_RETURN_IF_ERROR(kernels::Quantize(*stream_, gradient.Part(bucket.first, {bucket.count}),
+                                           exponents, bits, accumulate, sum));
+    accumulate = kernels::Accumulate::kYes;
   }
   WEFT_RETURN_IF_ERROR(stream_->Synchronize());
   WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + timeout_));

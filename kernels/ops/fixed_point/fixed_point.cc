@@ -29,13 +29,13 @@ absl::Status BlockExponents(Stream& stream, const Tensor& x, Accumulate accumula
   return internal::block_exponents.Call(stream, x, accumulate, exponents);
 }
 
-absl::Status QuantizeAdd(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
-                         Tensor& sum) {
-  OperandCheck check("QuantizeAdd", stream);
+absl::Status Quantize(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
+                      Accumulate accumulate, Tensor& sum) {
+  OperandCheck check("Quantize", stream);
   CheckOperands(check, x, exponents);
   CheckSum(check, x, sum, bits);
   WEFT_RETURN_IF_ERROR(check.status());
-  return internal::quantize_add.Call(stream, x, exponents, bits, sum);
+  return internal::quantize.Call(stream, x, exponents, bits, accumulate, sum);
 }
 
 absl::Status Dequantize(Stream& stream, const Tensor& sum, const Tensor& exponents, int bits,

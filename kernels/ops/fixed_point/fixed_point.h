@@ -44,11 +44,11 @@ constexpr int FixedPointBits(int64_t shards) {
 absl::Status BlockExponents(Stream& stream, const Tensor& x, Accumulate accumulate,
                             Tensor& exponents);
 
-// sum i32[n] += the integers of x[n]. `exponents` holds each block's maximum over all shards, so it
-// is at least x's own. A block of kZeroExponent or kNonFiniteExponent adds nothing. bits in [7,
-// 31].
-absl::Status QuantizeAdd(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
-                         Tensor& sum);
+// x[n] -> sum i32[n]: the integers of x, with kYes added to what was there. `exponents` holds each
+// block's maximum over all shards, so it is at least x's own. Those of a block of kZeroExponent or
+// kNonFiniteExponent are zeros. bits in [7, 31].
+absl::Status Quantize(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
+                      Accumulate accumulate, Tensor& sum);
 
 // x[n] = sum * unit, rounded once; NaN in a block of kNonFiniteExponent.
 absl::Status Dequantize(Stream& stream, const Tensor& sum, const Tensor& exponents, int bits,

@@ -40,20 +40,22 @@ absl::Status BlockExponentsCpu(Stream& stream, const Tensor& x, Accumulate accum
   return absl::OkStatus();
 }
 
-absl::Status QuantizeAddCpu(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
-                            Tensor& sum) {
+absl::Status QuantizeCpu(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
+                         Accumulate accumulate, Tensor& sum) {
   CpuStream& cpu = AsCpuStream(stream);
   // The largest float below 2^bits that is an integer.
   const auto limit =
       static_cast<float>(std::ldexp(1.0, bits) - std::ldexp(1.0, std::max(0, bits - 24)));
   ForExponentBlocks(cpu, x.count(), [&](int64_t block, int64_t first, int64_t count) {
     const int32_t exponent = exponents.data<int32_t>()[block];
+    int32_t* sums = sum.data<int32_t>() + first;
+    if (accumulate == Accumulate::kNo) std::fill_n(sums, count, 0);
     if (exponent == kZeroExponent || exponent == kNonFiniteExponent) return;
     // The scale of small exponents is beyond the largest float: two halves of it are not.
     const int shift = bits - 1 - exponent;
     const int half = shift / 2;
     cpu.vector().quantize_add(std::ldexp(1.0F, half), std::ldexp(1.0F, shift - half), limit,
-                              x.data<float>() + first, sum.data<int32_t>() + first, count);
+                              x.data<float>() + first, sums, count);
   });
   return absl::OkStatus();
 }
@@ -80,7 +82,7 @@ absl::Status DequantizeCpu(Stream& stream, const Tensor& sum, const Tensor& expo
 
 void RegisterCpuFixedPoint() {
   block_exponents.Set(DeviceKind::kCpu, BlockExponentsCpu);
-  quantize_add.Set(DeviceKind::kCpu, QuantizeAddCpu);
+  quantize.Set(DeviceKind::kCpu, QuantizeCpu);
   dequantize.Set(DeviceKind::kCpu, DequantizeCpu);
 }
 

@@ -15,12 +15,12 @@ absl::Status BlockExponentsCuda(Stream& stream, const Tensor& x, Accumulate accu
       "BlockExponents");
 }
 
-absl::Status QuantizeAddCuda(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
-                             Tensor& sum) {
+absl::Status QuantizeCuda(Stream& stream, const Tensor& x, const Tensor& exponents, int bits,
+                          Accumulate accumulate, Tensor& sum) {
   return CudaStatus(
-      LaunchQuantizeAdd(AsCudaStream(stream).launch(), x.count(), bits, x.data<float>(),
-                        exponents.data<int32_t>(), sum.data<int32_t>()),
-      "QuantizeAdd");
+      LaunchQuantize(AsCudaStream(stream).launch(), x.count(), bits, accumulate == Accumulate::kYes,
+                     x.data<float>(), exponents.data<int32_t>(), sum.data<int32_t>()),
+      "Quantize");
 }
 
 absl::Status DequantizeCuda(Stream& stream, const Tensor& sum, const Tensor& exponents, int bits,
@@ -35,7 +35,7 @@ absl::Status DequantizeCuda(Stream& stream, const Tensor& sum, const Tensor& exp
 
 void RegisterCudaFixedPoint() {
   block_exponents.Set(DeviceKind::kCuda, BlockExponentsCuda);
-  quantize_add.Set(DeviceKind::kCuda, QuantizeAddCuda);
+  quantize.Set(DeviceKind::kCuda, QuantizeCuda);
   dequantize.Set(DeviceKind::kCuda, DequantizeCuda);
 }
 

@@ -59,19 +59,22 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    QuantizeKernel(int64_t n, bool aligned, int bits, float limit, const float* x,
+    QuantizeKernel(int64_t n, bool aligned, int bits, float limit, bool accumulate, const float* x,
                    const int32_t* exponents, int32_t* sum) {
   const int32_t exponent = exponents[blockIdx.x];
-  if (exponent == kZero || exponent == kNonFinite) return;
   const int64_t i = int64_t{blockIdx.x} * kBlock + 4 * threadIdx.x;
+  alignas(16) int32_t sums[4] = {};
+  if (exponent == kZero || exponent == kNonFinite) {
+    if (!accumulate) Write(sum, i, n, aligned, sums);
+    return;
+  }
   // The scale of small exponents is beyond the largest float: two halves of it are not.
   const int shift = bits - 1 - exponent;
   const float low = PowerOfTwo(shift / 2);
   const float high = PowerOfTwo(shift - shift / 2);
   alignas(16) float values[4];
-  alignas(16) int32_t sums[4];
   Read(x, i, n, aligned, values);
-  Read(sum, i, n, aligned, sums);
+  if (accumulate) Read(sum, i, n, aligned, sums);
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     const float scaled = rintf(__fmul_rn(__fmul_rn(values[j], low), high));
@@ -114,13 +117,13 @@ cudaError_t LaunchBlockExponents(const CudaLaunch& on, int64_t n, bool accumulat
   return cudaGetLastError();
 }
 
-cudaError_t LaunchQuantizeAdd(const CudaLaunch& on, int64_t n, int bits, const float* x,
-                              const int32_t* exponents, int32_t* sum) {
+cudaError_t LaunchQuantize(const CudaLaunch& on, int64_t n, int bits, bool accumulate,
+                           const float* x, const int32_t* exponents, int32_t* sum) {
   if (n == 0) return cudaSuccess;
   // The largest float below 2^bits that is an integer.
   const float limit = std::ldexp(1.0F, bits) - std::ldexp(1.0F, std::max(0, bits - 24));
   QuantizeKernel<<<BlocksOf(n), kThreads, 0, on.stream>>>(n, IsAligned(x) && IsAligned(sum), bits,
-                                                          limit, x, exponents, sum);
+                                                          limit, accumulate, x, exponents, sum);
   return cudaGetLastError();
 }
 

@@ -24,8 +24,9 @@ absl::Status BlockExponentsReference(Stream& /*stream*/, const Tensor& x, Accumu
   return absl::OkStatus();
 }
 
-absl::Status QuantizeAddReference(Stream& /*stream*/, const Tensor& x, const Tensor& exponents,
-                                  int bits, Tensor& sum) {
+absl::Status QuantizeReference(Stream& /*stream*/, const Tensor& x, const Tensor& exponents,
+                               int bits, Accumulate accumulate, Tensor& sum) {
+  if (accumulate == Accumulate::kNo) std::fill_n(sum.data<int32_t>(), sum.count(), 0);
   const double limit = std::ldexp(1.0, bits) - 1;
   for (int64_t i = 0; i < x.count(); ++i) {
     const int32_t exponent = exponents.data<int32_t>()[i / kFixedPointBlock];
@@ -56,7 +57,7 @@ absl::Status DequantizeReference(Stream& /*stream*/, const Tensor& sum, const Te
 
 void RegisterReferenceFixedPoint() {
   block_exponents.Set(DeviceKind::kReference, BlockExponentsReference);
-  quantize_add.Set(DeviceKind::kReference, QuantizeAddReference);
+  quantize.Set(DeviceKind::kReference, QuantizeReference);
   dequantize.Set(DeviceKind::kReference, DequantizeReference);
 }
 

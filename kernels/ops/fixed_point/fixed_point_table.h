@@ -7,7 +7,7 @@
 namespace weft::kernels::internal {
 
 inline OpTable<decltype(BlockExponents)> block_exponents{"BlockExponents"};
-inline OpTable<decltype(QuantizeAdd)> quantize_add{"QuantizeAdd"};
+inline OpTable<decltype(Quantize)> quantize{"Quantize"};
 inline OpTable<decltype(Dequantize)> dequantize{"Dequantize"};
 
 void RegisterCpuFixedPoint();

@@ -360,9 +360,12 @@ FixedPointResult FixedPointOn(Device& device, const std::vector<std::vector<doub
     EXPECT_OK(BlockExponents(*stream, x, accumulate, exponents));
     accumulate = Accumulate::kYes;
   }
+  EXPECT_OK(Fill(*stream, sum, 77));  // what was there is replaced by the first
+  accumulate = Accumulate::kNo;
   for (const std::vector<double>& shard : shards) {
     EXPECT_OK(WriteValues(x, shard, *stream));
-    EXPECT_OK(QuantizeAdd(*stream, x, exponents, bits, sum));
+    EXPECT_OK(Quantize(*stream, x, exponents, bits, accumulate, sum));
+    accumulate = Accumulate::kYes;
   }
   EXPECT_OK(Dequantize(*stream, sum, exponents, bits, x));
   FixedPointResult result{ReadValues(exponents, *stream).value(), ReadValues(sum, *stream).value(),

@@ -71,8 +71,12 @@ class FixedPointTest : public ::testing::TestWithParam<DeviceKind> {
     std::vector<int32_t> total(shards[0].size());
     for (size_t rank = 0; rank < ranks; ++rank) {
       Tensor sum = Make(DType::kI32, n);
+      std::fill_n(sum.data<int32_t>(), n, 77);  // replaced by the first shard's
+      Accumulate accumulate = Accumulate::kNo;
       for (size_t i = rank * order.size() / ranks; i < (rank + 1) * order.size() / ranks; ++i) {
-        EXPECT_OK(QuantizeAdd(*stream_, Upload(shards[order[i]]), exponents, bits, sum));
+        const Tensor x = Upload(shards[order[i]]);
+        EXPECT_OK(Quantize(*stream_, x, exponents, bits, accumulate, sum));
+        accumulate = Accumulate::kYes;
       }
       for (size_t i = 0; i < total.size(); ++i) total[i] += sum.data<int32_t>()[i];
     }
@@ -140,8 +144,8 @@ TEST_P(FixedPointTest, LargestValuesOfAllShardsDoNotOverflow) {
       for (const std::vector<float>& shard : shards) {
         Tensor one = Make(DType::kI32, 1);
         const Tensor x = Upload(shard);
-        ASSERT_OK(QuantizeAdd(*stream_, x, exponents, bits, one));
-        ASSERT_OK(QuantizeAdd(*stream_, x, exponents, bits, sum));
+        ASSERT_OK(Quantize(*stream_, x, exponents, bits, Accumulate::kNo, one));
+        ASSERT_OK(Quantize(*stream_, x, exponents, bits, Accumulate::kYes, sum));
         exact += one.data<int32_t>()[0];
       }
       EXPECT_EQ(sum.data<int32_t>()[0], exact) << count;
@@ -172,7 +176,7 @@ TEST_P(FixedPointTest, NonFiniteValuesComeOutAsNaNInTheirBlockOnly) {
     EXPECT_EQ(exponents.data<int32_t>()[1], kNonFiniteExponent);
     Tensor sum = Make(DType::kI32, 2048), x = Make(device_->compute_dtype(), 2048);
     for (const std::vector<float>& shard : shards) {
-      ASSERT_OK(QuantizeAdd(*stream_, Upload(shard), exponents, 30, sum));
+      ASSERT_OK(Quantize(*stream_, Upload(shard), exponents, 30, Accumulate::kYes, sum));
     }
     ASSERT_OK(Dequantize(*stream_, sum, exponents, 30, x));
     for (int64_t i = 0; i < 2048; ++i) EXPECT_EQ(std::isnan(At(x, i)), i >= 1024) << i;
@@ -186,7 +190,8 @@ TEST_P(FixedPointTest, ZerosAndDenormalsSurvive) {
     const Tensor exponents = MaxExponents({values});
     const auto n = static_cast<int64_t>(values.size());
     Tensor sum = Make(DType::kI32, n), x = Make(device_->compute_dtype(), n);
-    ASSERT_OK(QuantizeAdd(*stream_, Upload(values), exponents, 31, sum));
+    std::fill_n(sum.data<int32_t>(), n, 77);  // replaced, in blocks of zeros too
+    ASSERT_OK(Quantize(*stream_, Upload(values), exponents, 31, Accumulate::kNo, sum));
     ASSERT_OK(Dequantize(*stream_, sum, exponents, 31, x));
     // 31 bits hold each of these exactly.
     for (int64_t i = 0; i < n; ++i) EXPECT_EQ(At(x, i), values[static_cast<size_t>(i)]) << i;
@@ -198,7 +203,7 @@ TEST_P(FixedPointTest, RoundsToNearestTiesToEven) {
   const std::vector<float> values = {64, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 0.51F, 63.49F};
   Tensor exponents = MaxExponents({values});
   Tensor sum = Make(DType::kI32, 8);
-  ASSERT_OK(QuantizeAdd(*stream_, Upload(values), exponents, 7, sum));
+  ASSERT_OK(Quantize(*stream_, Upload(values), exponents, 7, Accumulate::kNo, sum));
   const std::vector<int32_t> got(sum.data<int32_t>(), sum.data<int32_t>() + 8);
   EXPECT_EQ(got, (std::vector<int32_t>{64, 0, 2, 2, 0, -2, 1, 63}));
 }
