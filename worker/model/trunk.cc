@@ -192,7 +192,7 @@ int64_t Trunk::MatmulFlopsPerToken() const {
 std::vector<MetricName> Trunk::metrics() const {
   std::vector<MetricName> names;
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    for (const absl::string_view name : blocks_[i]->mixer().metrics()) {
+    for (const absl::string_view name : MetricsOf(mixers_[i])) {
       names.push_back({.name = std::string(name), .layer = static_cast<int64_t>(i)});
     }
   }

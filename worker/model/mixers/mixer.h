@@ -4,8 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -65,8 +63,6 @@ class Mixer {
   [[nodiscard]] virtual kernels::Tensor OutputBiasIn(const ParameterBlock& block) const = 0;
   // Multiply-adds of the projections, times two, for one token: what a GEMM library would do.
   [[nodiscard]] virtual int64_t MatmulFlopsPerToken() const = 0;
-  // Names of what Forward adds to pass.metrics, when that is there, under its layer.
-  [[nodiscard]] virtual std::vector<absl::string_view> metrics() const { return {}; }
 };
 
 // Adds the mixer's parameters to `layout` under "<prefix>.<name>". The configuration was checked.

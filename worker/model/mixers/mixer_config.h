@@ -1,9 +1,11 @@
 // MixerConfig: which mechanism mixes the tokens of a layer, and its options. Every mechanism has a
-// folder beside this file with its options (a name, a Check, a canonical text) and its mixer.
+// folder beside this file with its options (a name, what it counts, a Check, a canonical text) and
+// its mixer.
 #pragma once
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "worker/model/mixers/delta/delta_config.h"
@@ -25,6 +27,18 @@ using MixerConfig =
 // The mechanism's name in specs, metrics and reports.
 inline absl::string_view NameOf(const MixerConfig& mixer) {
   return std::visit([](const auto& options) { return options.kName; }, mixer);
+}
+
+// The names of what the mechanism adds to Pass::metrics, when that is there, under its layer.
+inline std::vector<absl::string_view> MetricsOf(const MixerConfig& mixer) {
+  return std::visit(
+      [](const auto& options) -> std::vector<absl::string_view> {
+        if constexpr (requires { options.kMetrics; }) {
+          return {options.kMetrics.begin(), options.kMetrics.end()};
+        }
+        return {};
+      },
+      mixer);
 }
 
 // Notes what is wrong with the options; `layer` is what the sentences call the layer.

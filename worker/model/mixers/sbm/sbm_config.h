@@ -1,6 +1,7 @@
 // Options of the `sbm` mixer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -9,6 +10,7 @@
 #include "worker/model/mixers/head_projections.h"
 #include "worker/model/mixers/mixer_place.h"
 #include "worker/model/problems.h"
+#include "worker/model/step_metrics.h"
 
 namespace weft::worker {
 
@@ -17,6 +19,7 @@ namespace weft::worker {
 // program, but for the sampler: theirs is kDense.
 struct SbmMixerConfig {
   static constexpr absl::string_view kName = "sbm";
+  static constexpr std::array<absl::string_view, 1> kMetrics = {kGraphDensity};
 
   int64_t heads = 1;             // divides the model's width
   double rotary_base = 10000.0;  // 0: no rotary positions

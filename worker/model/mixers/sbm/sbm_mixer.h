@@ -42,7 +42,6 @@ class SbmMixer final : public Mixer {
     return projections_.OutputBiasIn(block);
   }
   [[nodiscard]] int64_t MatmulFlopsPerToken() const override;
-  [[nodiscard]] std::vector<absl::string_view> metrics() const override { return {kGraphDensity}; }
 
  private:
   struct Activations;
