@@ -104,14 +104,16 @@ absl::Status Trainer::Allocate(const SampleSource& data) {
   WEFT_ASSIGN_OR_RETURN(kernels::Tensor block,
                         kernels::NewTensor(device, dtype, {layout.block_count()}));
   weights_.emplace(layout, std::move(block));
-  WEFT_RETURN_IF_ERROR(InitialiseWeights(config_.seed, *stream_, *weights_));
   model_weights_ = weights_;
   if (reads_rounded()) {
     WEFT_ASSIGN_OR_RETURN(
         kernels::Tensor rounded,
         kernels::NewTensor(device, device.compute_dtype(), {layout.block_count()}));
     model_weights_.emplace(layout, std::move(rounded));
-    WEFT_RETURN_IF_ERROR(RoundWeights());
+  }
+  if (place_.draws_weights) {
+    WEFT_RETURN_IF_ERROR(InitialiseWeights(config_.seed, *stream_, *weights_));
+    if (reads_rounded()) WEFT_RETURN_IF_ERROR(RoundWeights());
   }
   WEFT_ASSIGN_OR_RETURN(
       optimizer_,

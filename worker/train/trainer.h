@@ -41,6 +41,8 @@ struct RankPlace {
   absl::Duration exchange_timeout = absl::Minutes(5);  // at first; see set_exchange_timeout
   // Whether passes may be captured and replayed (captured_passes.h); the bits are the same.
   bool captures_passes = true;
+  // False where weights come from a checkpoint: drawing those of a large model takes seconds.
+  bool draws_weights = true;
 };
 
 struct StepResult {
@@ -62,8 +64,9 @@ struct HostMoments {
 
 class Trainer {
  public:
-  // Weights are initialised from the seed. kInvalidArgument, kUnimplemented when the configuration
-  // fits neither itself, the data, the device nor the number of ranks. Data outlives the trainer.
+  // Weights are drawn from the seed, or unspecified until a checkpoint's are there.
+  // kInvalidArgument, kUnimplemented when the configuration fits neither itself, the data, the
+  // device nor the number of ranks. Data outlives the trainer.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainConfig& config,
                                                          const SampleSource& data,
                                                          const RankPlace& place);

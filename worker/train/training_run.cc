@@ -1,6 +1,7 @@
 #include "worker/train/training_run.h"
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -52,38 +53,43 @@ class Run {
         context_.membership, context_.clock.Now() + context_.exchange_timeout));
     // Who waits for the start waits for the ranks to meet, not for what grows with the model.
     context_.observer.OnPhase(RunPhase::kRestoring, 0);
-    WEFT_ASSIGN_OR_RETURN(trainer_,
-                          Trainer::Create(config_, context_.data,
-                                          {.device = context_.device,
-                                           .exchange = context_.exchange,
-                                           .rank = context_.membership.rank,
-                                           .ranks = context_.membership.ranks,
-                                           .time = time_,
-                                           .clock = context_.clock,
-                                           .exchange_timeout = context_.exchange_timeout}));
-    WEFT_RETURN_IF_ERROR(Restore());
+    WEFT_ASSIGN_OR_RETURN(const std::optional<CheckpointSummary> latest, FindLatest());
+    WEFT_ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, context_.data,
+                                                    {.device = context_.device,
+                                                     .exchange = context_.exchange,
+                                                     .rank = context_.membership.rank,
+                                                     .ranks = context_.membership.ranks,
+                                                     .time = time_,
+                                                     .clock = context_.clock,
+                                                     .exchange_timeout = context_.exchange_timeout,
+                                                     .draws_weights = !latest}));
+    if (latest) WEFT_RETURN_IF_ERROR(Restore(*latest));
     // Data, devices and checkpoints are what a person set up: nothing changes by trying again.
     return CheckRanksAgree(absl::StatusCode::kFailedPrecondition, "start");
   }
 
-  absl::Status Restore() {
+  absl::StatusOr<std::optional<CheckpointSummary>> FindLatest() {
     // Every rank fences before it looks: what the first one finds, nobody can replace any more.
     WEFT_RETURN_IF_ERROR(context_.checkpoints.Fence(context_.membership.generation.value()));
     const absl::StatusOr<LatestCheckpoint> latest = context_.checkpoints.Latest();
-    if (absl::IsNotFound(latest.status())) return absl::OkStatus();
+    if (absl::IsNotFound(latest.status())) return std::nullopt;
     if (!latest.ok()) return latest.status();
     for (const DamagedCheckpoint& damaged : latest->damaged) {
       context_.observer.OnNotice(absl::StrCat("checkpoint of step ", damaged.id.step,
                                               " is damaged and passed over: ", damaged.file, ": ",
                                               damaged.reason));
     }
+    return latest->checkpoint;
+  }
+
+  absl::Status Restore(const CheckpointSummary& checkpoint) {
     WEFT_ASSIGN_OR_RETURN(
         const std::unique_ptr<LoadedCheckpoint> loaded,
-        LoadCheckpoint(context_.checkpoints, latest->checkpoint.id, /*with_optimizer=*/true));
+        LoadCheckpoint(context_.checkpoints, checkpoint.id, /*with_optimizer=*/true));
     WEFT_RETURN_IF_ERROR(RestoreTrainer(*loaded, config_, context_.data.fingerprint(), *trainer_));
     saved_step_ = trainer_->step();
     context_.observer.OnNotice(
-        absl::StrCat("resumed after step ", trainer_->step(), " from ", latest->checkpoint.path));
+        absl::StrCat("resumed after step ", trainer_->step(), " from ", checkpoint.path));
     return absl::OkStatus();
   }
 
