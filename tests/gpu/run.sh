@@ -32,7 +32,8 @@ tests=(
   nccl_exchange_test
   service_check
 )
-benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench nccl_recovery_bench)
+benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench nccl_overlap_bench
+            nccl_recovery_bench)
 rivals=(kernels/bench/gpu_attention_rivals.py worker/train/gpu_training_rivals.py)
 programs=(weft weft-coordinator weft-worker weft-rank weft-relay)
 out="${OUT:-gpu-results}"
