@@ -61,7 +61,7 @@ struct QueueDeleteRequested {
 // What a worker offers; constant for an incarnation.
 struct WorkerOffer {
   std::string device_kind;   // "cpu", "gpu"
-  std::string device_class;  // instruction set or architecture: "cpu-avx512", "cuda-sm90"
+  std::string device_class;  // instruction set or architecture: "cpu-avx512", "cuda-sm90-132"
   int32_t slots = 1;         // ranks that it can hold
   std::string address;       // where peers reach its agent: "host:port"
   SharedBytes description;   // opaque: what the service shows of it

@@ -89,7 +89,8 @@ class Device {
     return compute_dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
   }
   // What decides the bits of a result beside the program: "cpu-avx512", "cpu-avx2", "cpu-sse2",
-  // "cuda-sm90-bf16", "reference". Part of a reproducible job's identity.
+  // "cuda-sm90-132-bf16" (architecture, multiprocessors), "reference". Part of a reproducible job's
+  // identity.
   [[nodiscard]] virtual absl::string_view device_class() const = 0;
   // The device outlives its streams and buffers.
   virtual absl::StatusOr<std::unique_ptr<Stream>> NewStream() = 0;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "absl/strings/match.h"
 #include "kernels/device/cuda/gemm.h"
 #include "kernels/device/device.h"
 #include "kernels/ops/operand_check.h"
@@ -18,7 +19,8 @@ inline bool AreForHopper(const Device& device, std::initializer_list<Tensor> ope
   const auto is_aligned = [](const Tensor& tensor) {
     return reinterpret_cast<uintptr_t>(tensor.address()) % 16 == 0;
   };
-  return device.device_class() == "cuda-sm90-bf16" &&
+  return absl::StartsWith(device.device_class(), "cuda-sm90-") &&
+         device.compute_dtype() == DType::kBf16 &&
          std::all_of(operands.begin(), operands.end(), is_aligned);
 }
 

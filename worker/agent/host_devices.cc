@@ -95,6 +95,11 @@ int CoresByAffinity() {
   return std::max(1, count);
 }
 
+// Libraries and kernels cut their sums by the number of multiprocessors, so it decides bits too.
+std::string ClassOf(const Gpu& gpu) {
+  return absl::StrCat("cuda-sm", gpu.major, gpu.minor, "-", gpu.multiprocessors);
+}
+
 }  // namespace
 
 HostResources FindHostResources(const std::string& root) {
@@ -148,14 +153,14 @@ absl::StatusOr<std::vector<v1::Device>> GpuDevices(const HostResources& host,
   std::vector<v1::Device> devices;
   for (int i = 0; i < count; ++i) {
     const Gpu& gpu = gpus[static_cast<size_t>(i)];
-    if (gpu.major != gpus[0].major || gpu.minor != gpus[0].minor) {
+    if (ClassOf(gpu) != ClassOf(gpus[0])) {
       return absl::FailedPreconditionError(absl::StrCat(
-          "GPUs of several architectures, ", gpus[0].model, " and ", gpu.model,
+          "GPUs whose results may differ, ", gpus[0].model, " and ", gpu.model,
           ": run a worker for each of them, with CUDA_VISIBLE_DEVICES naming its own"));
     }
     v1::Device device;
     device.set_kind(v1::DEVICE_KIND_GPU);
-    device.set_device_class(absl::StrCat("cuda-sm", gpu.major, gpu.minor));
+    device.set_device_class(ClassOf(gpu));
     device.set_index(i);
     device.set_threads(std::max(1, all / count + (i < all % count ? 1 : 0)));
     device.set_memory_bytes(gpu.memory_bytes);

@@ -41,6 +41,7 @@ struct Nvml::Functions {
   Code (*memory)(Handle, Memory*);
   Code (*utilization)(Handle, Utilization*);
   Code (*capability)(Handle, int*, int*);
+  Code (*cores)(Handle, unsigned*);
   bool initialized = false;
 
   absl::Status Check(Code code, absl::string_view call) const {
@@ -58,6 +59,10 @@ absl::Status Bind(void* library, const char* name, Function*& function) {
   if (function != nullptr) return absl::OkStatus();
   return absl::UnavailableError(absl::StrCat("NVML has no ", name));
 }
+
+// For fp32, CUDA C++ Programming Guide, "Compute Capabilities": 64 in 8.0, 128 in all that are
+// newer.
+int CoresOfMultiprocessor(int major, int minor) { return major == 8 && minor == 0 ? 64 : 128; }
 
 }  // namespace
 
@@ -86,6 +91,7 @@ absl::StatusOr<std::unique_ptr<Nvml>> Nvml::Open(const std::string& library) {
   WEFT_RETURN_IF_ERROR(Bind(opened, "nvmlDeviceGetMemoryInfo", f.memory));
   WEFT_RETURN_IF_ERROR(Bind(opened, "nvmlDeviceGetUtilizationRates", f.utilization));
   WEFT_RETURN_IF_ERROR(Bind(opened, "nvmlDeviceGetCudaComputeCapability", f.capability));
+  WEFT_RETURN_IF_ERROR(Bind(opened, "nvmlDeviceGetNumGpuCores", f.cores));
   WEFT_RETURN_IF_ERROR(f.Check(f.init(), "nvmlInit_v2"));
   f.initialized = true;
   return nvml;
@@ -110,6 +116,9 @@ absl::StatusOr<std::vector<Gpu>> Nvml::Gpus() {
     gpu.memory_bytes = static_cast<int64_t>(memory.total);
     WEFT_RETURN_IF_ERROR(f.Check(f.capability(handle, &gpu.major, &gpu.minor),
                                  "nvmlDeviceGetCudaComputeCapability"));
+    unsigned cores = 0;
+    WEFT_RETURN_IF_ERROR(f.Check(f.cores(handle, &cores), "nvmlDeviceGetNumGpuCores"));
+    gpu.multiprocessors = static_cast<int>(cores) / CoresOfMultiprocessor(gpu.major, gpu.minor);
     gpus.push_back(std::move(gpu));
   }
   return gpus;

@@ -17,6 +17,7 @@ struct Gpu {
   std::string model;  // "NVIDIA H200"
   int major = 0;      // compute capability: 9.0 is major 9, minor 0
   int minor = 0;
+  int multiprocessors = 0;
   int64_t memory_bytes = 0;
 };
 

@@ -20,8 +20,11 @@ namespace {
 
 constexpr int kOldestCapability = 80;
 
+// With the number of multiprocessors: cuBLASLt promises the same bits only where it is the same,
+// and some kernels of ours cut their sums by it.
 std::string ClassOf(const cudaDeviceProp& properties, DType compute) {
-  return absl::StrCat("cuda-sm", properties.major * 10 + properties.minor, "-", NameOf(compute));
+  return absl::StrCat("cuda-sm", properties.major * 10 + properties.minor, "-",
+                      properties.multiProcessorCount, "-", NameOf(compute));
 }
 
 // How much a device has given out. Buffers may be freed on any thread.

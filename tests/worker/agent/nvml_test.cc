@@ -19,6 +19,7 @@ struct Board {
   const char* name;
   int major;
   int minor;
+  unsigned cores;
 };
 // What the "driver" has at the moment.
 std::vector<Board> boards;   // NOLINT(cert-err58-cpp)
@@ -82,6 +83,10 @@ int nvmlDeviceGetCudaComputeCapability(void* handle, int* major, int* minor) {
   *minor = static_cast<Board*>(handle)->minor;
   return 0;
 }
+int nvmlDeviceGetNumGpuCores(void* handle, unsigned* cores) {
+  *cores = static_cast<Board*>(handle)->cores;
+  return 0;
+}
 }
 
 namespace weft::worker {
@@ -96,7 +101,7 @@ using weft::testing::StatusIs;
 class NvmlTest : public ::testing::Test {
  protected:
   NvmlTest() {
-    boards = {{"GPU-aa1", "NVIDIA H200", 9, 0}, {"GPU-bb2", "NVIDIA H200", 9, 0}};
+    boards = {{"GPU-aa1", "NVIDIA H200", 9, 0, 16896}, {"GPU-bb2", "NVIDIA A100", 8, 0, 6912}};
     init_result = 0;
     utilization_result = 0;
   }
@@ -114,8 +119,10 @@ TEST_F(NvmlTest, ListsWhatTheDriverHas) {
   ASSERT_OK_AND_ASSIGN(const auto nvml, Nvml::Open(""));
   ASSERT_OK_AND_ASSIGN(const std::vector<Gpu> gpus, nvml->Gpus());
   ASSERT_THAT(Uuids(gpus), ElementsAre("GPU-aa1", "GPU-bb2"));
-  EXPECT_EQ(gpus[1].model, "NVIDIA H200");
-  EXPECT_EQ(gpus[1].major, 9);
+  EXPECT_EQ(gpus[0].multiprocessors, 132);
+  EXPECT_EQ(gpus[1].model, "NVIDIA A100");
+  EXPECT_EQ(gpus[1].major, 8);
+  EXPECT_EQ(gpus[1].multiprocessors, 108);
   EXPECT_EQ(gpus[1].memory_bytes, 1000);
 }
 
@@ -154,8 +161,16 @@ TEST(VisibleGpusTest, FollowsCuda) {
 // ------------------------------------------------------------------------
 
 const std::vector<Gpu> kTwo = {  // NOLINT(cert-err58-cpp)
-    {.uuid = "GPU-aa1", .model = "NVIDIA H200", .major = 9, .minor = 0, .memory_bytes = 1000},
-    {.uuid = "GPU-bb2", .model = "NVIDIA H200", .major = 9, .minor = 0, .memory_bytes = 1000}};
+    {.uuid = "GPU-aa1",
+     .model = "NVIDIA H200",
+     .major = 9,
+     .multiprocessors = 132,
+     .memory_bytes = 1000},
+    {.uuid = "GPU-bb2",
+     .model = "NVIDIA H200",
+     .major = 9,
+     .multiprocessors = 132,
+     .memory_bytes = 1000}};
 constexpr char kCpu[] = "cpu-avx2";
 
 TEST(ChooseDevicesTest, OffersGpusWhereThereAreAny) {
@@ -164,7 +179,7 @@ TEST(ChooseDevicesTest, OffersGpusWhereThereAreAny) {
   ASSERT_THAT(chosen.devices, SizeIs(2));
   const v1::Device& second = chosen.devices[1];
   EXPECT_EQ(second.kind(), v1::DEVICE_KIND_GPU);
-  EXPECT_EQ(second.device_class(), "cuda-sm90");
+  EXPECT_EQ(second.device_class(), "cuda-sm90-132");
   EXPECT_EQ(second.index(), 1);
   EXPECT_EQ(second.uuid(), "GPU-bb2");
   EXPECT_EQ(second.memory_bytes(), 1000);
@@ -194,11 +209,12 @@ TEST(ChooseDevicesTest, RefusesGpusThatAreNotThere) {
   EXPECT_THAT(ChooseDevices(host, absl::UnavailableError("no NVIDIA driver"),
                             {.kind = "gpu", .cuda = true}, kCpu),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no NVIDIA driver")));
-  std::vector<Gpu> mixed = kTwo;
-  mixed[1].major = 8;
-  mixed[1].model = "NVIDIA A100";
-  EXPECT_THAT(ChooseDevices(host, mixed, {.cuda = true}, kCpu),
-              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("CUDA_VISIBLE_DEVICES")));
+  const auto refuses = [&](const Gpu& other) {
+    EXPECT_THAT(ChooseDevices(host, std::vector<Gpu>{kTwo[0], other}, {.cuda = true}, kCpu),
+                StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("CUDA_VISIBLE_DEVICES")));
+  };
+  refuses({.uuid = "GPU-cc3", .model = "NVIDIA A100", .major = 8, .multiprocessors = 108});
+  refuses({.uuid = "GPU-dd4", .model = "NVIDIA H100 PCIe", .major = 9, .multiprocessors = 114});
 }
 
 }  // namespace
