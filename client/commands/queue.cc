@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -15,7 +16,7 @@ namespace {
 
 struct QueueFlags {
   std::string queue;
-  int max_workers = 0;
+  std::optional<int> max_workers = {};
 };
 
 std::string QueueName(const std::string& text) {
@@ -26,7 +27,7 @@ absl::Status Create(Session& session, v1::QueueService::Stub& stub, const QueueF
                     const char* done) {
   v1::CreateQueueRequest request;
   request.mutable_queue()->set_name(QueueName(flags.queue));
-  request.mutable_queue()->set_max_workers(flags.max_workers);
+  request.mutable_queue()->set_max_workers(flags.max_workers.value_or(0));
   WEFT_ASSIGN_OR_RETURN(const auto queue,
                         session.Call(&v1::QueueService::Stub::CreateQueue, stub, request));
   PrintVerb(queue, QueueName(flags.queue), done, session.output, std::cout);
@@ -35,9 +36,14 @@ absl::Status Create(Session& session, v1::QueueService::Stub& stub, const QueueF
 
 absl::Status Update(Session& session, v1::QueueService::Stub& stub, const QueueFlags& flags,
                     const char* done) {
+  // The call sets the whole queue: what is left out would take the limit away.
+  if (!flags.max_workers.has_value()) {
+    return absl::InvalidArgumentError(
+        "--max-workers is required; allowed: a number of workers, or 0 for no limit");
+  }
   v1::UpdateQueueRequest request;
   request.mutable_queue()->set_name(QueueName(flags.queue));
-  request.mutable_queue()->set_max_workers(flags.max_workers);
+  request.mutable_queue()->set_max_workers(*flags.max_workers);
   WEFT_ASSIGN_OR_RETURN(const auto queue,
                         session.Call(&v1::QueueService::Stub::UpdateQueue, stub, request));
   PrintVerb(queue, QueueName(flags.queue), done, session.output, std::cout);

@@ -189,6 +189,19 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
   }
 }
 
+TEST_F(CommandLine, UpdatesAQueueOnlyToALimitThatIsGiven) {
+  ASSERT_OK(cluster_.StartCoordinator());
+  ASSERT_EQ(cluster_.Cli({"create-queue", "small", "--max-workers", "3"}).exit_code, 0);
+  const ProgramResult without = cluster_.Cli({"update-queue", "small"});
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_THAT(without.errors, HasSubstr("--max-workers is required"));
+  EXPECT_THAT(cluster_.Cli({"get", "queue", "small", "-o", "json"}).output,
+              HasSubstr("\"max_workers\": 3"));
+  EXPECT_EQ(cluster_.Cli({"update-queue", "small", "--max-workers", "0"}).exit_code, 0);
+  EXPECT_THAT(cluster_.Cli({"get", "queue", "small", "-o", "json"}).output,
+              ::testing::Not(HasSubstr("max_workers")));
+}
+
 TEST_F(CommandLine, KnowsNothingOfJobsThatAreNotThere) {
   ASSERT_OK(cluster_.StartCoordinator());
   for (const char* verb : {"cancel", "watch", "logs", "explain"}) {
