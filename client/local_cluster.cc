@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "client/programs.h"
 #include "client/session.h"
@@ -43,6 +44,17 @@ std::vector<std::string> OwnEnvironment() {
 }
 
 }  // namespace
+
+std::string LastWords(absl::string_view program, absl::string_view output) {
+  output = absl::StripAsciiWhitespace(output);
+  const std::string name = absl::StrCat(program, ": ");
+  const size_t said = absl::StartsWith(output, name) ? 0 : output.rfind(absl::StrCat("\n", name));
+  if (said == absl::string_view::npos) {
+    const size_t line_end = output.rfind('\n');
+    return std::string(output.substr(line_end == absl::string_view::npos ? 0 : line_end + 1));
+  }
+  return std::string(absl::StripPrefix(absl::StripPrefix(output.substr(said), "\n"), name));
+}
 
 absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
     const LocalClusterOptions& options) {
@@ -152,11 +164,22 @@ bool LocalCluster::IsRunning(const Process& process) {
 
 absl::Status LocalCluster::Died(const Process& process) {
   const absl::MutexLock lock(&mutex_);
-  const std::string text = absl::StrCat("the ", process.name, " ", process.exit.ToString(),
-                                        process.tail.empty() ? "" : "; its last words:\n",
-                                        absl::StripAsciiWhitespace(process.tail));
-  return process.exit.code == kExitConflict ? absl::FailedPreconditionError(text)
-                                            : absl::InternalError(text);
+  const std::string& program = process.options.arguments.front();
+  const std::string words = LastWords(program, process.tail);
+  if (process.exit.code == 0 || words.empty()) {  // a signal leaves no time to say why
+    return absl::InternalError(absl::StrCat(
+        "the ", process.name, " ", process.exit.ToString(),
+        words.empty() ? "" : "; the last line of its log: ",
+        words.substr(words.rfind('\n') + 1)));  // all of it without a line's end: npos + 1 is 0
+  }
+  switch (process.exit.code) {
+    case kExitConflict:
+      return absl::FailedPreconditionError(words);
+    case kExitUsage:
+      return absl::InvalidArgumentError(words);
+    default:
+      return absl::InternalError(words);
+  }
 }
 
 absl::Status LocalCluster::AwaitCoordinator(absl::Time deadline) {

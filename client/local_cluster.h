@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/process/process_supervisor.h"
@@ -29,11 +30,16 @@ struct LocalClusterOptions {
   int metrics_port = 0;
 };
 
+// Why a program ended: what it says of that itself behind its name ("weft-worker: ..."), without
+// the log before it; else the last line that it has printed. Empty when it has printed nothing.
+std::string LastWords(absl::string_view program, absl::string_view output);
+
 class LocalCluster {
  public:
   // Returns when the coordinator serves and all workers have joined.
   //   kFailedPrecondition: another coordinator has the state directory.
-  //   kInternal, kUnavailable: a process ended or did not come up; the text holds its last words.
+  //   kInvalidArgument: an option is wrong.
+  //   kInternal, kUnavailable: a process ended or did not come up; the text says why.
   static absl::StatusOr<std::unique_ptr<LocalCluster>> Start(const LocalClusterOptions& options);
   // Stops what Stop() did not.
   ~LocalCluster();

@@ -45,7 +45,8 @@ void Session::Fail(const absl::Status& status) {
       subject = absl::StrCat(lines.front(), " ");
       lines.erase(lines.begin());
     }
-    std::cerr << "weft: " << subject << lines.size() << " problems:\n";
+    std::cerr << "weft: " << subject << lines.size()
+              << (lines.size() == 1 ? " problem:\n" : " problems:\n");
     for (const std::string& line : lines) std::cerr << "  " << line << '\n';
   }
   exit_code = weft::ExitCodeOf(status.code());

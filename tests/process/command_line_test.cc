@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <map>
@@ -69,6 +70,25 @@ TEST_F(CommandLine, UpSaysHowOtherCommandsFindWhatTheyWouldNotFind) {
   };
   EXPECT_THAT(up(home + "/../elsewhere"), HasSubstr("export WEFT_ADDRESS=127.0.0.1:"));
   EXPECT_THAT(up(home), ::testing::Not(HasSubstr("WEFT_ADDRESS")));
+}
+
+TEST_F(CommandLine, UpSaysInOneLineWhyItCannotStart) {
+  ASSERT_OK(cluster_.StartCoordinator());
+  const auto up = [&](const std::vector<std::string>& flags, int exit_code) {
+    std::vector<std::string> arguments = {"up", "--workers", "1"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const ProgramResult result = cluster_.RunProgram("weft", arguments);
+    EXPECT_EQ(result.exit_code, exit_code) << result.errors;
+    EXPECT_EQ(std::count(result.errors.begin(), result.errors.end(), '\n'), 1) << result.errors;
+    return result.errors;
+  };
+  const std::string other = cluster_.directory() + "/other";
+  EXPECT_THAT(up({"--any-port", "--state-dir", cluster_.state_directory()}, 5),
+              AllOf(StartsWith("weft: state directory "), HasSubstr("is in use")));
+  EXPECT_THAT(up({"--listen", cluster_.address(), "--state-dir", other}, 1),
+              AllOf(StartsWith("weft: cannot listen on "), HasSubstr("is in use")));
+  EXPECT_THAT(up({"--listen", "foo", "--state-dir", other}, 2),
+              StartsWith("weft: listen: 'foo' is no address to listen on; allowed: "));
 }
 
 TEST_F(CommandLine, SaysThatASpecIsWrongBeforeStartingAnything) {
