@@ -133,9 +133,16 @@ absl::Status Session::Finished(const grpc::Status& status) const {
 
 absl::StatusOr<std::string> Session::FindJob(const std::string& text) {
   const std::string id(absl::StripPrefix(text, "jobs/"));
-  if (EndsWithNumber(id)) return absl::StrCat("jobs/", id);
   WEFT_ASSIGN_OR_RETURN(auto channel, Connect());
   auto stub = v1::JobService::NewStub(channel);
+  if (EndsWithNumber(id)) {
+    v1::GetJobRequest request;
+    request.set_name(absl::StrCat("jobs/", id));
+    const auto job = Call(&v1::JobService::Stub::GetJob, *stub, request);
+    if (job.ok()) return request.name();
+    // "exp-2" may be a spec's name as well, whose jobs are exp-2-1 and so on.
+    if (!absl::IsNotFound(job.status()) || id != text) return job.status();
+  }
   v1::ListJobsRequest request;
   request.set_page_size(1);
   request.set_filter(absl::StrCat("spec_name=", id));

@@ -62,7 +62,7 @@ class Session {
   [[nodiscard]] absl::Status Finished(const grpc::Status& status) const;
 
   // jobs/{id} from what a person types: an id ("demo-3"), a full name, or a spec's name ("demo"),
-  // which stands for the newest job with it. kNotFound when there is none.
+  // which stands for the newest job with it. What is both is the id. kNotFound when there is none.
   absl::StatusOr<std::string> FindJob(const std::string& text);
 
  private:

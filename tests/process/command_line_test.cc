@@ -209,6 +209,22 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
   }
 }
 
+TEST_F(CommandLine, FindsJobsOfASpecWhoseNameEndsWithANumber) {
+  ASSERT_OK(cluster_.StartCoordinator());
+  const auto submit = [&](const std::string& name) {
+    return cluster_.Cli({"submit", WriteJob(5), "--set", "name=" + name, "-o", "name"}).output;
+  };
+  const auto found = [&](const std::string& text) {
+    return cluster_.Cli({"get", "job", text, "-o", "name"}).output;
+  };
+  EXPECT_EQ(submit("exp-2"), "jobs/exp-2-1\n");
+  EXPECT_EQ(found("exp-2"), "jobs/exp-2-1\n");
+  EXPECT_EQ(found("exp-2-1"), "jobs/exp-2-1\n");
+  EXPECT_EQ(cluster_.Cli({"get", "job", "jobs/exp-2"}).exit_code, 3);
+  EXPECT_EQ(submit("exp"), "jobs/exp-2\n");
+  EXPECT_EQ(found("exp-2"), "jobs/exp-2\n");  // an id comes before a name
+}
+
 TEST_F(CommandLine, UpdatesAQueueOnlyToALimitThatIsGiven) {
   ASSERT_OK(cluster_.StartCoordinator());
   ASSERT_EQ(cluster_.Cli({"create-queue", "small", "--max-workers", "3"}).exit_code, 0);
