@@ -1,6 +1,7 @@
 // weft: the command line of Weft. Exit codes: common/base/exit_codes.h.
 
 #include <grpc/support/log.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "client/checked_output.h"
 #include "client/commands.h"
 #include "client/session.h"
 
@@ -116,5 +118,6 @@ int Run(int argc, char** argv) {
 int main(int argc, char** argv) {
   weft::client::SilenceGrpc();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), not the end of us
+  const weft::client::CheckedOutput output(STDOUT_FILENO);  // but where it is our output
   return weft::client::Run(argc, argv);
 }

@@ -1,8 +1,10 @@
 // weft up, weft run: a whole cluster on this machine.
 
 #include <csignal>
+#include <initializer_list>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -17,6 +19,8 @@
 namespace weft::client {
 namespace {
 
+// SIGPIPE: our output goes nowhere any more (client/checked_output.h).
+constexpr std::initializer_list<int> kEndSignals = {SIGINT, SIGTERM, SIGPIPE};
 constexpr absl::Duration kSaveGrace = absl::Seconds(40);  // above the workers' own 30 s
 
 struct LocalFlags {
@@ -51,8 +55,8 @@ void AddClusterFlags(CLI::App& command, LocalFlags& flags) {
       ->capture_default_str();
 }
 
-absl::Status Up(const LocalFlags& flags) {
-  const SignalQueue signals({SIGINT, SIGTERM});
+absl::Status Up(Session& session, const LocalFlags& flags) {
+  const SignalQueue signals(kEndSignals);
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
   std::cout << "coordinator at " << cluster->address() << ", " << flags.workers
             << (flags.workers == 1 ? " worker" : " workers") << ", state in "
@@ -69,7 +73,9 @@ absl::Status Up(const LocalFlags& flags) {
   }
   std::cout << "weft submit job.yaml, weft get jobs, weft watch JOB; Ctrl-C stops the cluster"
             << std::endl;
-  while (!signals.Next(absl::Seconds(1))) WEFT_RETURN_IF_ERROR(cluster->Revive());
+  std::optional<int> signal;
+  while (!(signal = signals.Next(absl::Seconds(1)))) WEFT_RETURN_IF_ERROR(cluster->Revive());
+  if (*signal == SIGPIPE) session.exit_code = kExitError;
   std::cout << "\nsaving and stopping" << std::endl;
   cluster->Stop(kSaveGrace);
   return absl::OkStatus();
@@ -77,7 +83,7 @@ absl::Status Up(const LocalFlags& flags) {
 
 absl::Status RunJob(Session& session, const LocalFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
-  const SignalQueue signals({SIGINT, SIGTERM});
+  const SignalQueue signals(kEndSignals);
   WEFT_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(ClusterOptions(flags)));
   session.UseLocal(cluster->address());
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, /*validate_only=*/false));
@@ -88,14 +94,15 @@ absl::Status RunJob(Session& session, const LocalFlags& flags) {
     WatchToEnd(session, job.name(), absl::InfiniteDuration());
     done = true;
   });
-  bool interrupted = false;
-  while (!done && !interrupted) interrupted = signals.Next(absl::Seconds(1)).has_value();
-  if (interrupted) {
+  std::optional<int> signal;
+  while (!done && !signal) signal = signals.Next(absl::Seconds(1));
+  if (signal) {
     std::cerr << "\nweft: interrupted; saving. The job " << ShortName(job.name())
               << " goes on when a cluster runs on " << flags.state_directory << " again"
               << std::endl;
     cluster->Stop(kSaveGrace);
-    std::_Exit(kExitInterrupted);  // the watcher still waits for an answer
+    std::_Exit(*signal == SIGPIPE ? kExitError
+                                  : kExitInterrupted);  // the watcher still waits for an answer
   }
   watcher.join();
   cluster->Stop(absl::Seconds(5));
@@ -117,7 +124,7 @@ void AddLocal(CLI::App& app, Session& session) {
         ->check(CLI::Range(1, 65000))
         ->capture_default_str();
     command->add_flag("--any-port", flags->any_port, "Let the system choose all ports");
-    command->callback([flags, &session] { session.Fail(Up(*flags)); });
+    command->callback([flags, &session] { session.Fail(Up(session, *flags)); });
   }
   {
     auto flags = std::make_shared<LocalFlags>();
