@@ -167,13 +167,11 @@ std::string Summary(const v1::Job& job) {
 }
 
 void ProgressPrinter::Show(const v1::Job& job, absl::Time now) {
-  const bool changed = job.state() != last_state_ || job.reason() != last_reason_;
+  const bool changed = job.state() != last_state_ || job.reason() != last_reason_ ||
+                       std::exchange(problem_shown_, false);
   const bool moved = job.last_step().step() != last_step_;
   if (live_) {
-    const std::string line = ProgressLine(job, static_cast<size_t>(width_) - 1);
-    // Back to the first column, the line, clear to the end.
-    out_ << '\r' << line << "\x1b[K" << std::flush;
-    line_open_ = true;
+    Overwrite(ProgressLine(job, static_cast<size_t>(width_) - 1));
   } else if (changed || (moved && now - last_shown_ >= kPlainInterval)) {
     out_ << ProgressLine(job) << std::endl;
     last_shown_ = now;
@@ -181,6 +179,21 @@ void ProgressPrinter::Show(const v1::Job& job, absl::Time now) {
   last_state_ = job.state();
   last_reason_ = job.reason();
   last_step_ = job.last_step().step();
+}
+
+void ProgressPrinter::ShowProblem(const std::string& text) {
+  if (std::exchange(problem_shown_, true)) return;
+  if (live_) {
+    Overwrite(std::string(Utf8Prefix(text, static_cast<size_t>(width_) - 1)));
+  } else {
+    out_ << text << std::endl;
+  }
+}
+
+void ProgressPrinter::Overwrite(const std::string& line) {
+  // Back to the first column, the line, clear to the end.
+  out_ << '\r' << line << "\x1b[K" << std::flush;
+  line_open_ = true;
 }
 
 void ProgressPrinter::Finish() {

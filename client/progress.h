@@ -32,16 +32,21 @@ class ProgressPrinter {
   // Shows the job; plain lines come at most once a `kPlainInterval`, but every change of state
   // does.
   void Show(const v1::Job& job, absl::Time now);
+  // Says, once until the job is shown again, why it is not known how the job goes.
+  void ShowProblem(const std::string& text);
   // Ends the live line, so that other output starts on a fresh one.
   void Finish();
 
   static constexpr absl::Duration kPlainInterval = absl::Seconds(2);
 
  private:
+  void Overwrite(const std::string& line);
+
   std::ostream& out_;
   int width_;
   bool live_;
   bool line_open_ = false;
+  bool problem_shown_ = false;
   v1::Job::State last_state_ = v1::Job::STATE_UNSPECIFIED;
   std::string last_reason_;
   int64_t last_step_ = -1;

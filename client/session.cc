@@ -131,6 +131,10 @@ absl::Status Session::Finished(const grpc::Status& status) const {
   return Annotate(result, absl::StrCat("no answer from the coordinator at ", address_));
 }
 
+std::string Session::Away() const {
+  return absl::StrCat("no answer from the coordinator at ", address_, "; trying again");
+}
+
 absl::StatusOr<std::string> Session::FindJob(const std::string& text) {
   const std::string id(absl::StripPrefix(text, "jobs/"));
   WEFT_ASSIGN_OR_RETURN(auto channel, Connect());

@@ -60,6 +60,8 @@ class Session {
   void Prepare(grpc::ClientContext& context) const;
   // The call's status; when nobody answered, with the address and, if TLS is why, the reason.
   [[nodiscard]] absl::Status Finished(const grpc::Status& status) const;
+  // What a command says that goes on when the coordinator is back.
+  [[nodiscard]] std::string Away() const;
 
   // jobs/{id} from what a person types: an id ("demo-3"), a full name, or a spec's name ("demo"),
   // which stands for the newest job with it. What is both is the id. kNotFound when there is none.

@@ -3,11 +3,13 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/commands.h"
 #include "client/output.h"
+#include "client/retry_pause.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
 
@@ -37,21 +39,45 @@ void PrintLine(const v1::LogLine& line, const LogsFlags& flags, OutputFormat for
   if (flags.follow) std::cout << std::flush;
 }
 
-absl::Status Logs(Session& session, const LogsFlags& flags) {
-  WEFT_ASSIGN_OR_RETURN(const std::string name, session.FindJob(flags.job));
+// One stream's worth of lines; the request comes to ask for those behind the last one.
+absl::Status ReadOnce(Session& session, const LogsFlags& flags, v1::TailLogsRequest& request,
+                      bool& answered) {
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
   auto stub = v1::JobService::NewStub(channel);
-  v1::TailLogsRequest request;
-  request.set_name(name);
-  request.set_follow(flags.follow);
-  request.set_tail_lines(flags.tail);
-  if (flags.rank >= -1) request.set_rank(flags.rank);
   grpc::ClientContext context;
   if (!flags.follow) session.Prepare(context);
   auto stream = stub->TailLogs(&context, request);
   v1::LogLine line;
-  while (stream->Read(&line)) PrintLine(line, flags, session.output);
+  while (stream->Read(&line)) {
+    answered = true;
+    request.set_position(line.next_position());
+    line.clear_next_position();  // means nothing to who reads the output
+    PrintLine(line, flags, session.output);
+  }
   return session.Finished(stream->Finish());
+}
+
+absl::Status Logs(Session& session, const LogsFlags& flags) {
+  v1::TailLogsRequest request;
+  WEFT_ASSIGN_OR_RETURN(*request.mutable_name(), session.FindJob(flags.job));
+  request.set_follow(flags.follow);
+  request.set_tail_lines(flags.tail);
+  if (flags.rank >= -1) request.set_rank(flags.rank);
+  RetryPause pause;
+  bool away = false;
+  while (true) {
+    bool answered = false;
+    const absl::Status status = ReadOnce(session, flags, request, answered);
+    // That somebody was there FindJob has shown.
+    if (!flags.follow || !absl::IsUnavailable(status)) return status;
+    session.Disconnect();
+    if (answered) {
+      pause.Reset();
+      away = false;
+    }
+    if (!std::exchange(away, true)) std::cerr << "weft: " << session.Away() << std::endl;
+    pause.Sleep();
+  }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/progress.h"
+#include "client/retry_pause.h"
 #include "client/terminal.h"
 #include "client/text.h"
 #include "common/base/status_macros.h"
@@ -19,7 +20,8 @@ namespace {
 // One stream's worth of watching. OK when the job has ended; `job` and `after_step` keep what was
 // seen, so that a broken stream is taken up where it broke.
 absl::Status WatchOnce(Session& session, const std::string& name, absl::Time deadline,
-                       ProgressPrinter& printer, v1::Job& job, int64_t& after_step) {
+                       ProgressPrinter& printer, v1::Job& job, int64_t& after_step,
+                       bool& answered) {
   WEFT_ASSIGN_OR_RETURN(auto channel, session.Connect());
   auto stub = v1::JobService::NewStub(channel);
   grpc::ClientContext context;
@@ -30,6 +32,7 @@ absl::Status WatchOnce(Session& session, const std::string& name, absl::Time dea
   auto stream = stub->WatchJob(&context, request);
   v1::WatchJobResponse response;
   while (stream->Read(&response)) {
+    answered = true;
     job = response.job();
     for (const v1::StepReport& step : response.steps()) {
       after_step = std::max(after_step, step.step());
@@ -37,6 +40,12 @@ absl::Status WatchOnce(Session& session, const std::string& name, absl::Time dea
     printer.Show(job, absl::Now());
   }
   return session.Finished(stream->Finish());
+}
+
+absl::Status TimedOut(const std::string& name, const v1::Job& job, absl::Duration limit) {
+  return absl::DeadlineExceededError(
+      absl::StrCat(ShortName(name), " has not ended after ", absl::FormatDuration(limit),
+                   job.name().empty() ? "" : absl::StrCat("; it is ", StateName(job.state()))));
 }
 
 }  // namespace
@@ -51,14 +60,15 @@ void WatchToEnd(Session& session, const std::string& name, absl::Duration limit)
   const absl::Time deadline = absl::Now() + limit;
   v1::Job job;
   int64_t after_step = -1;
-  absl::Duration pause = absl::Milliseconds(100);
+  RetryPause pause;
   while (true) {
-    const int64_t before = after_step;
-    const absl::Status status = WatchOnce(session, name, deadline, printer, job, after_step);
+    bool answered = false;
+    const absl::Status status =
+        WatchOnce(session, name, deadline, printer, job, after_step, answered);
     if (status.ok() && HasEnded(job)) break;
     if (absl::IsDeadlineExceeded(status)) {
       printer.Finish();
-      session.Fail(status);
+      session.Fail(TimedOut(name, job, limit));
       session.exit_code = kExitWaitTimedOut;
       return;
     }
@@ -69,9 +79,9 @@ void WatchToEnd(Session& session, const std::string& name, absl::Duration limit)
     session.Disconnect();
     // The coordinator is away; the job may well go on. Give up only when it was never reached.
     if (job.name().empty()) return session.Fail(status);
-    if (after_step != before) pause = absl::Milliseconds(100);
-    absl::SleepFor(pause);
-    pause = std::min(pause * 2, absl::Seconds(5));
+    printer.ShowProblem(session.Away());
+    if (answered) pause.Reset();
+    pause.Sleep(deadline);
   }
   printer.Finish();
   if (machine) {

@@ -200,6 +200,7 @@ absl::StatusOr<LogStore::Chunk> LogStore::Read(const std::string& job, int64_t p
     whole = end;
     std::optional<ParsedLogLine> parsed = ParseLogLine(line);
     if (parsed.has_value() && (!rank.has_value() || parsed->line.rank() == *rank)) {
+      parsed->line.set_next_position(chunk.next + end);
       chunk.lines.push_back(std::move(parsed->line));
     }
   });

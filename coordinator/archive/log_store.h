@@ -42,8 +42,9 @@ class LogStore {
   absl::StatusOr<int64_t> Append(const std::string& job, const std::string& worker, int64_t first,
                                  absl::Span<const v1::LogLine> lines);
 
-  // About `max_bytes` of lines from `position` on, only those of `rank` if one is given. A job
-  // without lines has an empty log. A position before the oldest line means the oldest line.
+  // About `max_bytes` of lines from `position` on, only those of `rank` if one is given; each knows
+  // where to read on after it. A job without lines has an empty log. A position before the oldest
+  // line means the oldest line.
   absl::StatusOr<Chunk> Read(const std::string& job, int64_t position, std::optional<int32_t> rank,
                              int64_t max_bytes);
 

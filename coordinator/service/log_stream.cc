@@ -22,9 +22,16 @@ void LogStream::OnBegin() {
   if (request_.tail_lines() < 0) {
     return End(InvalidField("tail_lines", "is negative; allowed: 0 for all, or a number of lines"));
   }
+  if (request_.position() < 0) {
+    return End(InvalidField("position", "is negative; allowed: 0, or a line's next_position"));
+  }
   job_ = (*job)->id;
   job_name_ = (*job)->name;
   context_.board.AddWatcher(*job_, this);
+  if (request_.position() > 0) {
+    position_ = request_.position();
+    return Advance();
+  }
   reading_ = true;
   context_.archive.FindLogTail(job_name_, request_.tail_lines(), rank(),
                                WhileAlive([this](absl::StatusOr<int64_t> position) {

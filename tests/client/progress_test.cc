@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "client/resource_tables.h"
 
 namespace weft::client {
@@ -138,6 +139,26 @@ TEST(ProgressPrinter, OverwritesALiveLineWithinTheWidth) {
   EXPECT_EQ(out.str(), "\rdemo-1  RUNNING  st\x1b[K");
   printer.Finish();
   EXPECT_THAT(out.str(), EndsWith("\n"));
+}
+
+TEST(ProgressPrinter, SaysOnceThatNobodyAnswersAndThenHowTheJobGoes) {
+  std::ostringstream out;
+  ProgressPrinter printer(out, /*live=*/false, /*width=*/80);
+  const absl::Time start = absl::UnixEpoch();
+  printer.Show(Running(1), start);
+  printer.ShowProblem("no answer");
+  printer.ShowProblem("no answer");
+  printer.Show(Running(1), start + absl::Milliseconds(100));
+  EXPECT_EQ(out.str(), absl::StrCat(ProgressLine(Running(1)), "\nno answer\n",
+                                    ProgressLine(Running(1)), "\n"));
+}
+
+TEST(ProgressPrinter, ALiveLineGivesWayToAProblem) {
+  std::ostringstream out;
+  ProgressPrinter printer(out, /*live=*/true, /*width=*/10);
+  printer.ShowProblem("no answer from anybody");
+  printer.Finish();
+  EXPECT_EQ(out.str(), "\rno answer\x1b[K\n");
 }
 
 TEST(ProgressPrinter, ThinsPlainLinesButShowsEveryChangeOfState) {

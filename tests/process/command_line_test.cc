@@ -9,7 +9,9 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/terminal_program.h"
 #include "tests/testing/test_cluster.h"
@@ -20,6 +22,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+using weft::testing::Await;
 using weft::testing::ProgramResult;
 using weft::testing::TerminalProgram;
 using weft::testing::TestCluster;
@@ -207,6 +210,68 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
                            "' is no address of a coordinator; allowed: host:port, for example "
                            "127.0.0.1:7733, with a port from 1 to 65535\n"));
   }
+}
+
+TEST_F(CommandLine, EndsWhenItsOutputCannotBeWritten) {
+  ASSERT_OK(cluster_.Start(1));
+  ASSERT_EQ(cluster_.Cli({"submit", WriteJob(10'000'000)}).exit_code, 0);
+  ASSERT_OK(cluster_.AwaitStep("jobs/small-1", 3));
+  for (const char* command : {"logs -f small", "watch small", "top -n 100 --interval 100ms"}) {
+    const ProgramResult piped = cluster_.Shell(
+        absl::StrCat("weft ", command, " | head -1 > /dev/null; echo ${PIPESTATUS[0]}"));
+    EXPECT_EQ(piped.output, "141\n") << command;  // SIGPIPE
+    EXPECT_EQ(piped.errors, "") << command;
+  }
+  for (const char* command : {"get jobs -o json", "logs small --tail 1", "--help"}) {
+    const ProgramResult full = cluster_.Shell(absl::StrCat("weft ", command, " > /dev/full"));
+    EXPECT_EQ(full.exit_code, 1) << command;
+    EXPECT_EQ(full.errors, "weft: cannot write to standard output: No space left on device\n")
+        << command;
+  }
+}
+
+TEST_F(CommandLine, RunSavesWhenItsOutputCannotBeWritten) {
+  const std::string state = cluster_.directory() + "/own";
+  const ProgramResult run =
+      cluster_.Shell(absl::StrCat("weft run ", WriteJob(10'000'000), " --workers 1 --state-dir ",
+                                  state, " | head -1 > /dev/null; echo ${PIPESTATUS[0]}"));
+  EXPECT_EQ(run.output, "1\n");
+  EXPECT_THAT(run.errors, HasSubstr("saving. The job small-1 goes on when a cluster runs on"));
+}
+
+TEST_F(CommandLine, FollowsAJobThroughARestartOfTheCoordinator) {
+  ASSERT_OK(cluster_.Start(1));
+  ASSERT_EQ(cluster_.Cli({"submit", WriteJob(10'000'000)}).exit_code, 0);
+  const std::string& address = cluster_.address();
+  ASSERT_OK(cluster_.StartProgram("logs", "weft",
+                                  {"logs", "-f", "--bare", "small", "--address", address}));
+  ASSERT_OK(cluster_.StartProgram("watch", "weft", {"watch", "small", "--address", address}));
+  ASSERT_TRUE(Await([&] {
+    return absl::StrContains(cluster_.OutputOf("logs"), "step 3/") &&
+           absl::StrContains(cluster_.OutputOf("watch"), "  step ");
+  }));
+  cluster_.Kill("coordinator", SIGKILL);
+  ASSERT_TRUE(Await([&] {
+    return absl::StrContains(cluster_.OutputOf("watch"), "; trying again\n") &&
+           absl::StrContains(cluster_.ErrorsOf("logs"), "; trying again\n");
+  }));
+  const std::string before = cluster_.OutputOf("logs");
+  ASSERT_OK(cluster_.StartCoordinator());
+  EXPECT_TRUE(Await([&] { return cluster_.OutputOf("logs").size() > before.size(); }));
+  EXPECT_EQ(cluster_.Cli({"cancel", "small"}).exit_code, 0);
+  EXPECT_EQ(cluster_.AwaitExit("watch", absl::Seconds(60)), 11);
+  EXPECT_EQ(cluster_.AwaitExit("logs", absl::Seconds(60)), 0);
+  const std::string followed = cluster_.OutputOf("logs");
+  const std::string whole = cluster_.Cli({"logs", "--bare", "small"}).output;
+  EXPECT_TRUE(absl::StartsWith(whole, followed)) << "a line is there twice, or not at all";
+}
+
+TEST_F(CommandLine, SaysThatAJobHasNotEndedInTime) {
+  ASSERT_OK(cluster_.StartCoordinator());
+  ASSERT_EQ(cluster_.Cli({"submit", WriteJob(5)}).exit_code, 0);
+  const ProgramResult result = cluster_.Cli({"watch", "small", "--for", "200ms"});
+  EXPECT_EQ(result.exit_code, 12);
+  EXPECT_EQ(result.errors, "weft: small-1 has not ended after 200ms; it is QUEUED\n");
 }
 
 TEST_F(CommandLine, FindsJobsOfASpecWhoseNameEndsWithANumber) {

@@ -139,6 +139,11 @@ TestCluster::~TestCluster() {
   for (const std::string& name : SharedMemory()) std::filesystem::remove("/dev/shm/" + name);
 }
 
+std::string TestCluster::OutputOf(const std::string& name) {
+  const absl::MutexLock lock(&mutex_);
+  return processes_[name].output;
+}
+
 std::string TestCluster::ErrorsOf(const std::string& name) {
   const absl::MutexLock lock(&mutex_);
   return processes_[name].errors;
@@ -157,7 +162,8 @@ absl::Status TestCluster::Spawn(const std::string& name, const std::string& prog
                                 std::vector<std::string> arguments,
                                 const std::map<std::string, std::string>& environment) {
   ChildOptions options;
-  options.program = absl::StrCat(ProgramDirectory(), "/", program);
+  options.program =
+      absl::StartsWith(program, "/") ? program : absl::StrCat(ProgramDirectory(), "/", program);
   arguments.insert(arguments.begin(), program);
   options.arguments = std::move(arguments);
   options.environment = EnvironmentWith(environment);
@@ -384,12 +390,21 @@ ProgramResult TestCluster::RunProgram(const std::string& name,
   return result;
 }
 
+std::map<std::string, std::string> TestCluster::CliEnvironment() const {
+  return {{"WEFT_ADDRESS", addresses()},
+          {"WEFT_TLS_CA", tls_.ca},
+          {"WEFT_TLS_CERT", tls_.cert},
+          {"WEFT_TLS_KEY", tls_.key}};
+}
+
 ProgramResult TestCluster::Cli(const std::vector<std::string>& arguments) {
-  return RunProgram("weft", arguments,
-                    {{"WEFT_ADDRESS", addresses()},
-                     {"WEFT_TLS_CA", tls_.ca},
-                     {"WEFT_TLS_CERT", tls_.cert},
-                     {"WEFT_TLS_KEY", tls_.key}});
+  return RunProgram("weft", arguments, CliEnvironment());
+}
+
+ProgramResult TestCluster::Shell(const std::string& line) {
+  std::map<std::string, std::string> environment = CliEnvironment();
+  environment["PATH"] = absl::StrCat(ProgramDirectory(), ":/usr/bin:/bin");
+  return RunProgram("/bin/bash", {"-c", line}, environment);
 }
 
 void TestCluster::UseTls(const TlsFiles& files) {

@@ -75,11 +75,13 @@ class TestCluster {
   // Processes with this executable among the descendants of `name`.
   std::vector<pid_t> Descendants(const std::string& name, const std::string& program);
 
-  // Runs a program of ours to its end. `name` is that of the executable.
+  // Runs a program to its end: one of ours by its name, any other by its path.
   ProgramResult RunProgram(const std::string& name, const std::vector<std::string>& arguments,
                            const std::map<std::string, std::string>& environment = {});
   // `weft ARGUMENTS` against this cluster. This and RunProgram: any thread.
   ProgramResult Cli(const std::vector<std::string>& arguments);
+  // A line for the shell, in which `weft` speaks to this cluster.
+  ProgramResult Shell(const std::string& line);
 
   absl::StatusOr<v1::Job> Submit(const v1::JobSpec& spec);
   absl::StatusOr<v1::Job> GetJob(const std::string& name);
@@ -113,7 +115,8 @@ class TestCluster {
   // A text file for TinySpec.
   [[nodiscard]] std::string text_path() const { return (directory_.path() / "text").string(); }
   std::shared_ptr<grpc::Channel> channel();
-  // What a process has printed on standard error.
+  // What a process has printed on standard output, and on standard error.
+  std::string OutputOf(const std::string& name);
   std::string ErrorsOf(const std::string& name);
   // Everything that the processes have printed.
   std::string Output();
@@ -131,6 +134,8 @@ class TestCluster {
                      std::vector<std::string> arguments,
                      const std::map<std::string, std::string>& environment);
   bool IsRunning(const std::string& name);
+  // For `weft`.
+  [[nodiscard]] std::map<std::string, std::string> CliEnvironment() const;
 
   const TempDir directory_;
   std::string address_;

@@ -63,6 +63,7 @@ TEST_F(LogStoreTest, LinesComeBackWithAllTheirFieldsAlsoAfterARestart) {
   ASSERT_EQ(chunk.lines.size(), 1U);
   v1::LogLine expected = Line("step 1: loss 5.5", 100, 3);
   expected.set_worker("w1");
+  expected.set_next_position(chunk.next);
   EXPECT_EQ(chunk.lines[0].SerializeAsString(), expected.SerializeAsString());
   EXPECT_TRUE(chunk.at_end);
 }
@@ -123,6 +124,14 @@ TEST_F(LogStoreTest, OldLinesGoWhenTheLogIsFullAndPositionsStayValid) {
   texts = Texts(chunk.next);
   ASSERT_EQ(texts.size(), 100U);
   EXPECT_EQ(texts.front(), "line 1000");
+}
+
+TEST_F(LogStoreTest, EachLineKnowsWhereToReadOnAfterIt) {
+  ASSERT_OK(store_->Append("demo-1", "w1", 0, {Line("a", 1), Line("b", 2, 1), Line("c", 3)}));
+  ASSERT_OK_AND_ASSIGN(const LogStore::Chunk chunk, store_->Read("demo-1", 0, 0, kEverything));
+  ASSERT_EQ(chunk.lines.size(), 2U);
+  EXPECT_THAT(Texts(chunk.lines[0].next_position()), ElementsAre("b", "c"));
+  EXPECT_THAT(Texts(chunk.lines[1].next_position()), ::testing::IsEmpty());
 }
 
 TEST_F(LogStoreTest, FindsTheLastLinesOfARank) {

@@ -186,6 +186,27 @@ TEST_F(JobStreamsTest, LogsAreFollowedToTheEndAndKeptAfterIt) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tail_lines")));
 }
 
+TEST_F(JobStreamsTest, LogsGoOnBehindALineThatWasRead) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  worker->SendLogs(start.job(), 0, {"one", "two", "three"});
+  ASSERT_TRUE(worker->Await(v1::CoordinatorMessage::kLogsStored).has_value());
+  v1::TailLogsRequest request;
+  request.set_name(start.job());
+  grpc::ClientContext context;
+  SetTimeout(context, absl::Seconds(30));
+  const auto reader = jobs_->TailLogs(&context, request);
+  v1::LogLine line;
+  ASSERT_TRUE(reader->Read(&line));
+  request.set_position(line.next_position());
+  request.set_tail_lines(1);  // counts only where nothing was read
+  RestartServer();
+  EXPECT_THAT(ReadLogs(request).lines, ElementsAre("two", "three"));
+  request.set_position(-1);
+  EXPECT_THAT(ReadLogs(request).status,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("position")));
+}
+
 TEST_F(JobStreamsTest, TheStreamsEndSoonWhenTheServerStops) {
   const auto worker = Join("w1");
   const v1::StartMember start = Run(*worker, "demo");
