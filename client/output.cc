@@ -10,6 +10,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "proto/spec/print.h"
+#include "weft/v1/job_spec.pb.h"
 
 namespace weft::client {
 namespace {
@@ -59,6 +61,41 @@ nlohmann::json NodeToJson(const YAML::Node& node) {
   return node.Scalar();
 }
 
+using Json = nlohmann::ordered_json;
+
+// Specs as people write them, and as we read them; all else as protobuf does.
+void RewriteSpecs(const google::protobuf::Message& message, Json& json) {
+  using google::protobuf::FieldDescriptor;
+  if (const auto* spec = dynamic_cast<const v1::JobSpec*>(&message)) {
+    json = Json::parse(spec::SpecToJson(*spec));
+    return;
+  }
+  const auto& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) continue;
+    Json& value = json[field->name()];
+    if (!field->is_repeated()) {
+      RewriteSpecs(reflection.GetMessage(message, field), value);
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      RewriteSpecs(reflection.GetRepeatedMessage(message, field, i), value[static_cast<size_t>(i)]);
+    }
+  }
+}
+
+Json JsonOf(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  WEFT_CHECK(google::protobuf::util::MessageToJsonString(message, &text, options).ok());
+  Json json = Json::parse(text);
+  RewriteSpecs(message, json);
+  return json;
+}
+
 std::string JsonToYaml(const std::string& json) {
   YAML::Emitter out;
   EmitBlock(YAML::Load(json), out);
@@ -76,21 +113,10 @@ const std::map<std::string, OutputFormat>& OutputFormats() {
 }
 
 std::string ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  WEFT_CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
-  return json;
+  return absl::StrCat(JsonOf(message).dump(1), "\n");
 }
 
-std::string ToJsonLine(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  WEFT_CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
-  return json;
-}
+std::string ToJsonLine(const google::protobuf::Message& message) { return JsonOf(message).dump(); }
 
 std::string YamlToJson(const std::string& yaml) {
   return absl::StrCat(NodeToJson(YAML::Load(yaml)).dump(1), "\n");

@@ -18,7 +18,8 @@ inline bool IsForPrograms(OutputFormat format) {
   return format == OutputFormat::kJson || format == OutputFormat::kYaml;
 }
 
-// JSON as protobuf defines it, with the field names of the proto, indented.
+// JSON as protobuf defines it, with the field names of the proto, indented. A job's spec in it is
+// one that submit takes (proto/spec/print.h).
 std::string ToJson(const google::protobuf::Message& message);
 std::string ToYaml(const google::protobuf::Message& message);
 // On one line, without a newline.

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,10 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-void EmitMessage(const Message& message, YAML::Emitter& out);
+// Both forms are written from this: maps, lists, texts, numbers, true and false.
+using Tree = nlohmann::ordered_json;
+
+Tree TreeOf(const Message& message);
 
 // The shortest decimal that reads back as the same double.
 std::string Shortest(double value) {
@@ -29,15 +33,6 @@ std::string Shortest(double value) {
     if (std::strtod(text, nullptr) == value) break;
   }
   return text;
-}
-
-void EmitChild(const Message& child, YAML::Emitter& out) {
-  if (const auto* duration = dynamic_cast<const google::protobuf::Duration*>(&child)) {
-    out << absl::FormatDuration(absl::Seconds(duration->seconds()) +
-                                absl::Nanoseconds(duration->nanos()));
-    return;
-  }
-  EmitMessage(child, out);
 }
 
 // A text that YAML would read as something else is quoted.
@@ -53,68 +48,96 @@ void EmitText(const std::string& text, YAML::Emitter& out) {
   out << text;
 }
 
+void Emit(const Tree& tree, YAML::Emitter& out) {
+  if (tree.is_object()) {
+    out << YAML::BeginMap;
+    for (const auto& [key, value] : tree.items()) {
+      out << YAML::Key << key << YAML::Value;
+      Emit(value, out);
+    }
+    out << YAML::EndMap;
+  } else if (tree.is_array()) {
+    if (!tree.empty() && tree.front().is_number()) out << YAML::Flow;
+    out << YAML::BeginSeq;
+    for (const Tree& item : tree) Emit(item, out);
+    out << YAML::EndSeq;
+  } else if (tree.is_string()) {
+    EmitText(tree.get<std::string>(), out);
+  } else if (tree.is_boolean()) {
+    out << tree.get<bool>();
+  } else if (tree.is_number_float()) {
+    out << Shortest(tree.get<double>());
+  } else if (tree.is_number_unsigned()) {
+    out << tree.get<uint64_t>();
+  } else {
+    out << tree.get<int64_t>();
+  }
+}
+
+Tree TreeOfChild(const Message& child) {
+  if (const auto* duration = dynamic_cast<const google::protobuf::Duration*>(&child)) {
+    return absl::FormatDuration(absl::Seconds(duration->seconds()) +
+                                absl::Nanoseconds(duration->nanos()));
+  }
+  return TreeOf(child);
+}
+
 // Value `index` of a repeated field, or the value of a plain one (index < 0).
-void EmitValue(const Message& message, const FieldDescriptor& field, int index,
-               YAML::Emitter& out) {
+Tree TreeOfValue(const Message& message, const FieldDescriptor& field, int index) {
   const auto& r = *message.GetReflection();
   const bool one = index < 0;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      return EmitChild(
-          one ? r.GetMessage(message, &field) : r.GetRepeatedMessage(message, &field, index), out);
+      return TreeOfChild(one ? r.GetMessage(message, &field)
+                             : r.GetRepeatedMessage(message, &field, index));
     case FieldDescriptor::CPPTYPE_STRING:
-      return EmitText(
-          one ? r.GetString(message, &field) : r.GetRepeatedString(message, &field, index), out);
+      return one ? r.GetString(message, &field) : r.GetRepeatedString(message, &field, index);
     case FieldDescriptor::CPPTYPE_ENUM:
-      out << EnumName(*r.GetEnum(message, &field));
-      return;
+      return EnumName(*r.GetEnum(message, &field));
     case FieldDescriptor::CPPTYPE_BOOL:
-      out << r.GetBool(message, &field);
-      return;
+      return r.GetBool(message, &field);
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      out << Shortest(r.GetDouble(message, &field));
-      return;
+      return r.GetDouble(message, &field);
     case FieldDescriptor::CPPTYPE_INT32:
-      out << (one ? r.GetInt32(message, &field) : r.GetRepeatedInt32(message, &field, index));
-      return;
+      return one ? r.GetInt32(message, &field) : r.GetRepeatedInt32(message, &field, index);
     case FieldDescriptor::CPPTYPE_INT64:
-      out << r.GetInt64(message, &field);
-      return;
+      return r.GetInt64(message, &field);
     case FieldDescriptor::CPPTYPE_UINT64:
-      out << r.GetUInt64(message, &field);
-      return;
+      return r.GetUInt64(message, &field);
     default:
-      out << "";
+      return "";
   }
 }
 
-void EmitMessage(const Message& message, YAML::Emitter& out) {
+Tree TreeOf(const Message& message) {
   std::vector<const FieldDescriptor*> fields;
   message.GetReflection()->ListFields(message, &fields);
-  out << YAML::BeginMap;
+  Tree tree = Tree::object();
   for (const FieldDescriptor* field : fields) {
-    out << YAML::Key << field->name() << YAML::Value;
+    Tree& value = tree[field->name()];
     if (!field->is_repeated()) {
-      EmitValue(message, *field, -1, out);
+      value = TreeOfValue(message, *field, -1);
       continue;
     }
-    const bool numbers = field->cpp_type() == FieldDescriptor::CPPTYPE_INT32;
-    if (numbers) out << YAML::Flow;
-    out << YAML::BeginSeq;
+    value = Tree::array();
     for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
-      EmitValue(message, *field, i, out);
+      value.push_back(TreeOfValue(message, *field, i));
     }
-    out << YAML::EndSeq;
   }
-  out << YAML::EndMap;
+  return tree;
 }
 
 }  // namespace
 
 std::string SpecToYaml(const v1::JobSpec& spec) {
   YAML::Emitter out;
-  EmitMessage(spec, out);
+  Emit(TreeOf(spec), out);
   return absl::StrCat(out.c_str(), "\n");
+}
+
+std::string SpecToJson(const v1::JobSpec& spec) {
+  // What is no UTF-8 would be an exception.
+  return TreeOf(spec).dump(1, ' ', false, Tree::error_handler_t::replace) + "\n";
 }
 
 }  // namespace weft::spec

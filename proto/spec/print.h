@@ -1,4 +1,4 @@
-// Writes a job spec as the YAML that ParseSpec reads.
+// Writes a job spec as the YAML or JSON that ParseSpec reads.
 #pragma once
 
 #include <string>
@@ -10,5 +10,7 @@ namespace weft::spec {
 // Only fields that are set, in the order of the proto. ParseSpec(SpecToYaml(spec)) gives `spec`
 // back.
 std::string SpecToYaml(const v1::JobSpec& spec);
+// The same in JSON: protobuf's own knows other enum values, durations and whole numbers.
+std::string SpecToJson(const v1::JobSpec& spec);
 
 }  // namespace weft::spec

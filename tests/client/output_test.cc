@@ -1,9 +1,12 @@
 #include "client/output.h"
 
 #include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
 
 #include <sstream>
 
+#include "proto/spec/parse.h"
+#include "weft/v1/job.pb.h"
 #include "weft/v1/queue.pb.h"
 
 namespace weft::client {
@@ -43,6 +46,28 @@ TEST(PrintMessages, QuotesInYamlWhatWouldNotBeText) {
   std::ostringstream out;
   PrintMessages({&queue}, false, OutputFormat::kYaml, out);
   EXPECT_EQ(out.str(), "name: \"1e5\"\n");
+}
+
+TEST(PrintMessages, WritesASpecThatIsReadBack) {
+  v1::Job job;
+  job.set_name("jobs/small-1");
+  v1::JobSpec& spec = *job.mutable_spec();
+  spec.set_name("12");
+  spec.mutable_model()->set_norm(v1::ModelSpec::NORM_RMS);
+  spec.mutable_training()->set_steps(400);
+  spec.mutable_retry()->mutable_initial_backoff()->set_seconds(10);
+  for (const OutputFormat format : {OutputFormat::kJson, OutputFormat::kYaml}) {
+    std::ostringstream whole;
+    PrintMessages({&job}, false, format, whole);
+    std::ostringstream alone;
+    PrintMessages({&spec}, false, format, alone);
+    for (const std::string& text :
+         {YAML::Dump(YAML::Load(whole.str())["spec"]), YAML::Dump(YAML::Load(alone.str()))}) {
+      v1::JobSpec read;
+      EXPECT_TRUE(spec::ParseSpec(text, read).empty()) << text;
+      EXPECT_EQ(read.SerializeAsString(), spec.SerializeAsString()) << text;
+    }
+  }
 }
 
 }  // namespace

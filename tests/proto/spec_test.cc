@@ -344,15 +344,35 @@ const std::vector<BadSpec>& BadSpecs() {
 INSTANTIATE_TEST_SUITE_P(All, ResolveSpecRefuses, ::testing::ValuesIn(BadSpecs()),
                          [](const auto& test) { return std::string(test.param.name); });
 
-TEST(SpecToYaml, IsReadBackUnchanged) {
+TEST(PrintedSpec, IsReadBackUnchanged) {
   v1::JobSpec spec = Demo();
   ResolveSpec(spec);
   spec.mutable_data()->mutable_text()->add_paths("12");
   spec.mutable_data()->mutable_text()->add_paths("a: b # \"c\"\n");
   spec.mutable_training()->set_seed(std::numeric_limits<uint64_t>::max());
   spec.mutable_training()->mutable_learning_rate()->set_peak(0.1 + 0.2);
-  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, Parsed(SpecToYaml(spec))))
-      << SpecToYaml(spec);
+  for (const std::string& text : {SpecToYaml(spec), SpecToJson(spec)}) {
+    EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, Parsed(text))) << text;
+  }
+}
+
+TEST(SpecToJson, WritesEnumsNumbersAndDurationsAsASpecHasThem) {
+  v1::JobSpec spec;
+  spec.mutable_resources()->set_device(v1::DEVICE_KIND_CPU);
+  spec.mutable_training()->set_steps(int64_t{1} << 40);
+  spec.mutable_retry()->mutable_initial_backoff()->set_seconds(10);
+  EXPECT_EQ(SpecToJson(spec), R"({
+ "training": {
+  "steps": 1099511627776
+ },
+ "resources": {
+  "device": "cpu"
+ },
+ "retry": {
+  "initial_backoff": "10s"
+ }
+}
+)");
 }
 
 TEST(ToStatus, HasOneLineAViolation) {
