@@ -7,6 +7,7 @@
 
 #include "client/commands.h"
 #include "client/programs.h"
+#include "client/within.h"
 #include "common/base/status_macros.h"
 #include "proto/spec/print.h"
 
@@ -55,10 +56,10 @@ void AddData(CLI::App& app, Session& session) {
   AddJobSource(*print, flags->job);
   print->add_flag("--validation", flags->validation, "Of the validation split, not the training's");
   print->add_option("--first", flags->first, "Number of the first sample, from 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(Within<int64_t>(0))
       ->capture_default_str();
   print->add_option("-n,--count", flags->count, "How many samples")
-      ->check(CLI::PositiveNumber)
+      ->check(Within<int64_t>(1))
       ->capture_default_str();
   print->callback([flags, &session] {
     session.Fail(Print(flags->job, flags->validation, flags->first, flags->count));

@@ -14,6 +14,7 @@
 #include "client/local_cluster.h"
 #include "client/signal_queue.h"
 #include "client/text.h"
+#include "client/within.h"
 #include "common/base/status_macros.h"
 
 namespace weft::client {
@@ -49,9 +50,9 @@ void AddClusterFlags(CLI::App& command, LocalFlags& flags) {
   command
       .add_option("--state-dir", flags.state_directory, "Where jobs, logs and checkpoints are kept")
       ->capture_default_str();
-  command.add_option("--workers", flags.workers)->check(CLI::Range(1, 64))->capture_default_str();
+  command.add_option("--workers", flags.workers)->check(Within(1, 64))->capture_default_str();
   command.add_option("--threads", flags.threads, "Threads of each worker; 0 shares the cores out")
-      ->check(CLI::Range(0, 1024))
+      ->check(Within(0, 1024))
       ->capture_default_str();
 }
 
@@ -121,7 +122,7 @@ void AddLocal(CLI::App& app, Session& session) {
     command
         ->add_option("--metrics-port", flags->metrics_port,
                      "Of the coordinator; worker i has the i-th after it")
-        ->check(CLI::Range(1, 65000))
+        ->check(Within(1, 65000))
         ->capture_default_str();
     command->add_flag("--any-port", flags->any_port, "Let the system choose all ports");
     command->callback([flags, &session] { session.Fail(Up(session, *flags)); });

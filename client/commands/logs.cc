@@ -11,6 +11,7 @@
 #include "client/output.h"
 #include "client/retry_pause.h"
 #include "client/text.h"
+#include "client/within.h"
 #include "common/base/status_macros.h"
 
 namespace weft::client {
@@ -89,9 +90,9 @@ void AddLogs(CLI::App& app, Session& session) {
       ->required();
   command->add_flag("-f,--follow", flags->follow, "Go on until the job has ended");
   command->add_option("--tail", flags->tail, "Start with the last N lines")
-      ->check(CLI::NonNegativeNumber);
+      ->check(Within<int64_t>(0));
   command->add_option("--rank", flags->rank, "Only this rank; -1 for the agents")
-      ->check(CLI::Range(-1, 1 << 20));
+      ->check(Within(-1, 1 << 20));
   command->add_flag("--bare", flags->bare, "The lines alone, without time and rank");
   command->callback([flags, &session] { session.Fail(Logs(session, *flags)); });
 }

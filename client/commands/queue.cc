@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/commands.h"
+#include "client/within.h"
 #include "common/base/status_macros.h"
 #include "weft/v1/queue.grpc.pb.h"
 
@@ -78,7 +79,7 @@ void AddVerb(CLI::App& app, Session& session, const char* name, const char* desc
     command
         ->add_option("--max-workers", flags->max_workers,
                      "How many workers the queue's jobs may use together; 0 for no limit")
-        ->check(CLI::NonNegativeNumber);
+        ->check(Within<int>(0));
   }
   command->callback([=, &session] { session.Fail(Apply(session, *flags, verb, done)); });
 }

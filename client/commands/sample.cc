@@ -10,6 +10,7 @@
 #include "client/commands.h"
 #include "client/output.h"
 #include "client/terminal.h"
+#include "client/within.h"
 #include "common/base/status_macros.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
 
@@ -66,16 +67,17 @@ void AddSample(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("sample", "Generate text with a job's checkpoint");
   command->add_option("JOB", flags->job, "Its id, or its spec's name for the newest one")
       ->required();
-  command->add_option("--step", flags->step, "The checkpoint of this step; default: the newest");
+  command->add_option("--step", flags->step, "The checkpoint of this step; default: the newest")
+      ->check(Within<int64_t>(1));
   command->add_option("-p,--prompt", flags->prompt, "What the text starts with");
   command->add_option("-n,--tokens", flags->tokens, "How many tokens to generate")
-      ->check(CLI::Range(1, 65536))
+      ->check(Within(1, 65536))
       ->capture_default_str();
   command->add_option("-t,--temperature", flags->temperature, "0: always the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(Within(0.0))
       ->capture_default_str();
   command->add_option("--top-k", flags->top_k, "Choose among the K likeliest; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(Within<int32_t>(0))
       ->capture_default_str();
   command->add_option("--seed", flags->seed)->capture_default_str();
   command->callback([flags, &session] { session.Fail(Sample(session, *flags)); });

@@ -23,6 +23,7 @@
 #include "client/signal_queue.h"
 #include "client/terminal.h"
 #include "client/top_view.h"
+#include "client/within.h"
 #include "common/process/file_descriptor.h"
 #include "weft/v1/worker.grpc.pb.h"
 
@@ -200,7 +201,7 @@ void AddTop(CLI::App& app, Session& session) {
   command->add_option("--interval", flags->interval, "Time between two looks: 500ms, 2s")
       ->capture_default_str();
   command->add_option("-n,--count", flags->count, "Print the tables this many times, then end")
-      ->check(CLI::PositiveNumber);
+      ->check(Within<int64_t>(1));
   command->add_flag("--all", flags->choice.ended, "Show jobs that have ended, too");
   command->callback([flags, &session] { session.Fail(Top(session, *flags)); });
 }

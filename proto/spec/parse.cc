@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -25,6 +26,7 @@ namespace {
 using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
+using google::protobuf::Reflection;
 
 // The number of single-character edits between two short words.
 size_t EditDistance(absl::string_view a, absl::string_view b) {
@@ -151,25 +153,36 @@ class Parser {
       return;
     }
     if (SetScalar(node, field, message)) return;
-    Report(node, path, absl::StrCat("must be ", Kind(field), ", is '", node.Scalar(), "'"));
-    if (SetNearest(node, field, message)) {
+    const std::string beyond = SetNearest(node, field, message);
+    Report(node, path, absl::StrCat("must be ", Kind(field), beyond, ", is '", node.Scalar(), "'"));
+    if (!beyond.empty() && !field.is_repeated()) {
       violations_.back().given = absl::StrCat(node.Scalar(), Where(node));
     }
   }
 
-  // Whether it is a number beyond what the field can hold.
-  static bool SetNearest(const YAML::Node& node, const FieldDescriptor& field, Message& message) {
-    using Limits = std::numeric_limits<int32_t>;
+  // Of a whole number beyond what the field can hold: what it can, as " of at most 2147483647".
+  static std::string SetNearest(const YAML::Node& node, const FieldDescriptor& field,
+                                Message& message) {
     const std::string& text = node.Scalar();
-    const bool digits =
-        !text.empty() && text.find_first_not_of("0123456789", text[0] == '-') == std::string::npos;
-    if (!digits || text == "-" || node.Tag() == "!" || field.is_repeated() ||
-        field.cpp_type() != FieldDescriptor::CPPTYPE_INT32) {
-      return false;
+    const bool negative = absl::StartsWith(text, "-");
+    const bool digits = text.size() > (negative ? 1 : 0) &&
+                        text.find_first_not_of("0123456789", negative) == std::string::npos;
+    if (!digits || node.Tag() == "!") return "";
+    const auto& reflection = *message.GetReflection();
+    const auto nearest = [&](auto low, auto high, auto set) {
+      if (!field.is_repeated()) (reflection.*set)(&message, &field, negative ? low : high);
+      return negative ? absl::StrCat(" of at least ", low) : absl::StrCat(" of at most ", high);
+    };
+    using Int32 = std::numeric_limits<int32_t>;
+    using Int64 = std::numeric_limits<int64_t>;
+    switch (field.cpp_type()) {
+      case FieldDescriptor::CPPTYPE_INT32:
+        return nearest(Int32::min(), Int32::max(), &Reflection::SetInt32);
+      case FieldDescriptor::CPPTYPE_INT64:
+        return nearest(Int64::min(), Int64::max(), &Reflection::SetInt64);
+      default:
+        return "";
     }
-    message.GetReflection()->SetInt32(&message, &field,
-                                      text[0] == '-' ? Limits::min() : Limits::max());
-    return true;
   }
 
   void ParseDuration(const YAML::Node& node, const std::string& path,
@@ -196,9 +209,6 @@ class Parser {
         return "a text";
       case FieldDescriptor::CPPTYPE_ENUM:
         return absl::StrCat("one of ", absl::StrJoin(EnumNames(*field.enum_type()), ", "));
-      case FieldDescriptor::CPPTYPE_INT32:
-        return absl::StrCat("a whole number from ", std::numeric_limits<int32_t>::min(), " to ",
-                            std::numeric_limits<int32_t>::max());
       case FieldDescriptor::CPPTYPE_UINT64:
         return "a whole number from 0 to 18446744073709551615";
       default:

@@ -100,7 +100,7 @@ void ResolveRecall(const Surroundings& around, v1::RecallData& task) {
                         absl::StrCat("must be above 0 and at most 1, is ", task.gap_exponent()));
   }
   if (!task.has_random_filler()) task.set_random_filler(false);
-  if (!around.rules.Positive("data.recall.pairs", task.pairs())) return;
+  if (!around.rules.RequirePositive("data.recall.pairs", task.pairs())) return;
   if (around.sequence > 0 && task.pairs() > around.sequence / 4) {
     around.rules.Report("data.recall.pairs",
                         absl::StrCat("must be at most ", around.sequence / 4,

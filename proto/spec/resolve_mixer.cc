@@ -14,7 +14,7 @@ bool IsCausal(const v1::ModelSpec& model) {
 
 // Heads that divide the width; false when there is nothing to derive from them.
 bool HeadsDivide(Rules& rules, const std::string& field, int32_t heads, int32_t width) {
-  if (!rules.Positive(field, heads)) return false;
+  if (!rules.RequirePositive(field, heads)) return false;
   if (width > 0 && width % heads != 0) {
     rules.Report(field, absl::StrCat("must divide model.width (", width, "), is ", heads));
     return false;

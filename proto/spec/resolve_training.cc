@@ -96,8 +96,8 @@ void ResolveLearningRate(Rules& rules, v1::LearningRateSpec& rate, int64_t steps
 }  // namespace
 
 void ResolveTraining(Rules& rules, v1::TrainingSpec& training) {
-  rules.Positive("training.steps", training.steps());
-  const bool batch = rules.Positive("training.batch_size", training.batch_size());
+  rules.RequirePositive("training.steps", training.steps());
+  const bool batch = rules.RequirePositive("training.batch_size", training.batch_size());
   rules.InRange<int64_t>("training.sequence_length", training.sequence_length(), 1, kMaxSequence);
   if (!training.has_shards()) training.set_shards(batch ? DefaultShards(training.batch_size()) : 1);
   if (rules.InRange("training.shards", training.shards(), 1, kMaxShards) && batch) {

@@ -38,8 +38,15 @@ class Rules {
   template <typename T>
   bool Positive(absl::string_view field, T value) {
     if (value > 0 && std::isfinite(static_cast<double>(value))) return true;
-    Report(field, value == 0 ? "is required and must be greater than 0"
-                             : absl::StrCat("must be greater than 0, is ", value));
+    Report(field, absl::StrCat("must be greater than 0, is ", value));
+    return false;
+  }
+
+  // The same of a field without a default, which is 0 when it was not given.
+  template <typename T>
+  bool RequirePositive(absl::string_view field, T value) {
+    if (value != 0) return Positive(field, value);
+    Report(field, "must be greater than 0, is 0 or missing");
     return false;
   }
 

@@ -93,6 +93,28 @@ TEST_F(JobFile, ANumberBeyondItsTypeIsToldTheRangeOfItsField) {
                        EndsWith("model.layers: must be 1 to 1024, is -99999999999")));
 }
 
+TEST_F(JobFile, ANumberBeyondItsTypeIsToldTheGreatestWhereItsFieldHasNoOther) {
+  const std::string path = Write(kGood);
+  const auto set = [&](const std::string& setting) {
+    return std::string(ReadJob({.file = path, .settings = {setting}}).status().message());
+  };
+  EXPECT_THAT(set("training.batch_size=4000000000"),
+              EndsWith("must be a whole number of at most 2147483647, is '4000000000'"));
+  EXPECT_THAT(set("training.steps=99999999999999999999999"),
+              EndsWith("must be a whole number of at most 9223372036854775807, is "
+                       "'99999999999999999999999'"));
+}
+
+TEST_F(JobFile, OfAZeroThatWasGivenTheRangeIsTold) {
+  const std::string path = Write(kGood);
+  const auto set = [&](const std::string& setting) {
+    return std::string(ReadJob({.file = path, .settings = {setting}}).status().message());
+  };
+  EXPECT_THAT(set("training.optimizer.epsilon=0"), EndsWith("must be greater than 0, is 0"));
+  EXPECT_THAT(set("model.mixers[0].delta.heads=0"),
+              EndsWith("must be greater than 0, is 0 or missing"));
+}
+
 TEST_F(JobFile, SettingsChangeWhatTheFileSays) {
   ASSERT_OK_AND_ASSIGN(
       const v1::JobSpec spec,

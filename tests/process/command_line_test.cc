@@ -204,6 +204,13 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
               StartsWith("weft: weft has no command describe; it has submit, "));
   EXPECT_THAT(errors({"--frobnicate"}), AllOf(HasSubstr("--frobnicate"), HasSubstr("weft --help")));
   EXPECT_THAT(errors({"plot"}), HasSubstr("weft plot --help"));
+  EXPECT_EQ(
+      errors({"top", "-n", "0"}),
+      "weft: --count: must be a whole number of at least 1, is 0\nweft top --help says more\n");
+  EXPECT_THAT(errors({"sample", "small", "--step", "-5"}),
+              StartsWith("weft: --step: must be a whole number of at least 1, is -5\n"));
+  EXPECT_THAT(errors({"sample", "small", "-t", "-1"}),
+              StartsWith("weft: --temperature: must be a number of at least 0, is -1\n"));
   for (const char* address : {"foo", "127.0.0.1:0", "127.0.0.1:99999"}) {
     EXPECT_EQ(errors({"get", "jobs", "--address", address}),
               absl::StrCat("weft: '", address,

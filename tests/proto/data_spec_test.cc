@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "training.sequence_length",
                 "at least 3",
                 {.sequence = 2}},
-        BadData{"NoPairs", "{recall: {}}", "data.recall.pairs", "is required"},
+        BadData{"NoPairs", "{recall: {}}", "data.recall.pairs", "is 0 or missing"},
         BadData{"PairsInSequence",
                 "{recall: {pairs: 5}}",
                 "data.recall.pairs",

@@ -232,7 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "scatterbrain.blocks.summary", "0 to 2"},
         BadMixer{"ScatterbrainNoBlocks", "{scatterbrain: {heads: 4, blocks: {window: 0}}}",
                  "scatterbrain.blocks", "not 0"},
-        BadMixer{"SlimHeads", "{slim: {heads: 0}}", "slim.heads", "required"},
+        BadMixer{"SlimHeads", "{slim: {heads: 0}}", "slim.heads", "is 0 or missing"},
         BadMixer{"SlimHyperbolic", "{slim: {heads: 3, features: hyperbolic}}", "slim.features",
                  "not be hyperbolic"},
         BadMixer{"SlimFactor", "{slim: {heads: 3, feature_factor: 2}}", "slim.feature_factor",

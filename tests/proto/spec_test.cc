@@ -222,7 +222,7 @@ const std::vector<BadSpec>& BadSpecs() {
        "model.mixers[0].delta.heads", "must divide model.width (128), is 3"},
       {"NoHeads",
        [](auto& s) { s.mutable_model()->mutable_mixers(0)->mutable_delta()->set_heads(0); },
-       "model.mixers[0].delta.heads", "required"},
+       "model.mixers[0].delta.heads", "must be greater than 0, is 0 or missing"},
       {"OddHeads",
        [](auto& s) { s.mutable_model()->mutable_mixers(1)->mutable_softmax()->set_heads(128); },
        "model.mixers[1].softmax.heads", "even"},
