@@ -139,6 +139,18 @@ void PrintMessages(const std::vector<const google::protobuf::Message*>& messages
   out << (format == OutputFormat::kYaml ? JsonToYaml(json) : json);
 }
 
+void PrintRecords(const std::vector<TextRecord>& records, bool as_list, OutputFormat format,
+                  std::ostream& out) {
+  Json all = Json::array();
+  for (const TextRecord& record : records) {
+    Json& fields = all.emplace_back(Json::object());
+    for (const auto& [name, text] : record) fields[name] = text;
+  }
+  const Json& printed = as_list ? all : all.front();
+  const std::string json = printed.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  out << (format == OutputFormat::kYaml ? JsonToYaml(json) : json);
+}
+
 void PrintVerb(const google::protobuf::Message& resource, const std::string& name,
                const std::string& done, OutputFormat format, std::ostream& out) {
   if (IsForPrograms(format)) return PrintMessages({&resource}, /*as_list=*/false, format, out);

@@ -6,6 +6,7 @@
 #include <map>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace weft::client {
@@ -30,6 +31,12 @@ std::string YamlToJson(const std::string& yaml);
 // One resource, or a list of them, in json or yaml; a list is an array (json) or a sequence (yaml).
 void PrintMessages(const std::vector<const google::protobuf::Message*>& messages, bool as_list,
                    OutputFormat format, std::ostream& out);
+
+// Texts by their names, one such record or a list, in json or yaml. What is no UTF-8 becomes
+// U+FFFD.
+using TextRecord = std::vector<std::pair<std::string, std::string>>;
+void PrintRecords(const std::vector<TextRecord>& records, bool as_list, OutputFormat format,
+                  std::ostream& out);
 
 // What a verb did to a resource: "jobs/demo-1 cancelled", its name alone (-o name), or the resource
 // as it is now.

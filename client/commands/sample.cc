@@ -43,11 +43,10 @@ absl::Status Sample(Session& session, const SampleFlags& flags) {
   auto stream = stub->SampleText(&context, request);
   v1::SampleTextResponse piece;
   if (IsForPrograms(session.output)) {
-    v1::SampleTextResponse whole;
-    whole.set_text(flags.prompt);
-    while (stream->Read(&piece)) whole.mutable_text()->append(piece.text());
+    std::string whole = flags.prompt;
+    while (stream->Read(&piece)) whole += piece.text();
     WEFT_RETURN_IF_ERROR(session.Finished(stream->Finish()));
-    PrintMessages({&whole}, /*as_list=*/false, session.output, std::cout);
+    PrintRecords({{{"text", whole}}}, /*as_list=*/false, session.output, std::cout);
     return absl::OkStatus();
   }
   const bool to_terminal = StdoutIsTerminal();
@@ -65,6 +64,9 @@ absl::Status Sample(Session& session, const SampleFlags& flags) {
 void AddSample(CLI::App& app, Session& session) {
   auto flags = std::make_shared<SampleFlags>();
   CLI::App* command = app.add_subcommand("sample", "Generate text with a job's checkpoint");
+  command->footer(
+      "-o json or yaml print one object with the field text, in which what is no UTF-8 is U+FFFD; "
+      "without -o, files and pipes get the model's bytes.");
   command->add_option("JOB", flags->job, "Its id, or its spec's name for the newest one")
       ->required();
   command->add_option("--step", flags->step, "The checkpoint of this step; default: the newest")

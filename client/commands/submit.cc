@@ -25,24 +25,32 @@ struct SubmitFlags {
   bool watch = false;
 };
 
-absl::Status Submit(Session& session, const SubmitFlags& flags) {
-  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
-  WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
-  if (IsForPrograms(session.output)) {
-    PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
-  } else if (session.output == OutputFormat::kName) {
-    std::cout << job.name() << '\n';
-  } else if (flags.dry_run) {
-    std::cout << "the spec of " << spec.name() << " is valid; nothing was stored\n";
+void PrintSubmitted(const v1::Job& job, bool dry_run, bool watch, OutputFormat format) {
+  if (IsForPrograms(format)) {
+    PrintMessages({&job}, /*as_list=*/false, format, std::cout);
+  } else if (format == OutputFormat::kName) {
+    std::cout << (dry_run ? job.spec().name() : job.name()) << '\n';
+  } else if (dry_run) {
+    std::cout << "the spec of " << job.spec().name() << " is valid; nothing was stored\n";
   } else {
     const std::string id = ShortName(job.name());
     std::cout << job.name() << " submitted\n";
-    if (!flags.watch) {
+    if (!watch) {
       std::cout << "  weft watch " << id << "\n  weft logs -f " << id << "\n  weft cancel " << id
                 << '\n';
     }
   }
-  if (flags.watch && !flags.dry_run) WatchToEnd(session, job.name(), absl::InfiniteDuration());
+}
+
+absl::Status Submit(Session& session, const SubmitFlags& flags) {
+  WEFT_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadJob(flags.job));
+  WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
+  const bool watch = flags.watch && !flags.dry_run;
+  // Programs get one document: the job as it is at its end.
+  const bool later =
+      watch && (IsForPrograms(session.output) || session.output == OutputFormat::kName);
+  if (!later) PrintSubmitted(job, flags.dry_run, watch, session.output);
+  if (watch) WatchToEnd(session, job.name(), absl::InfiniteDuration());
   return absl::OkStatus();
 }
 

@@ -48,6 +48,19 @@ TEST(PrintMessages, QuotesInYamlWhatWouldNotBeText) {
   EXPECT_EQ(out.str(), "name: \"1e5\"\n");
 }
 
+TEST(PrintRecords, PutsUfffdWhereTextIsNoUtf8) {
+  std::ostringstream out;
+  PrintRecords({{{"text", "a \"\xc3\xa4\" \xff"}}}, false, OutputFormat::kJson, out);
+  EXPECT_EQ(out.str(), "{\n \"text\": \"a \\\"\xc3\xa4\\\" \xef\xbf\xbd\"\n}\n");
+}
+
+TEST(PrintRecords, MakesAListASequence) {
+  std::ostringstream out;
+  PrintRecords({{{"name", "a"}, {"what", "b: c"}}, {{"name", "d"}}}, true, OutputFormat::kYaml,
+               out);
+  EXPECT_EQ(out.str(), "- name: a\n  what: \"b: c\"\n- name: d\n");
+}
+
 TEST(PrintMessages, WritesASpecThatIsReadBack) {
   v1::Job job;
   job.set_name("jobs/small-1");

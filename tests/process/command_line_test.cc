@@ -7,7 +7,9 @@
 #include <csignal>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -117,6 +119,48 @@ TEST_F(CommandLine, StartsFromAPreset) {
                "--set", "model.vocab_size=256"});
   EXPECT_EQ(changed.exit_code, 0) << changed.errors;
   EXPECT_THAT(changed.output, AllOf(HasSubstr("/mine"), HasSubstr("vocab_size: 256")));
+}
+
+TEST_F(CommandLine, PrintsPresetsForProgramsToo) {
+  const auto output = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "presets");
+    return cluster_.RunProgram("weft", arguments).output;
+  };
+  EXPECT_THAT(output({"-o", "name"}), StartsWith("deltanet-1.3b\ndeltanet-1.3b-global\n"));
+  EXPECT_THAT(output({"-o", "json"}), AllOf(StartsWith("[\n {\n  \"name\": \"deltanet-1.3b\",\n"),
+                                            HasSubstr("\"what\": \"DeltaNet with ")));
+  EXPECT_THAT(output({"show", "deltanet-340m", "-o", "json"}),
+              AllOf(StartsWith("{\n \"name\": \"deltanet-340m\""), HasSubstr("\"width\": 1024")));
+}
+
+TEST_F(CommandLine, PrintsOneDocumentForPrograms) {
+  ASSERT_OK(cluster_.Start(1));
+  const std::string job = WriteJob(20);
+  EXPECT_EQ(cluster_.Cli({"submit", job, "--dry-run", "-o", "name"}).output, "small\n");
+  EXPECT_EQ(cluster_.Cli({"submit", job, "-w", "-o", "name"}).output, "jobs/small-1\n");
+  const ProgramResult watched = cluster_.Cli({"submit", job, "-w", "-o", "json"});
+  EXPECT_EQ(watched.exit_code, 0) << watched.errors;
+  const auto ended = nlohmann::json::parse(watched.output, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(ended.is_object()) << watched.output;
+  EXPECT_EQ(ended.value("state", ""), "STATE_SUCCEEDED");
+  const ProgramResult sampled =
+      cluster_.Cli({"sample", "small", "-p", "the ", "-n", "5", "-o", "json"});
+  EXPECT_EQ(sampled.exit_code, 0) << sampled.errors;
+  const auto sample = nlohmann::json::parse(sampled.output, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(sample.is_object()) << sampled.output;
+  EXPECT_THAT(sample.value("text", ""), StartsWith("the "));
+}
+
+TEST_F(CommandLine, ValidatesWhatItHasPrinted) {
+  const std::string printed = cluster_.directory() + "/printed";
+  for (const char* format : {"json", "yaml"}) {
+    const ProgramResult first =
+        cluster_.RunProgram("weft", {"validate", WriteJob(9), "-o", format});
+    std::ofstream(printed) << first.output;
+    const ProgramResult again = cluster_.RunProgram("weft", {"validate", printed, "-o", format});
+    EXPECT_EQ(again.exit_code, 0) << again.errors;
+    EXPECT_EQ(again.output, first.output);
+  }
 }
 
 TEST_F(CommandLine, GoesThroughTheLifeOfAJob) {
