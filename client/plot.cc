@@ -13,8 +13,8 @@
 namespace weft::client {
 namespace {
 
-constexpr int kLabelColumns = 9;  // numbers at the left axis, and the axis
-constexpr int kDotsAcross = 2;    // of a braille letter
+constexpr size_t kLeastLabelColumns = 7;  // of numbers at the left axis
+constexpr int kDotsAcross = 2;            // of a braille letter
 constexpr int kDotsDown = 4;
 // Unicode numbers the dots downwards, the last row apart.
 constexpr std::array<std::array<uint8_t, kDotsAcross>, kDotsDown> kDotBits = {
@@ -140,24 +140,25 @@ PlotRange RangeOf(const std::vector<Curve>& curves) {
 }
 
 std::string DrawText(const std::vector<Curve>& curves, int columns, int rows, bool utf8) {
-  const int width = std::max(columns - kLabelColumns, 1);
   const PlotRange range = RangeOf(curves);
+  const std::string top = Number(range.top);
+  const std::string bottom = Number(range.bottom);
+  const size_t label_columns = std::max({top.size(), bottom.size(), kLeastLabelColumns});
+  const std::string indent(label_columns + 2, ' ');  // the axis and the blank before it
+  const int width = std::max(columns - static_cast<int>(indent.size()), 1);
   Canvas canvas(width, rows);
   for (const Curve& curve : curves) canvas.Draw(curve, range);
   std::string text;
   for (int row = 0; row < rows; ++row) {
-    const std::string label = row == 0          ? Number(range.top)
-                              : row == rows - 1 ? Number(range.bottom)
-                                                : "";
-    absl::StrAppend(&text, absl::StrFormat("%*s", kLabelColumns - 2, label),
+    const std::string label = row == 0 ? top : row == rows - 1 ? bottom : "";
+    absl::StrAppend(&text, absl::StrFormat("%*s", static_cast<int>(label_columns), label),
                     utf8 ? " \u2502" : " |", canvas.Row(row, utf8), "\n");
   }
   const std::string left = Number(range.left);
   const std::string right = absl::StrCat("step ", Number(range.right));
   const int gap = width - static_cast<int>(left.size());
-  absl::StrAppend(&text, std::string(kLabelColumns, ' '), left,
-                  absl::StrFormat("%*s", std::max(gap, 0), right), "\n");
-  absl::StrAppend(&text, std::string(kLabelColumns, ' '), Legend(curves, utf8), "\n");
+  absl::StrAppend(&text, indent, left, absl::StrFormat("%*s", std::max(gap, 0), right), "\n");
+  absl::StrAppend(&text, indent, Legend(curves, utf8), "\n");
   return text;
 }
 

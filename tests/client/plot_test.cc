@@ -44,6 +44,14 @@ TEST(DrawText, WithoutUnicodeDotsAreFullStopsAndMarksAreLetters) {
                           "         . loss   o validation loss"));
 }
 
+TEST(DrawText, TheAxisIsStraightBesideLongNumbers) {
+  const auto lines = Lines(DrawText({LineOf({{0, -1.234e-05}, {30, -1e-12}})}, 40, 4, false));
+  EXPECT_THAT(lines[3], StartsWith("-1.234e-05 |"));
+  for (size_t row = 0; row < 4; ++row) EXPECT_EQ(lines[row].find('|'), 11U) << lines[row];
+  EXPECT_EQ(lines[4].find('0'), 12U);
+  for (const std::string& line : lines) EXPECT_LE(line.size(), 40U) << line;
+}
+
 TEST(DrawText, MarksStandOverTheLine) {
   const Curve marks = {.name = "val", .points = {{0, 2}}, .marks = true};
   const auto lines = Lines(DrawText({LineOf({{0, 2}, {9, 2}}), marks}, 12, 3, true));
