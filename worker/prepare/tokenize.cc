@@ -1,6 +1,7 @@
 #include "worker/prepare/tokenize.h"
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -95,6 +96,8 @@ class Tokenization {
 absl::StatusOr<TokenizeResult> Tokenize(const Tokenizer& tokenizer, const TokenizeOptions& options,
                                         FileSystem& files) {
   WEFT_CHECK(options.threads >= 1);
+  const std::string folder = std::filesystem::path(options.prefix).parent_path().string();
+  if (!folder.empty()) WEFT_RETURN_IF_ERROR(files.CreateDirectories(folder));
   return Tokenization(tokenizer, options, files).Run();
 }
 

@@ -69,6 +69,17 @@ TEST_F(TokenizeTest, BytesAreWhatAReaderOfTextsSees) {
   EXPECT_EQ(TokensOf(result), expected);
 }
 
+TEST_F(TokenizeTest, AMissingFolderIsMade) {
+  Put("texts/a", "abc");
+  TokenizeOptions options = Options();
+  options.prefix = Path("new/tokens/corpus");
+  ASSERT_OK_AND_ASSIGN(const TokenizeResult result, Tokenize(Lengths(), options, RealFileSystem()));
+  EXPECT_THAT(result.paths, ElementsAre(Path("new/tokens/corpus_000000.bin")));
+  EXPECT_THAT(TokensOf(result), ElementsAre(3, 9));
+  options.prefix = Path("texts/a/corpus");  // a file is no folder
+  EXPECT_FALSE(Tokenize(Lengths(), options, RealFileSystem()).ok());
+}
+
 TEST_F(TokenizeTest, TheFilesDoNotDependOnThreads) {
   std::string lines;
   for (int i = 0; i < 5000; ++i) absl::StrAppend(&lines, std::string(i % 97 + 1, 'x'), "\n");
