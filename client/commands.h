@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "client/job_file.h"
+#include "client/progress.h"
 #include "client/session.h"
 
 namespace weft::client {
@@ -35,9 +36,14 @@ void AddJobSource(CLI::App& command, JobSource& source);
 ExitCode CompleteWords(const CLI::App& app, Session& session,
                        const std::vector<std::string>& words);
 
+// Shows progress on standard output; on standard error where the result alone belongs there: with
+// -o json, yaml or name.
+ProgressPrinter ProgressOf(const Session& session);
+
 // Follows a job until it ends, printing its progress and, at the end, its summary. The exit code is
 // the job's; kDeadlineExceeded (12) after `limit`.
-void WatchToEnd(Session& session, const std::string& job, absl::Duration limit);
+void WatchToEnd(Session& session, const std::string& job, absl::Duration limit,
+                ProgressPrinter& progress);
 
 // Sends the spec and returns the job. The request id makes a repetition by the retry policy
 // harmless.

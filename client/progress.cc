@@ -167,6 +167,8 @@ std::string Summary(const v1::Job& job) {
 }
 
 void ProgressPrinter::Show(const v1::Job& job, absl::Time now) {
+  const absl::MutexLock lock(&mutex_);
+  if (silent_) return;
   const bool changed = job.state() != last_state_ || job.reason() != last_reason_ ||
                        std::exchange(problem_shown_, false);
   const bool moved = job.last_step().step() != last_step_;
@@ -182,7 +184,8 @@ void ProgressPrinter::Show(const v1::Job& job, absl::Time now) {
 }
 
 void ProgressPrinter::ShowProblem(const std::string& text) {
-  if (std::exchange(problem_shown_, true)) return;
+  const absl::MutexLock lock(&mutex_);
+  if (silent_ || std::exchange(problem_shown_, true)) return;
   if (live_) {
     Overwrite(std::string(Utf8Prefix(text, static_cast<size_t>(width_) - 1)));
   } else {
@@ -197,6 +200,17 @@ void ProgressPrinter::Overwrite(const std::string& line) {
 }
 
 void ProgressPrinter::Finish() {
+  const absl::MutexLock lock(&mutex_);
+  EndLine();
+}
+
+void ProgressPrinter::Silence() {
+  const absl::MutexLock lock(&mutex_);
+  EndLine();
+  silent_ = true;
+}
+
+void ProgressPrinter::EndLine() {
   if (line_open_) out_ << std::endl;
   line_open_ = false;
 }

@@ -4,6 +4,8 @@
 #include <ostream>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "weft/v1/job.pb.h"
 
@@ -23,6 +25,7 @@ std::string FailureText(const v1::Failure& failure, absl::Time now);
 // The last words on a job: how it ended, from which loss to which, where its checkpoint is.
 std::string Summary(const v1::Job& job);
 
+// Any thread.
 class ProgressPrinter {
  public:
   // `live`: the line is overwritten in place, within `width` columns.
@@ -36,21 +39,26 @@ class ProgressPrinter {
   void ShowProblem(const std::string& text);
   // Ends the live line, so that other output starts on a fresh one.
   void Finish();
+  // The same, and nothing is shown from now on.
+  void Silence();
 
   static constexpr absl::Duration kPlainInterval = absl::Seconds(2);
 
  private:
-  void Overwrite(const std::string& line);
+  void Overwrite(const std::string& line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndLine() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::ostream& out_;
-  int width_;
-  bool live_;
-  bool line_open_ = false;
-  bool problem_shown_ = false;
-  v1::Job::State last_state_ = v1::Job::STATE_UNSPECIFIED;
-  std::string last_reason_;
-  int64_t last_step_ = -1;
-  absl::Time last_shown_ = absl::InfinitePast();
+  const int width_;
+  const bool live_;
+  absl::Mutex mutex_;
+  bool silent_ ABSL_GUARDED_BY(mutex_) = false;
+  bool line_open_ ABSL_GUARDED_BY(mutex_) = false;
+  bool problem_shown_ ABSL_GUARDED_BY(mutex_) = false;
+  v1::Job::State last_state_ ABSL_GUARDED_BY(mutex_) = v1::Job::STATE_UNSPECIFIED;
+  std::string last_reason_ ABSL_GUARDED_BY(mutex_);
+  int64_t last_step_ ABSL_GUARDED_BY(mutex_) = -1;
+  absl::Time last_shown_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 }  // namespace weft::client

@@ -91,14 +91,16 @@ absl::Status RunJob(Session& session, const LocalFlags& flags) {
   // The watcher is a thread of its own, so that Ctrl-C can end the run in an orderly way: the job
   // is saved and goes on with the next `weft run` or `weft up` on the same state.
   std::atomic<bool> done = false;
+  ProgressPrinter progress = ProgressOf(session);
   std::thread watcher([&] {
-    WatchToEnd(session, job.name(), absl::InfiniteDuration());
+    WatchToEnd(session, job.name(), absl::InfiniteDuration(), progress);
     done = true;
   });
   std::optional<int> signal;
   while (!done && !signal) signal = signals.Next(absl::Seconds(1));
   if (signal) {
-    std::cerr << "\nweft: interrupted; saving. The job " << ShortName(job.name())
+    progress.Silence();
+    std::cerr << "weft: interrupted; saving. The job " << ShortName(job.name())
               << " goes on when a cluster runs on " << flags.state_directory << " again"
               << std::endl;
     cluster->Stop(kSaveGrace);

@@ -50,7 +50,10 @@ absl::Status Submit(Session& session, const SubmitFlags& flags) {
   const bool later =
       watch && (IsForPrograms(session.output) || session.output == OutputFormat::kName);
   if (!later) PrintSubmitted(job, flags.dry_run, watch, session.output);
-  if (watch) WatchToEnd(session, job.name(), absl::InfiniteDuration());
+  if (watch) {
+    ProgressPrinter progress = ProgressOf(session);
+    WatchToEnd(session, job.name(), absl::InfiniteDuration(), progress);
+  }
   return absl::OkStatus();
 }
 

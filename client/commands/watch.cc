@@ -50,13 +50,14 @@ absl::Status TimedOut(const std::string& name, const v1::Job& job, absl::Duratio
 
 }  // namespace
 
-void WatchToEnd(Session& session, const std::string& name, absl::Duration limit) {
-  const bool machine = IsForPrograms(session.output);
-  // With json, yaml or name the progress goes to standard error and the result alone to standard
-  // output.
-  const bool quiet = machine || session.output == OutputFormat::kName;
-  ProgressPrinter printer(quiet ? std::cerr : std::cout, !quiet && StdoutIsTerminal(),
-                          TerminalWidth());
+ProgressPrinter ProgressOf(const Session& session) {
+  const bool quiet = IsForPrograms(session.output) || session.output == OutputFormat::kName;
+  return ProgressPrinter(quiet ? std::cerr : std::cout, !quiet && StdoutIsTerminal(),
+                         TerminalWidth());
+}
+
+void WatchToEnd(Session& session, const std::string& name, absl::Duration limit,
+                ProgressPrinter& progress) {
   const absl::Time deadline = absl::Now() + limit;
   v1::Job job;
   int64_t after_step = -1;
@@ -64,27 +65,27 @@ void WatchToEnd(Session& session, const std::string& name, absl::Duration limit)
   while (true) {
     bool answered = false;
     const absl::Status status =
-        WatchOnce(session, name, deadline, printer, job, after_step, answered);
+        WatchOnce(session, name, deadline, progress, job, after_step, answered);
     if (status.ok() && HasEnded(job)) break;
     if (absl::IsDeadlineExceeded(status)) {
-      printer.Finish();
+      progress.Finish();
       session.Fail(TimedOut(name, job, limit));
       session.exit_code = kExitWaitTimedOut;
       return;
     }
     if (!status.ok() && !absl::IsUnavailable(status)) {
-      printer.Finish();
+      progress.Finish();
       return session.Fail(status);
     }
     session.Disconnect();
     // The coordinator is away; the job may well go on. Give up only when it was never reached.
     if (job.name().empty()) return session.Fail(status);
-    printer.ShowProblem(session.Away());
+    progress.ShowProblem(session.Away());
     if (answered) pause.Reset();
     pause.Sleep(deadline);
   }
-  printer.Finish();
-  if (machine) {
+  progress.Finish();
+  if (IsForPrograms(session.output)) {
     PrintMessages({&job}, /*as_list=*/false, session.output, std::cout);
   } else if (session.output == OutputFormat::kName) {
     std::cout << job.name() << '\n';
@@ -113,7 +114,8 @@ void AddWatch(CLI::App& app, Session& session) {
     }
     const absl::StatusOr<std::string> name = session.FindJob(flags->job);
     if (!name.ok()) return session.Fail(name.status());
-    WatchToEnd(session, *name, limit);
+    ProgressPrinter progress = ProgressOf(session);
+    WatchToEnd(session, *name, limit, progress);
   });
 }
 

@@ -161,6 +161,19 @@ TEST(ProgressPrinter, ALiveLineGivesWayToAProblem) {
   EXPECT_EQ(out.str(), "\rno answer\x1b[K\n");
 }
 
+TEST(ProgressPrinter, ShowsNothingAfterItWasSilenced) {
+  std::ostringstream out;
+  ProgressPrinter printer(out, /*live=*/true, /*width=*/20);
+  printer.Show(Running(1), absl::UnixEpoch());
+  printer.Silence();
+  const std::string before = out.str();
+  EXPECT_THAT(before, EndsWith("\x1b[K\n"));
+  printer.Show(Running(2), absl::UnixEpoch());
+  printer.ShowProblem("no answer");
+  printer.Finish();
+  EXPECT_EQ(out.str(), before);
+}
+
 TEST(ProgressPrinter, ThinsPlainLinesButShowsEveryChangeOfState) {
   std::ostringstream out;
   ProgressPrinter printer(out, /*live=*/false, /*width=*/80);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
@@ -57,6 +58,20 @@ TEST_F(CommandLine, RunsOneJobWithNothingElseRunning) {
       {"run", WriteJob(20), "--state-dir", cluster_.directory() + "/own", "--workers", "1"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_THAT(result.output, AllOf(HasSubstr("SUCCEEDED"), HasSubstr("checkpoint at step 20")));
+}
+
+TEST_F(CommandLine, RunThatIsInterruptedShowsNoMoreProgress) {
+  TerminalProgram program(
+      weft::testing::ProgramDirectory() + "/weft",
+      {"run", WriteJob(10'000'000), "--workers", "1", "--state-dir", cluster_.directory() + "/own"},
+      {}, /*columns=*/200, /*rows=*/24);
+  ASSERT_TRUE(program.AwaitDrawn("RUNNING  step ")) << program.drawn();
+  program.Press("\x03");
+  EXPECT_EQ(WEXITSTATUS(program.AwaitEnd(absl::Seconds(60))), 130);
+  const std::string drawn = program.drawn();
+  const size_t said = drawn.find("\nweft: interrupted; saving.");
+  ASSERT_NE(said, std::string::npos) << drawn;
+  EXPECT_THAT(drawn.substr(said), ::testing::Not(HasSubstr("step")));
 }
 
 TEST_F(CommandLine, UpSaysHowOtherCommandsFindWhatTheyWouldNotFind) {
