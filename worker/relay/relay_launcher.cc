@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/base/status_macros.h"
+#include "common/log/log.h"
 #include "worker/comm/process_identity.h"
 #include "worker/comm/relay_channel.h"
 #include "worker/relay/relay_environment.h"
@@ -285,7 +286,12 @@ absl::Status RelaySite::RemoveLeftovers(const fs::path& scratch) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
     const std::string name = entry.path().filename().string();
-    if (IsLeftover(name)) WEFT_RETURN_IF_ERROR(SharedMemory::Remove(absl::StrCat("/", name)));
+    if (!IsLeftover(name)) continue;
+    // Another user's may stay: its name is no site's of ours, and that user's agent removes it.
+    if (const absl::Status removed = SharedMemory::Remove(absl::StrCat("/", name)); !removed.ok()) {
+      LogWarning("relays", "shared memory of a dead process stays",
+                 {{"segment", name}, {"why", removed.message()}});
+    }
   }
   for (const auto& entry : fs::directory_iterator(scratch, error)) {
     if (!absl::StartsWith(entry.path().filename().string(), kFolderPrefix)) continue;

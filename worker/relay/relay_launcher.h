@@ -134,7 +134,7 @@ class RelaySite {
   void Abort(const absl::Status& why);
 
   // Removes folders under `scratch` and shared memory whose owner is dead. Safe beside living
-  // agents of the same machine.
+  // agents of the same machine. Shared memory that cannot be removed (another user's) is logged.
   static absl::Status RemoveLeftovers(const std::filesystem::path& scratch);
 
  private:

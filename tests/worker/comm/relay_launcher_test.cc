@@ -166,18 +166,22 @@ TEST_F(Launching, TheEndOfASiteTellsWhoStillListens) {
               StatusIs(absl::StatusCode::kAborted, HasSubstr("the generation has ended")));
 }
 
-TEST_F(Launching, LeftoversAreRemovedAndTheLivingKept) {
-  const auto alive = RelaySite::Create(Site(1));
-  ASSERT_THAT(alive, IsOk());
-  // The same name with the start time of an earlier process that had our pid.
-  const std::string name = (*alive)->channel_name();
-  std::vector<std::string> fields;
+// A living site's name, with the start time of an earlier process that had our pid.
+std::string NameOfTheDead(const std::string& living) {
   std::string dead;
   int dots = 0;
-  for (const char c : name) {
+  for (const char c : living) {
     dead.push_back(c);
     if (c == '.' && ++dots == 3) dead.push_back('1');
   }
+  return dead;
+}
+
+TEST_F(Launching, LeftoversAreRemovedAndTheLivingKept) {
+  const auto alive = RelaySite::Create(Site(1));
+  ASSERT_THAT(alive, IsOk());
+  const std::string name = (*alive)->channel_name();
+  const std::string dead = NameOfTheDead(name);
   RelayChannelOptions options;
   ASSERT_OK_AND_ASSIGN(const auto other, RelayChannel::Create(dead, options));
   TempDir empty;
@@ -190,6 +194,24 @@ TEST_F(Launching, LeftoversAreRemovedAndTheLivingKept) {
   EXPECT_FALSE(fs::exists(empty.path() / "relay-old"));
   EXPECT_TRUE(fs::exists(empty.path() / "not ours"));
   EXPECT_THAT(RelaySite::RemoveLeftovers(empty.path() / "never made"), IsOk());
+}
+
+TEST_F(Launching, SharedMemoryThatCannotBeRemovedIsInNobodysWay) {
+  std::string dead;
+  {
+    const auto alive = RelaySite::Create(Site(1));
+    ASSERT_THAT(alive, IsOk());
+    dead = NameOfTheDead((*alive)->channel_name());
+  }
+  // Stands for another user's: a folder cannot be unlinked, not even by root.
+  const fs::path segment = fs::path("/dev/shm") / dead.substr(1);
+  ASSERT_TRUE(fs::create_directory(segment));
+  TempDir scratch;
+  fs::create_directory(scratch.path() / "relay-old");
+  EXPECT_THAT(RelaySite::RemoveLeftovers(scratch.path()), IsOk());
+  EXPECT_FALSE(fs::exists(scratch.path() / "relay-old")) << "the rest is done";
+  EXPECT_TRUE(fs::exists(segment));
+  fs::remove(segment);
 }
 
 }  // namespace
