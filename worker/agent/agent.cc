@@ -104,9 +104,7 @@ absl::Status Agent::Prepare() {
 
 absl::Status Agent::MakeParts() {
   const std::string& state = options_.state_directory;
-  std::vector<std::string> environment = options_.environment;
-  environment.push_back(absl::StrCat(kOwnerVariable, "=", state));
-
+  const std::vector<std::string> environment = MarkedEnvironment(options_.environment, state);
   WEFT_ASSIGN_OR_RETURN(spool_, LogSpool::Open(absl::StrCat(state, "/logs"), options_.spool));
   output_ = std::make_unique<OutputLog>(*spool_);
   loop_ = std::make_unique<RealEventLoop>("loop");

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -31,6 +32,17 @@ bool Carries(const fs::path& process, absl::string_view entry) {
 }
 
 }  // namespace
+
+std::vector<std::string> MarkedEnvironment(const std::vector<std::string>& environment,
+                                           const std::string& state_directory) {
+  const std::string mark = absl::StrCat(kOwnerVariable, "=");
+  std::vector<std::string> marked;
+  for (const std::string& entry : environment) {
+    if (!absl::StartsWith(entry, mark)) marked.push_back(entry);
+  }
+  marked.push_back(absl::StrCat(mark, state_directory));
+  return marked;
+}
 
 int KillLeftoverProcesses(const std::string& state_directory) {
   const std::string entry = absl::StrCat(kOwnerVariable, "=", state_directory);

@@ -6,8 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/base/exit_codes.h"
+#include "common/process/process_supervisor.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "worker/agent/agent_messages.h"
@@ -315,6 +317,43 @@ TEST(LeftoversTest, AStateDirectoryHasOneOwner) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(path)));
   first->Close();
   EXPECT_THAT(LockStateDirectory(path), IsOk());
+}
+
+// A shell that exports an option's variable, or another agent that is told by it, is no leftover.
+TEST(LeftoversTest, OnlyWhatAnAgentMarkedIsKilled) {
+  const TempDir directory;
+  const std::string state = directory.path().string();
+  absl::Mutex mutex;
+  std::vector<std::string> ended;
+  auto supervisor = ProcessSupervisor::Create();
+  ASSERT_THAT(supervisor, IsOk());
+  const auto start = [&](const std::string& name, std::vector<std::string> environment) {
+    ChildOptions options;
+    options.program = "/bin/sleep";
+    options.arguments = {"sleep", "1000"};
+    options.environment = std::move(environment);
+    ChildCallbacks callbacks;
+    callbacks.on_exit = [&mutex, &ended, name](ExitStatus status) {
+      const absl::MutexLock lock(&mutex);
+      ended.push_back(absl::StrCat(name, " ", status.ToString()));
+    };
+    EXPECT_THAT((*supervisor)->Spawn(options, std::move(callbacks)), IsOk());
+  };
+  start("bystander", {absl::StrCat("WEFT_WORKER_STATE_DIR=", state)});
+  start("rank", MarkedEnvironment({"A=b"}, state));
+  EXPECT_EQ(KillLeftoverProcesses(state), 1);
+  {
+    const absl::MutexLock lock(&mutex);
+    const auto any = [&ended] { return !ended.empty(); };
+    mutex.Await(absl::Condition(&any));
+    EXPECT_THAT(ended, ElementsAre("rank was killed by SIGKILL"));
+  }
+}
+
+TEST(LeftoversTest, ChildrenCarryTheMarkOfTheirOwnAgentAlone) {
+  EXPECT_THAT(
+      MarkedEnvironment({"A=b", "WEFT_OWNER_STATE=/outer", "WEFT_WORKER_STATE_DIR=/x"}, "/inner"),
+      ElementsAre("A=b", "WEFT_WORKER_STATE_DIR=/x", "WEFT_OWNER_STATE=/inner"));
 }
 
 TEST(AgentMessagesTest, OrdersMustNameThisWorkerAndItsRanks) {

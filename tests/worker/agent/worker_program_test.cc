@@ -11,6 +11,7 @@
 #include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/agent/agent_harness.h"
+#include "worker/agent/leftovers.h"
 
 namespace weft::worker {
 namespace {
@@ -103,7 +104,7 @@ class WorkerProgramTest : public AgentHarness {
       std::string environment;
       std::getline(environment_file, environment);
       if (!absl::StrContains(environment,
-                             absl::StrCat("WEFT_WORKER_STATE_DIR=", home_.path().string()))) {
+                             absl::StrCat(kOwnerVariable, "=", home_.path().string()))) {
         continue;
       }
       std::ifstream command_file(entry.path() / "cmdline", std::ios::binary);
@@ -239,7 +240,7 @@ TEST_F(WorkerProgramTest, ASuccessorSweepsTheProcessesOfTheOneThatWasKilled) {
   ChildOptions options;
   options.program = "/bin/sleep";
   options.arguments = {"sleep", "1000"};
-  options.environment = {absl::StrCat("WEFT_WORKER_STATE_DIR=", StateOf("a"))};
+  options.environment = {absl::StrCat(kOwnerVariable, "=", StateOf("a"))};
   ChildCallbacks callbacks;
   callbacks.on_exit = [&escaped](ExitStatus status) {
     const absl::MutexLock lock(&escaped.mutex);
