@@ -129,15 +129,19 @@ void Decision::Handle(const DrainRequested& event) {
         " has not joined since the coordinator started: which process is to be drained until its "
         "restart is not known yet")));
   }
-  Record(WorkerDrainSet{event.worker, true, event.reason, now_,
-                        event.until_restart ? worker->incarnation : Incarnation()});
-  const std::map<JobId, Placement> placed = worker->placed;
+  Drain(*worker, event.reason, event.until_restart ? worker->incarnation : Incarnation());
+}
+
+void Decision::Drain(const Worker& worker, const std::string& reason,
+                     const Incarnation& until_after) {
+  Record(WorkerDrainSet{worker.name, true, reason, now_, until_after});
+  const std::map<JobId, Placement> placed = worker.placed;
   for (const auto& [id, placement] : placed) {
     const Job* job = state_.FindJob(id);
     if (job == nullptr || job->stop != StopMode::kNone) continue;
-    StopGang(*job, StopMode::kSaveFirst,
-             {ReasonCode::kDrain,
-              absl::StrCat("moves off worker ", event.worker, ", which is drained")});
+    StopGang(
+        *job, StopMode::kSaveFirst,
+        {ReasonCode::kDrain, absl::StrCat("moves off worker ", worker.name, ", which is drained")});
   }
 }
 

@@ -98,6 +98,9 @@ void Decision::Handle(const Heartbeat& event) {
   Record(WorkerReported{event.worker, event.sequence, event.running, now_,
                         now_ + policy_.heartbeat_timeout});
   supply_changed_ |= worker.FreeSlots() != free;
+  if (event.leaving && !worker.draining) {
+    Drain(worker, "its agent is stopping", event.incarnation);
+  }
   Compare(event.worker);
 }
 

@@ -50,6 +50,10 @@ class Decision {
   void Handle(const CoordinatorStarted& event);
   void Handle(const TimerFired& event);
 
+  // decide_requests.cc
+  // Its gangs save and move. `until_after`: WorkerDrainSet's incarnation.
+  void Drain(const Worker& worker, const std::string& reason, const Incarnation& until_after);
+
   // decide_workers.cc
   void Compare(const WorkerName& name);
   void ComparePlaced(const Worker& worker, JobId id);

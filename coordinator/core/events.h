@@ -110,6 +110,7 @@ struct Heartbeat {
   int64_t sequence =
       0;  // grows by each heartbeat of an incarnation, from 1; older ones are ignored
   std::vector<MemberReport> running;  // complete
+  bool leaving = false;  // its agent was told to stop: drained until another incarnation joins
 };
 
 // All ranks of a member have ended. The agent repeats it until it is acknowledged, which the

@@ -122,7 +122,8 @@ void LinkStream::OnHeartbeat(const v1::Heartbeat& heartbeat) {
   context_.Handle(Heartbeat{.worker = worker_,
                             .incarnation = incarnation_,
                             .sequence = heartbeat.sequence(),
-                            .running = *std::move(running)},
+                            .running = *std::move(running),
+                            .leaving = heartbeat.leaving()},
                   WhileAlive([this](const absl::StatusOr<JobId>& reply) {
                     // Another stream, or a restart, is what counts now: the agent joins anew.
                     if (absl::IsAborted(reply.status())) End(reply.status());

@@ -111,6 +111,35 @@ TEST_F(CommandLine, UpSaysInOneLineWhyItCannotStart) {
               StartsWith("weft: listen: 'foo' is no address to listen on; allowed: "));
 }
 
+TEST_F(CommandLine, UpGoesOnWithoutAFailureWhereCtrlCStoppedIt) {
+  const std::string home = cluster_.directory() + "/home";
+  const std::map<std::string, std::string> environment = {{"WEFT_STATE_DIR", home},
+                                                          {"WEFT_ADDRESS", ""}};
+  for (const int generation : {1, 2}) {
+    TerminalProgram up(weft::testing::ProgramDirectory() + "/weft",
+                       {"up", "--any-port", "--workers", "2", "--threads", "1", "--state-dir", home},
+                       environment, /*columns=*/200, /*rows=*/24);
+    ASSERT_TRUE(up.AwaitDrawn("Ctrl-C stops the cluster")) << up.drawn();
+    if (generation == 1) {
+      const std::string data =
+          absl::StrCat("data={text: {paths: [", cluster_.text_path(), "]}}");
+      EXPECT_EQ(cluster_
+                    .RunProgram("weft", {"submit", WriteJob(1'000'000), "--set", data}, environment)
+                    .exit_code,
+                0);
+    }
+    std::string job;
+    EXPECT_TRUE(weft::testing::Await([&] {
+      job = cluster_.RunProgram("weft", {"get", "job", "small-1", "-o", "yaml"}, environment).output;
+      return absl::StrContains(job, "RUNNING") &&
+             absl::StrContains(job, absl::StrCat("generation: ", generation, "\n"));
+    })) << job;
+    EXPECT_THAT(job, ::testing::Not(HasSubstr("last_failure")));
+    up.Press("\x03");
+    EXPECT_EQ(up.AwaitEnd(), 0);
+  }
+}
+
 TEST_F(CommandLine, SaysThatASpecIsWrongBeforeStartingAnything) {
   const std::string path = cluster_.directory() + "/job.yaml";
   std::ofstream(path)

@@ -183,6 +183,12 @@ TEST(Worker, SavesItsJobsWhenAskedToStop) {
   EXPECT_EQ(cluster.AwaitExit("w1", absl::Seconds(1)), 0);
   ASSERT_OK_AND_ASSIGN(const v1::Job saved, cluster.AwaitState(job.name(), v1::Job::STATE_QUEUED));
   EXPECT_GE(saved.checkpoint_step(), 20);
+  EXPECT_EQ(saved.generation(), 1) << "the worker that leaves did not get it back";
+  EXPECT_FALSE(saved.has_last_failure());
+  ASSERT_OK(cluster.StartWorker("w1"));
+  ASSERT_OK_AND_ASSIGN(const v1::Job again, cluster.AwaitState(job.name(), v1::Job::STATE_RUNNING));
+  EXPECT_EQ(again.generation(), 2);
+  EXPECT_FALSE(again.has_last_failure());
 }
 
 }  // namespace

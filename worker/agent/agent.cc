@@ -368,6 +368,7 @@ v1::Heartbeat Agent::MakeHeartbeat() const {
   for (const Report& report : core_.UnacknowledgedExits()) {
     *heartbeat.add_ended() = ToMessage(report.id, std::get<ExitReport>(report.content));
   }
+  heartbeat.set_leaving(core_.leaving());
   return heartbeat;
 }
 

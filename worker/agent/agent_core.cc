@@ -65,6 +65,7 @@ std::vector<Report> AgentCore::UnacknowledgedExits() const {
 
 void AgentCore::On(const LinkRestored& /*event*/, absl::Time now, Actions& actions) {
   link_up_ = true;
+  if (leaving()) actions.emplace_back(SendHeartbeat{});  // before the exits, as below
   for (const auto& [id, report] : reports_) Send(report, actions);
   next_resend_ = now + policy_.resend_interval;
 }
@@ -74,8 +75,7 @@ void AgentCore::On(const LinkLost& /*event*/, absl::Time /*now*/, Actions& /*act
 }
 
 void AgentCore::On(const StartReceived& event, absl::Time now, Actions& actions) {
-  // While shutting down the coordinator hears of it by our leaving; nothing new begins.
-  if (shutdown_.has_value()) return;
+  if (leaving()) return;  // nothing new begins; our heartbeats say so
   const MemberKey& key = event.order.key;
   const auto fence = fences_.find(key.job);
   if (fence != fences_.end() && key.generation <= fence->second.newest) return;
@@ -204,6 +204,8 @@ void AgentCore::RefuseLateDaemons(absl::Time now, Actions& actions) {
 
 void AgentCore::On(const ShutdownRequested& event, absl::Time now, Actions& actions) {
   shutdown_ = event;
+  // The coordinator must not take what ends now for a loss, nor give us the same job again.
+  actions.emplace_back(SendHeartbeat{});
   for (auto& [job, order] : successors_) {
     FileUnstarted(order.key, "the worker is stopping", now, actions);
   }

@@ -34,6 +34,8 @@ class AgentCore {
   // What a heartbeat says: all that runs or is about to, and all ends that are not acknowledged.
   [[nodiscard]] std::vector<MemberSnapshot> Running() const;
   [[nodiscard]] std::vector<Report> UnacknowledgedExits() const;
+  // Shutting down.
+  [[nodiscard]] bool leaving() const { return shutdown_.has_value(); }
 
  private:
   using Actions = std::vector<AgentAction>;

@@ -198,7 +198,8 @@ struct RefuseDaemon {
 struct SendReport {
   Report report;
 };
-// A member changed its phase: the coordinator should know before the next regular heartbeat.
+// A member changed its phase, or the agent shuts down: the coordinator should know before the next
+// regular heartbeat.
 struct SendHeartbeat {};
 // All has ended and is told, as far as possible.
 struct Quit {};

@@ -432,6 +432,47 @@ TEST_F(GangLife, ADrainUntilTheRestartEndsWithTheNextIncarnation) {
   EXPECT_TRUE(cluster_.state.FindWorker("b")->draining);
 }
 
+TEST_F(GangLife, AWorkerWhoseAgentStopsIsDrainedUntilItStartsAgain) {
+  const JobId job = Running(3);
+  const auto leave = [&](const WorkerName& worker) {
+    Heartbeat beat{worker,
+                   "first",
+                   ++cluster_.sequence,
+                   {{job, Generation(1), MemberPhase::kSaving, StepIndex(1), 1}}};
+    beat.leaving = true;
+    return cluster_.On(beat);
+  };
+  ASSERT_OK(leave("b").reply);
+  const auto stops = cluster_.Sent<StopMember>();
+  EXPECT_THAT(stops, SizeIs(::testing::Ge(3)));
+  for (const StopMember& stop : stops) EXPECT_EQ(stop.mode, StopMode::kSaveFirst);
+  const Worker& left = *cluster_.state.FindWorker("b");
+  EXPECT_TRUE(left.draining);
+  EXPECT_EQ(left.drain_reason, "its agent is stopping");
+  EXPECT_THAT(leave("b").facts, SizeIs(1)) << "the report alone: nothing is decided twice";
+  cluster_.ExitGang(job, MemberOutcome::kStopped);
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
+  EXPECT_EQ(cluster_.job(job).generation, Generation(1)) << "not on the worker that leaves";
+  cluster_.On(WorkerLeft{"b", "first"});
+  cluster_.Join("b", CpuWorker(), "second");
+  EXPECT_FALSE(left.draining);
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kStarting);
+  EXPECT_EQ(cluster_.job(job).counters.failures, 0);
+  EXPECT_EQ(cluster_.job(job).counters.host_losses, 0);
+  EXPECT_FALSE(cluster_.job(job).HasFailed());
+}
+
+TEST_F(GangLife, TheDrainOfAPersonOutlastsTheStopOfTheAgent) {
+  ASSERT_OK(cluster_.On(DrainRequested{"a", "broken"}).reply);
+  Heartbeat beat{"a", "first", ++cluster_.sequence, {}};
+  beat.leaving = true;
+  ASSERT_OK(cluster_.On(beat).reply);
+  EXPECT_EQ(cluster_.state.FindWorker("a")->drain_reason, "broken");
+  cluster_.On(WorkerLeft{"a", "first"});
+  cluster_.Join("a", CpuWorker(), "second");
+  EXPECT_TRUE(cluster_.state.FindWorker("a")->draining);
+}
+
 TEST_F(GangLife, ADrainUntilTheRestartNeedsAnAgentThatIsKnown) {
   // As after a restart of the coordinator.
   cluster_.state = RestoreState({}, {*cluster_.state.FindWorker("a")}, {}, JobId());

@@ -502,6 +502,24 @@ TEST_F(AgentCoreTest, AnIdleAgentQuitsAtOnce) {
   EXPECT_THAT(Taken<Quit>(), SizeIs(1));
 }
 
+TEST_F(AgentCoreTest, AShutdownIsToldBeforeWhatEndsByIt) {
+  Train(Alone(1));
+  Step(StartReceived{Alone(2)});  // waits for the first one's end
+  EXPECT_FALSE(core_.leaving());
+  actions_.clear();
+  const ShutdownRequested shutdown{StopMode::kSave, now_ + absl::Seconds(30)};
+  const std::vector<AgentAction> actions = core_.Step(shutdown, now_);
+  EXPECT_TRUE(core_.leaving());
+  ASSERT_THAT(actions, SizeIs(2));
+  EXPECT_TRUE(std::holds_alternative<SendHeartbeat>(actions[0]));
+  EXPECT_TRUE(std::holds_alternative<SendReport>(actions[1]));
+  Step(LinkLost{});
+  actions_.clear();
+  Step(LinkRestored{});
+  ASSERT_THAT(actions_, SizeIs(2));
+  EXPECT_TRUE(std::holds_alternative<SendHeartbeat>(actions_[0])) << "perhaps nobody heard it";
+}
+
 TEST_F(AgentCoreTest, NothingStartsDuringAShutdown) {
   Train(Alone(1));
   Taken<SpawnMember>();

@@ -391,6 +391,14 @@ TEST_F(AgentTest, AShutdownSavesReportsAndEnds) {
   const auto messages = coordinator_.messages(kWorker);
   EXPECT_TRUE(HasExit(messages, JobOf("train-1"), 1, v1::MemberExit::OUTCOME_SAVED));
   EXPECT_THAT(messages, Contains(::testing::Property(&v1::WorkerMessage::has_checkpoint, true)));
+  // It said that it leaves before it said what ended by that.
+  const auto leaves = [](const v1::WorkerMessage& message) {
+    return message.heartbeat().leaving();
+  };
+  const auto told = std::find_if(messages.begin(), messages.end(), leaves);
+  ASSERT_NE(told, messages.end());
+  EXPECT_FALSE(
+      HasExit({messages.begin(), told}, JobOf("train-1"), 1, v1::MemberExit::OUTCOME_SAVED));
 }
 
 TEST_F(AgentTest, ASecondShutdownKills) {
