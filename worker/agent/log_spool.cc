@@ -161,9 +161,7 @@ void LogSpool::Append(const std::string& name, const SpooledLine& line) {
 bool LogSpool::OpenSegment(const std::string& name, Job& job) {
   if (job.segments.empty() || job.segments.back().bytes >= limits_.segment_bytes) {
     job.file.Close();
-    int64_t next = 0;
-    if (!job.segments.empty()) next = job.segments.back().first + job.segments.back().lines;
-    job.segments.push_back(Segment{next, 0, 0});
+    job.segments.push_back(Segment{EndOf(name), 0, 0});
   }
   if (job.file.is_open()) return true;
   std::error_code ignored;  // the open below tells
@@ -235,9 +233,16 @@ LogSpool::Batch LogSpool::Read(const std::string& name, int64_t from, int64_t ma
 
 int64_t LogSpool::End(const std::string& name) const {
   const absl::MutexLock lock(&mutex_);
+  return EndOf(name);
+}
+
+int64_t LogSpool::EndOf(const std::string& name) const {
   const auto found = jobs_.find(name);
-  if (found == jobs_.end() || found->second.segments.empty()) return 0;
-  return found->second.segments.back().first + found->second.segments.back().lines;
+  if (found != jobs_.end() && !found->second.segments.empty()) {
+    return found->second.segments.back().first + found->second.segments.back().lines;
+  }
+  const auto swept = swept_ends_.find(name);
+  return swept == swept_ends_.end() ? 0 : swept->second;
 }
 
 std::vector<std::string> LogSpool::Jobs() const {
@@ -251,6 +256,7 @@ std::vector<std::string> LogSpool::Jobs() const {
 void LogSpool::RemoveJob(const std::string& name) {
   std::error_code ignored;  // tried again at the next start
   fs::remove_all(directory_ / name, ignored);
+  swept_ends_[name] = EndOf(name);
   bytes_ -= jobs_[name].bytes;
   jobs_.erase(name);
 }

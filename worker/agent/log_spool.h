@@ -2,7 +2,8 @@
 // a while longer. Each job has a folder of segment files; when a job's lines exceed their limit the
 // oldest segment goes, and a line in its place says how much is missing.
 //
-// Lines of a job are numbered from 0 on this worker; the numbers go on when the agent restarts.
+// Lines of a job are numbered from 0 on this worker; the numbers go on when the agent restarts, and
+// when a job that this agent swept prints again.
 // What a crash of the machine cuts off at the end is lost, nothing else.
 //
 // Threads: every method may be called from any thread. Append waits for the disk, and that is
@@ -60,7 +61,7 @@ class LogSpool {
   // Lines from number `from` on, at most `max_bytes` of text but at least one line; empty when
   // there are none.
   Batch Read(const std::string& job, int64_t from, int64_t max_bytes);
-  // One past the last line.
+  // One past the last line, also of a job that was swept.
   int64_t End(const std::string& job) const;
   std::vector<std::string> Jobs() const;
   // Removes the folders of jobs that are not in `keep` and that nobody wrote to since `before`;
@@ -90,6 +91,7 @@ class LogSpool {
   LogSpool(std::filesystem::path directory, SpoolLimits limits)
       : directory_(std::move(directory)), limits_(limits) {}
 
+  int64_t EndOf(const std::string& job) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::filesystem::path PathOf(const std::string& job, int64_t first) const;
   absl::Status Load() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status LoadJob(const std::filesystem::path& folder) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -103,6 +105,8 @@ class LogSpool {
   const SpoolLimits limits_;
   mutable absl::Mutex mutex_;
   std::map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
+  // Of jobs that were swept, where their numbers go on: who reads them remembers how far it was.
+  std::map<std::string, int64_t> swept_ends_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
   std::function<void(const std::string&)> on_append_ ABSL_GUARDED_BY(mutex_);

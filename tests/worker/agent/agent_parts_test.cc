@@ -6,10 +6,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/base/exit_codes.h"
 #include "common/process/process_supervisor.h"
+#include "tests/simulation/sim_loop.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "worker/agent/agent_messages.h"
@@ -17,6 +19,7 @@
 #include "worker/agent/host_devices.h"
 #include "worker/agent/leftovers.h"
 #include "worker/agent/line_splitter.h"
+#include "worker/agent/log_shipper.h"
 #include "worker/agent/log_spool.h"
 #include "worker/agent/step_buffer.h"
 #include "worker/agent/worker_options.h"
@@ -159,6 +162,21 @@ TEST(LogSpoolTest, SweepsIdleJobsOnly) {
   EXPECT_THAT(spool->Jobs(), SizeIs(2)) << "written to since";
 }
 
+TEST(LogSpoolTest, NumbersGoOnWhenAJobThatWasSweptPrintsAgain) {
+  const TempDir directory;
+  auto spool = OpenSpool(directory);
+  for (const char* text : {"a", "b", "c"}) spool->Append("demo-1", Line(text));
+  for (const char* text : {"d", "e"}) {
+    spool->Sweep({}, absl::InfiniteFuture());
+    EXPECT_THAT(spool->Jobs(), IsEmpty());
+    const int64_t end = spool->End("demo-1");
+    spool->Append("demo-1", Line(text));
+    EXPECT_THAT(Texts(spool->Read("demo-1", end, kManyBytes)), ElementsAre(text));
+  }
+  EXPECT_EQ(spool->End("demo-1"), 5);
+  EXPECT_THAT(Texts(OpenSpool(directory)->Read("demo-1", 4, kManyBytes)), ElementsAre("e"));
+}
+
 TEST(LogSpoolTest, SweepsTheOldestWhenAllTogetherAreTooMuch) {
   const TempDir directory;
   SpoolLimits limits;
@@ -182,6 +200,42 @@ TEST(LogSpoolTest, LinesThatCannotBeWrittenAreCountedAndNamedLater) {
   spool->Append("demo-1", Line("found"));
   EXPECT_THAT(Texts(spool->Read("demo-1", 0, kManyBytes)),
               ElementsAre(HasSubstr("2 lines were lost"), "found"));
+}
+
+// --- the shipper, with a coordinator that stores what comes ------------------------------------
+
+class LogShipperTest : public ::testing::Test {
+ protected:
+  void Run(absl::Duration time) {
+    const absl::Time end = schedule_.Now() + time;
+    while (schedule_.RunNext(end)) {
+    }
+  }
+  void Take(const v1::LogBatch& batch) {
+    if (!stores_) return;
+    for (const v1::LogLine& line : batch.lines()) stored_.push_back(line.text());
+    shipper_.OnStored(std::string(absl::StripPrefix(batch.job(), "jobs/")),
+                      batch.first() + batch.lines_size());
+  }
+
+  const TempDir directory_;
+  simulation::SimSchedule schedule_;
+  simulation::SimLoop loop_{schedule_, [] { return absl::ZeroDuration(); }};
+  std::unique_ptr<LogSpool> spool_ = OpenSpool(directory_);
+  bool stores_ = true;
+  std::vector<std::string> stored_;
+  LogShipper shipper_{"a", loop_, *spool_, [this](v1::LogBatch batch) { Take(batch); }};
+};
+
+TEST_F(LogShipperTest, WhatAJobPrintsAfterItWasSweptIsSent) {
+  shipper_.OnConnected();
+  for (const char* text : {"a", "b", "c"}) spool_->Append("demo-1", Line(text));
+  Run(absl::Seconds(1));
+  spool_->Sweep({}, absl::InfiniteFuture());
+  spool_->Append("demo-1", Line("d"));
+  Run(absl::Seconds(1));
+  EXPECT_THAT(stored_, ElementsAre("a", "b", "c", "d"));
+  EXPECT_TRUE(shipper_.idle());
 }
 
 // --- devices ------------------------------------------------------------------------------------
