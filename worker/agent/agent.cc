@@ -133,6 +133,8 @@ absl::Status Agent::MakeParts() {
         [this, message = std::move(message)]() mutable { link_->Send(std::move(message)); });
   };
   shipper_ = std::make_unique<LogShipper>(options_.name, *disk_loop_, *spool_, send_logs);
+  exits_ = std::make_unique<ExitGate>(*loop_, *shipper_,
+                                      [this](const Report& exit) { link_->Send(ToMessage(exit)); });
   return absl::OkStatus();
 }
 
@@ -293,9 +295,10 @@ void Agent::Do(const ReleaseMember& action) {
 void Agent::Do(const SendReport& action) {
   const Report& report = action.report;
   FlushSteps();  // what was done before it ended is told before
-  link_->Send(ToMessage(report));
   const auto* exit = std::get_if<ExitReport>(&report.content);
-  if (exit == nullptr || report.id <= last_counted_) return;
+  if (exit == nullptr) return link_->Send(ToMessage(report));
+  exits_->Send(report);
+  if (report.id <= last_counted_) return;
   last_counted_ = report.id;
   starting_.erase(exit->key);
   metrics_.Add(kExits, {NameOf(exit->outcome)}, 1);
@@ -366,7 +369,12 @@ v1::Heartbeat Agent::MakeHeartbeat() const {
   v1::Heartbeat heartbeat;
   for (const MemberSnapshot& member : core_.Running()) *heartbeat.add_running() = ToMessage(member);
   for (const Report& report : core_.UnacknowledgedExits()) {
-    *heartbeat.add_ended() = ToMessage(report.id, std::get<ExitReport>(report.content));
+    const ExitReport& exit = std::get<ExitReport>(report.content);
+    if (exits_->Holds(report.id)) {
+      *heartbeat.add_running() = ToMessage({exit.key, MemberPhase::kStopping, exit.step});
+    } else {
+      *heartbeat.add_ended() = ToMessage(report.id, exit);
+    }
   }
   heartbeat.set_leaving(core_.leaving());
   return heartbeat;

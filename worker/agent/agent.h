@@ -26,6 +26,7 @@
 #include "common/time/real_event_loop.h"
 #include "common/tls/certificate_metric.h"
 #include "worker/agent/agent_core.h"
+#include "worker/agent/exit_gate.h"
 #include "worker/agent/gpu_metrics.h"
 #include "worker/agent/link_keeper.h"
 #include "worker/agent/log_shipper.h"
@@ -164,6 +165,7 @@ class Agent {
   std::unique_ptr<MemberProcesses> members_;
   std::unique_ptr<SamplerProcesses> samplers_;
   std::unique_ptr<LogShipper> shipper_;
+  std::unique_ptr<ExitGate> exits_;
 };
 
 }  // namespace weft::worker

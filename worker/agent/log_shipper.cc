@@ -57,13 +57,21 @@ void LogShipper::OnStored(const std::string& job_id, int64_t next) {
 }
 
 void LogShipper::OnAppended() {
-  idle_ = false;
+  ++appends_;
   if (pump_pending_.exchange(true)) return;
   loop_.Post([this] { loop_.RunAt(loop_.clock().Now() + kCollect, [this] { Pump(); }); });
 }
 
+void LogShipper::WhenStored(const std::string& job_id, std::function<void()> done) {
+  loop_.Post([this, job_id, done = std::move(done)] {
+    waiting_.push_back({job_id, spool_.End(job_id), done});
+    Pump();
+  });
+}
+
 void LogShipper::Pump() {
   pump_pending_ = false;
+  const int64_t appends = appends_;
   bool all_stored = true;
   for (const std::string& id : spool_.Jobs()) {
     Job& job = jobs_[id];
@@ -72,7 +80,12 @@ void LogShipper::Pump() {
     if (!connected_) continue;
     if (!job.in_flight || loop_.clock().Now() >= job.retry) SendBatch(id, job);
   }
-  idle_ = all_stored;
+  appends_stored_ = all_stored ? appends : -1;
+  std::erase_if(waiting_, [this](const Waiting& waiting) {
+    if (jobs_[waiting.job_id].next < waiting.end) return false;
+    waiting.done();
+    return true;
+  });
 }
 
 void LogShipper::SendBatch(const std::string& id, Job& job) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/time/event_loop.h"
@@ -30,9 +31,12 @@ class LogShipper {
   void OnStored(const std::string& job_id, int64_t next);
   // Lines were added: they are sent soon, together with others.
   void OnAppended();
+  // Sends what the job has printed so far without delay, and calls `done` on the loop's thread once
+  // the coordinator has stored it. That may be never.
+  void WhenStored(const std::string& job_id, std::function<void()> done);
 
   // Whether everything that was written is stored at the coordinator, as far as it is known.
-  [[nodiscard]] bool idle() const { return idle_; }
+  [[nodiscard]] bool idle() const { return appends_stored_ == appends_; }
 
  private:
   struct Job {
@@ -43,6 +47,12 @@ class LogShipper {
     absl::Time retry = absl::InfiniteFuture();
   };
 
+  struct Waiting {
+    std::string job_id;
+    int64_t end = 0;  // one past the last line that must be stored
+    std::function<void()> done;
+  };
+
   void Pump();
   void SendBatch(const std::string& id, Job& job);
 
@@ -51,9 +61,13 @@ class LogShipper {
   LogSpool& spool_;
   const std::function<void(v1::LogBatch)> send_;
   std::map<std::string, Job> jobs_;
+  std::vector<Waiting> waiting_;
   bool connected_ = false;
   std::atomic<bool> pump_pending_ = false;
-  std::atomic<bool> idle_ = true;
+  // Counted, so that a line which comes while all before it is found stored is not taken for one of
+  // them.
+  std::atomic<int64_t> appends_ = 0;
+  std::atomic<int64_t> appends_stored_ = 0;  // -1: not all were, when it was looked at
 };
 
 }  // namespace weft::worker

@@ -16,6 +16,7 @@
 #include "tests/testing/temp_dir.h"
 #include "worker/agent/agent_messages.h"
 #include "worker/agent/backoff.h"
+#include "worker/agent/exit_gate.h"
 #include "worker/agent/host_devices.h"
 #include "worker/agent/leftovers.h"
 #include "worker/agent/line_splitter.h"
@@ -236,6 +237,62 @@ TEST_F(LogShipperTest, WhatAJobPrintsAfterItWasSweptIsSent) {
   Run(absl::Seconds(1));
   EXPECT_THAT(stored_, ElementsAre("a", "b", "c", "d"));
   EXPECT_TRUE(shipper_.idle());
+}
+
+// --- ends wait for their lines ----------------------------------------------------------------
+
+class ExitGateTest : public LogShipperTest {
+ protected:
+  ExitGateTest() {
+    shipper_.OnConnected();
+    Run(absl::Seconds(1));
+  }
+  static Report Exit(int64_t id) {
+    ExitReport exit;
+    exit.key = MemberKey{"jobs/demo-1", Generation(1)};
+    return {ReportId(id), exit};
+  }
+
+  std::vector<int64_t> sent_;
+  ExitGate gate_{loop_, shipper_, [this](const Report& exit) { sent_.push_back(exit.id.value()); }};
+};
+
+TEST_F(ExitGateTest, TheEndOfASilentMemberIsToldAtOnce) {
+  gate_.Send(Exit(1));
+  EXPECT_THAT(sent_, ElementsAre(1));
+  gate_.Send(Exit(1));
+  EXPECT_THAT(sent_, ElementsAre(1, 1)) << "not acknowledged";
+  stores_ = false;
+  spool_->Append("other-2", Line("of another job"));
+  gate_.Send(Exit(2));
+  Run(absl::ZeroDuration());
+  EXPECT_THAT(sent_, ElementsAre(1, 1, 2));
+}
+
+TEST_F(ExitGateTest, LinesAreSentWithoutDelayAndStoredBeforeTheEndIsTold) {
+  spool_->Append("demo-1", Line("the cause"));
+  gate_.Send(Exit(1));
+  gate_.Send(Exit(1));
+  EXPECT_TRUE(gate_.Holds(ReportId(1)));
+  EXPECT_THAT(sent_, IsEmpty());
+  Run(absl::ZeroDuration());
+  EXPECT_THAT(stored_, ElementsAre("the cause"));
+  EXPECT_FALSE(gate_.Holds(ReportId(1)));
+  EXPECT_THAT(sent_, ElementsAre(1)) << "once";
+}
+
+TEST_F(ExitGateTest, AnEndIsToldAlsoWhenItsLinesCannotBeStored) {
+  stores_ = false;
+  spool_->Append("demo-1", Line("the cause"));
+  gate_.Send(Exit(1));
+  Run(ExitGate::kLongestHold - absl::Milliseconds(1));
+  EXPECT_THAT(sent_, IsEmpty());
+  Run(absl::Milliseconds(1));
+  EXPECT_THAT(sent_, ElementsAre(1));
+  stores_ = true;
+  Run(absl::Minutes(1));
+  EXPECT_THAT(stored_, ElementsAre("the cause"));
+  EXPECT_THAT(sent_, ElementsAre(1));
 }
 
 // --- devices ------------------------------------------------------------------------------------

@@ -305,6 +305,37 @@ TEST_F(AgentTest, AllLinesArriveInOrderThroughLostConnections) {
   for (size_t i = 0; i < numbered.size(); ++i) ASSERT_EQ(numbered[i], absl::StrCat("line ", i));
 }
 
+// Who follows a job's log stops at the job's end.
+TEST_F(AgentTest, WhatAMemberPrintedIsStoredBeforeItsEndIsTold) {
+  const auto agent = StartAgent();
+  ASSERT_TRUE(AwaitConnected());
+  coordinator_.Send(kWorker, StartOrder("spam-1", 1, 20000));
+  ASSERT_TRUE(AwaitExit("spam-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED));
+  int lines = 0;
+  for (const v1::WorkerMessage& message : coordinator_.messages(kWorker)) {
+    if (message.has_exit()) break;
+    lines += message.logs().lines_size();
+  }
+  EXPECT_EQ(lines, 20002);
+}
+
+TEST_F(AgentTest, AnEndIsToldThoughItsLinesCannotBeStoredAndUntilThenItIsShownAsStopping) {
+  coordinator_.set_stores_logs(false);
+  const auto agent = StartAgent();
+  ASSERT_TRUE(AwaitConnected());
+  coordinator_.Send(kWorker, StartOrder("bad-1", 1, 5));
+  ASSERT_TRUE(AwaitExit("bad-1", 1, v1::MemberExit::OUTCOME_USER_ERROR));
+  bool started = false;
+  for (const v1::WorkerMessage& message : coordinator_.messages(kWorker)) {
+    if (message.has_exit()) break;
+    if (!message.has_heartbeat()) continue;
+    EXPECT_EQ(message.heartbeat().ended_size(), 0);
+    started |= message.heartbeat().running_size() > 0;
+    EXPECT_EQ(message.heartbeat().running_size(), started ? 1 : 0) << "it never seems to vanish";
+  }
+  EXPECT_TRUE(started);
+}
+
 // --- samples ------------------------------------------------------------------------------------
 
 v1::CoordinatorMessage SampleOrder(int64_t id, const std::string& checkpoint) {
