@@ -192,8 +192,9 @@ absl::Status MemberProcesses::SpawnLauncher(Live& live, const MemberOrder& order
   }
   const MemberKey key = order.key;
   ChildCallbacks child;
-  child.on_output = [this, key](OutputStream stream, absl::string_view text) {
-    callbacks_.on_output(key, -1, stream, text);
+  child.on_output = [this, key, hears = live.hears_launcher](OutputStream stream,
+                                                             absl::string_view text) {
+    if (*hears) callbacks_.on_output(key, -1, stream, text);
   };
   child.on_exit = [this, key](ExitStatus status) {
     loop_.Post([this, key, status] { OnLauncherExit(key, status); });
@@ -239,6 +240,10 @@ void MemberProcesses::OnRankMessage(const MemberKey& key, int rank,
       message.mutable_checkpoint()->set_generation(key.generation.value());
       return callbacks_.on_event(CheckpointWritten{key, message.checkpoint().SerializeAsString()});
     case v1::RankToAgent::kFinished:
+      if (message.finished().outcome() == v1::MemberExit::OUTCOME_SUCCEEDED ||
+          message.finished().outcome() == v1::MemberExit::OUTCOME_SAVED) {
+        live->done.insert(rank);
+      }
       return callbacks_.on_event(RankFinished{key, rank, ToOutcome(message.finished().outcome()),
                                               ToValidUtf8(message.finished().message()),
                                               message.finished().step(),
@@ -253,6 +258,9 @@ void MemberProcesses::OnRankExit(const MemberKey& key, int rank, ExitStatus stat
   Live* live = Find(key);
   if (live == nullptr) return;
   live->ranks.erase(rank);
+  live->ended_badly |= live->done.count(rank) == 0;
+  // Relays are taken down host by host then, and mpirun would call that losses.
+  if (live->ranks.empty() && !live->ended_badly) *live->hears_launcher = false;
   callbacks_.on_event(RankEnded{key, rank, status.signal == SIGKILL, status.ToString()});
 }
 

@@ -6,11 +6,13 @@
 // which goes straight to the log spool.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -76,7 +78,11 @@ class MemberProcesses {
     v1::StartMember order;
     std::unique_ptr<RelaySite> site;  // of gangs with relays
     std::map<int, ChildId> ranks;
+    std::set<int> done;        // ranks that said that they ended well
+    bool ended_badly = false;  // a rank's process ended without having said so
     std::optional<ChildId> launcher;
+    // What the launcher prints is of interest. Its output comes on the supervisor's thread.
+    std::shared_ptr<std::atomic<bool>> hears_launcher = std::make_shared<std::atomic<bool>>(true);
     std::string token;  // of the gang, at its lead
   };
 

@@ -83,6 +83,24 @@ TEST_F(AgentRelayTest, AGangOverThreeWorkersExchangesAndSucceeds) {
   EXPECT_TRUE(AwaitNoProcesses()) << "the relays end soon after the ranks";
 }
 
+TEST_F(AgentRelayTest, TheEndOfTheRelaysAfterASuccessLeavesNoLineInTheLog) {
+  StartAgents(2);
+  SendToAll(GangOrder("train-1", 1, 20));
+  for (const std::string& name : names_) {
+    ASSERT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED, name)) << name;
+  }
+  ASSERT_TRUE(AwaitNoProcesses());
+  for (size_t i = 0; i < agents_.size(); ++i) {
+    agents_[i]->RequestShutdown(StopMode::kSave, absl::Seconds(30));
+    EXPECT_TRUE(agents_[i]->Wait().ok());  // all lines are sent then
+    for (const v1::WorkerMessage& message : coordinator_.messages(names_[i])) {
+      for (const v1::LogLine& line : message.logs().lines()) {
+        EXPECT_GE(line.rank(), 0) << names_[i] << ": " << line.text();
+      }
+    }
+  }
+}
+
 TEST_F(AgentRelayTest, ADeadRankEndsTheGangAndTheNextGenerationRuns) {
   StartAgents(2);
   SendToAll(GangOrder("train-1", 1, 1000000));
