@@ -117,6 +117,7 @@ absl::Status Agent::MakeParts() {
   daemons.channel_credentials = options_.channel_credentials;
   daemons.shell_socket = ShellSocketPath(state);
   daemons.environment = environment;
+  daemons.peer_contact_timeout = options_.policy.peer_contact_timeout;
   WEFT_ASSIGN_OR_RETURN(
       daemons_, RelayDaemons::Start(daemons, *loop_, *supervisor_,
                                     {[this](AgentEvent event) { Feed(std::move(event)); },

@@ -36,6 +36,9 @@ struct AgentPolicy {
   absl::Duration relay_linger = absl::Seconds(3);
   // How long a peer's request for a daemon waits for our own order.
   absl::Duration daemon_wait = absl::Seconds(10);
+  // How long a lead tries to reach the agent of another member. A network that is away for seconds
+  // costs a start its time, not the job a generation.
+  absl::Duration peer_contact_timeout = absl::Seconds(10);
   // Between two sendings of a report that is not acknowledged.
   absl::Duration resend_interval = absl::Seconds(2);
   // How long an agent that shuts down waits for acknowledgements once nothing runs any more.

@@ -86,7 +86,9 @@ std::shared_ptr<PeerCall> PeerCall::Start(
   std::shared_ptr<PeerCall> call(new PeerCall());
   ChannelOptions options;
   options.credentials = credentials;
-  call->stub_ = v1::PeerService::NewStub(NewChannel(address, options));
+  call->channel_ = NewChannel(address, options);
+  call->stub_ = v1::PeerService::NewStub(call->channel_);
+  call->context_.set_wait_for_ready(true);
   call->request_.set_job(key.job);
   call->request_.set_generation(key.generation.value());
   call->request_.set_command(command);

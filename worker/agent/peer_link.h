@@ -2,6 +2,7 @@
 // daemons that start their relays (peer.proto).
 #pragma once
 
+#include <grpcpp/channel.h>
 #include <grpcpp/security/credentials.h>
 
 #include <functional>
@@ -56,20 +57,25 @@ class PeerServer final : public v1::PeerService::CallbackService {
 };
 
 // The asking side: one call. It lives as long as the daemon there, so it has no deadline; that the
-// peer's host is gone is noticed by keep-alive.
+// peer's host is gone is noticed by keep-alive. It waits for a connection until it is cancelled.
 class PeerCall {
  public:
-  // `on_end` comes exactly once, on a thread of gRPC's. kUnavailable: the peer cannot be reached.
+  // `on_end` comes exactly once, on a thread of gRPC's. kUnavailable: the connection broke.
   // Null credentials: not encrypted.
   static std::shared_ptr<PeerCall> Start(
       const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
       const MemberKey& key, const std::string& command, std::function<void(DaemonResult)> on_end);
   // The peer kills the daemon; on_end comes with kCancelled.
   void Cancel() { context_.TryCancel(); }
+  // Whether there is a connection to the peer.
+  [[nodiscard]] bool Connected() const {
+    return channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+  }
 
  private:
   PeerCall() = default;
 
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::PeerService::Stub> stub_;
   grpc::ClientContext context_;
   v1::RunRelayDaemonRequest request_;

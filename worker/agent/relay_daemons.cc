@@ -129,9 +129,23 @@ void RelayDaemons::CallPeer(Session session, const GangRoute& route, int member,
     --open_calls_;  // the last thing: Shutdown waits for it
   };
   const std::string& address = route.addresses[static_cast<size_t>(member)];
+  const TimerId contact =
+      loop_.RunAt(loop_.clock().Now() + options_.peer_contact_timeout,
+                  [this, session, worker] { OnContactTimeout(session, worker); });
   remote_[session] = RemoteDaemon{
       route.key, address,
-      PeerCall::Start(address, options_.channel_credentials, route.key, command, on_end)};
+      PeerCall::Start(address, options_.channel_credentials, route.key, command, on_end), contact};
+}
+
+void RelayDaemons::OnContactTimeout(Session session, const std::string& worker) {
+  const auto found = remote_.find(session);
+  // A call whose connection breaks ends by itself.
+  if (found == remote_.end() || found->second.call->Connected()) return;
+  found->second.call->Cancel();  // what it says of that is not heard
+  OnPeerCallEnded(
+      session, worker,
+      absl::UnavailableError(absl::StrCat("no connection to ", found->second.address, " within ",
+                                          absl::FormatDuration(options_.peer_contact_timeout))));
 }
 
 void RelayDaemons::OnPeerCallEnded(Session session, const std::string& worker,
@@ -140,6 +154,7 @@ void RelayDaemons::OnPeerCallEnded(Session session, const std::string& worker,
   if (found == remote_.end()) return;
   const MemberKey key = found->second.key;
   const std::string address = found->second.address;
+  loop_.Cancel(found->second.contact);
   remote_.erase(found);
   if (absl::IsUnavailable(result.status())) {
     callbacks_.explain(address, [worker, address](const std::string& why) {

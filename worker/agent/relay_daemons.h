@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "common/process/process_supervisor.h"
 #include "common/rpc/grpc_server.h"
 #include "common/rpc/tls_credentials.h"
@@ -42,8 +43,9 @@ class RelayDaemons {
     // Of the PeerService, and of calls to others; null: not encrypted.
     std::shared_ptr<grpc::ServerCredentials> server_credentials;
     std::shared_ptr<grpc::ChannelCredentials> channel_credentials;
-    std::string shell_socket;              // of the RemoteShellServer
-    std::vector<std::string> environment;  // of the daemons, NAME=value
+    std::string shell_socket;                                 // of the RemoteShellServer
+    std::vector<std::string> environment;                     // of the daemons, NAME=value
+    absl::Duration peer_contact_timeout = absl::Seconds(10);  // as in AgentPolicy
   };
   struct Callbacks {
     std::function<void(AgentEvent)> on_event;
@@ -90,6 +92,7 @@ class RelayDaemons {
     MemberKey key;
     std::string address;
     std::shared_ptr<PeerCall> call;
+    TimerId contact;  // until then there must be a connection
   };
   using Session = RemoteShellServer::Session;
   using CallId = PeerServer::CallId;
@@ -100,6 +103,7 @@ class RelayDaemons {
   void OnShellRequest(Session session, const RemoteShellRequest& request);
   void OnShellHangup(Session session);
   void CallPeer(Session session, const GangRoute& route, int member, const std::string& command);
+  void OnContactTimeout(Session session, const std::string& worker);
   void OnPeerCallEnded(Session session, const std::string& worker, const DaemonResult& result);
   DaemonRequestId Add(Request request);
   void Abandon(DaemonRequestId request);

@@ -66,7 +66,7 @@ class AgentHarness : public ::testing::Test {
     options.data_root = "/data";
     options.program_directory = (home_.path() / "bin").string();
     options.environment = OwnEnvironment();
-    options.policy = PatientPolicy();
+    options.policy = policy_;
     return options;
   }
 
@@ -126,6 +126,7 @@ class AgentHarness : public ::testing::Test {
   }
 
   testing::TempDir home_;
+  AgentPolicy policy_ = PatientPolicy();  // of agents that are started from now on
   PrometheusMetrics metrics_;
   FakeCoordinator coordinator_;
 };

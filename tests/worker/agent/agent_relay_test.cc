@@ -1,11 +1,15 @@
 // Gangs of several agents, with real relays over real MPI on the loopback, started by the real
 // weft-rsh. The agents live in this process; the fake ranks add up ones in every step.
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "common/process/file_descriptor.h"
 #include "tests/testing/await.h"
 #include "tests/worker/agent/agent_harness.h"
 
@@ -14,6 +18,39 @@ namespace {
 
 using ::testing::AnyOf;
 using ::testing::IsEmpty;
+
+// Has an address, and hangs up on the first who calls there.
+class HangingUp {
+ public:
+  HangingUp() : listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in place{};
+    place.sin_family = AF_INET;
+    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(place);
+    auto* const any = reinterpret_cast<sockaddr*>(&place);
+    WEFT_CHECK(bind(listener_.get(), any, size) == 0 && listen(listener_.get(), 1) == 0 &&
+               getsockname(listener_.get(), any, &size) == 0);
+    address_ = absl::StrCat("127.0.0.1:", ntohs(place.sin_port));
+  }
+  [[nodiscard]] const std::string& address() const { return address_; }
+  // Waits for somebody; afterwards the address is free.
+  bool HangUpOnce() {
+    pollfd event{listener_.get(), POLLIN, 0};
+    if (poll(&event, 1, static_cast<int>(absl::ToInt64Milliseconds(FakeCoordinator::kPatience))) !=
+        1) {
+      return false;
+    }
+    const FileDescriptor caller(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const linger at_once{1, 0};  // a connection that was closed in order would keep the address
+    setsockopt(caller.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    listener_.Close();
+    return caller.is_open();
+  }
+
+ private:
+  FileDescriptor listener_;
+  std::string address_;
+};
 
 class AgentRelayTest : public AgentHarness {
  protected:
@@ -37,6 +74,17 @@ class AgentRelayTest : public AgentHarness {
       member.set_peer_address(agents_[i]->peer_address());
       member.add_ranks()->set_rank(static_cast<int>(i));
     }
+    return message;
+  }
+  // A gang of the agents there are and of a worker b at this address.
+  v1::CoordinatorMessage OrderWithPeer(const std::string& address) {
+    v1::CoordinatorMessage message = GangOrder("train-1", 1, 10);
+    v1::StartMember& start = *message.mutable_start();
+    v1::GangMember& peer = *start.add_members();
+    peer.set_worker("b");
+    peer.set_peer_address(address);
+    peer.add_ranks()->set_rank(start.world_size());
+    start.set_world_size(start.world_size() + 1);
     return message;
   }
   void SendToAll(const v1::CoordinatorMessage& message) {
@@ -134,10 +182,26 @@ TEST_F(AgentRelayTest, ADeadRelayIsALostPeerForEveryMember) {
   EXPECT_TRUE(AwaitNoProcesses());
 }
 
+TEST_F(AgentRelayTest, APeerThatIsAwayForAMomentIsWaitedFor) {
+  StartAgents(1);
+  HangingUp nobody;
+  AgentOptions options = Options("b");
+  options.listen = nobody.address();
+  const v1::CoordinatorMessage order = OrderWithPeer(nobody.address());
+  coordinator_.Send("a", order);
+  ASSERT_TRUE(nobody.HangUpOnce());  // the lead has tried; only now the peer begins to listen
+  auto peer = Agent::Start(std::move(options), metrics_);
+  ASSERT_TRUE(peer.ok()) << peer.status();
+  ASSERT_TRUE(AwaitConnected("b"));
+  coordinator_.Send("b", order);
+  EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED, "a"));
+  EXPECT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_SUCCEEDED, "b"));
+}
+
 TEST_F(AgentRelayTest, AMemberWhoseAgentCannotBeReachedIsNamedByTheLead) {
-  StartAgents(2);
-  v1::CoordinatorMessage order = GangOrder("train-1", 1, 10);
-  order.mutable_start()->mutable_members(1)->set_peer_address("127.0.0.1:1");
+  policy_.peer_contact_timeout = absl::Milliseconds(200);
+  StartAgents(1);
+  const v1::CoordinatorMessage order = OrderWithPeer("127.0.0.1:1");
   coordinator_.Send("a", order);
   ASSERT_TRUE(AwaitExit("train-1", 1, v1::MemberExit::OUTCOME_PEER_LOST, "a"));
   EXPECT_THAT(ExitOf(coordinator_.messages("a"), JobOf("train-1")).message(),
