@@ -273,16 +273,6 @@ void LogSpool::Sweep(const std::set<std::string>& keep, absl::Time before) {
   }
 }
 
-int64_t LogSpool::bytes() const {
-  const absl::MutexLock lock(&mutex_);
-  return bytes_;
-}
-
-int64_t LogSpool::dropped_lines() const {
-  const absl::MutexLock lock(&mutex_);
-  return dropped_;
-}
-
 void LogSpool::set_on_append(std::function<void(const std::string&)> callback) {
   const absl::MutexLock lock(&mutex_);
   on_append_ = std::move(callback);

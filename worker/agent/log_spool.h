@@ -10,6 +10,7 @@
 // meant: a rank that prints faster than the disk takes it is slowed down by its full pipe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
@@ -68,8 +69,9 @@ class LogSpool {
   // then the oldest of them until the total limit holds.
   void Sweep(const std::set<std::string>& keep, absl::Time before);
 
-  int64_t bytes() const;
-  int64_t dropped_lines() const;
+  // These two never wait for the disk.
+  int64_t bytes() const { return bytes_; }
+  int64_t dropped_lines() const { return dropped_; }
 
   // Called after each Append, on its thread, without the spool's lock.
   void set_on_append(std::function<void(const std::string& job)> callback);
@@ -107,8 +109,9 @@ class LogSpool {
   std::map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
   // Of jobs that were swept, where their numbers go on: who reads them remembers how far it was.
   std::map<std::string, int64_t> swept_ends_ ABSL_GUARDED_BY(mutex_);
-  int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Changed with the lock held.
+  std::atomic<int64_t> bytes_ = 0;
+  std::atomic<int64_t> dropped_ = 0;
   std::function<void(const std::string&)> on_append_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,8 +1,15 @@
 // The small parts of the agent: lines, spool, devices, names, options, locks, buffers.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -10,8 +17,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/base/exit_codes.h"
+#include "common/process/file_descriptor.h"
 #include "common/process/process_supervisor.h"
 #include "tests/simulation/sim_loop.h"
+#include "tests/testing/await.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "worker/agent/agent_messages.h"
@@ -82,6 +91,16 @@ std::unique_ptr<LogSpool> OpenSpool(const TempDir& directory, SpoolLimits limits
   auto spool = LogSpool::Open(directory.path() / "logs", limits);
   EXPECT_THAT(spool, IsOk());
   return *std::move(spool);
+}
+
+// Whether a thread of ours waits for something.
+bool Waits(pid_t thread) {
+  std::ifstream file(absl::StrCat("/proc/self/task/", thread, "/stat"));
+  std::string number;
+  std::string name;  // of this test: without spaces
+  std::string state;
+  file >> number >> name >> state;
+  return state == "S";
 }
 
 TEST(LogSpoolTest, GivesBackWhatWasWrittenAlsoAfterARestart) {
@@ -201,6 +220,39 @@ TEST(LogSpoolTest, LinesThatCannotBeWrittenAreCountedAndNamedLater) {
   spool->Append("demo-1", Line("found"));
   EXPECT_THAT(Texts(spool->Read("demo-1", 0, kManyBytes)),
               ElementsAre(HasSubstr("2 lines were lost"), "found"));
+}
+
+// The agent's loop asks for the numbers; a disk that does not answer must not silence it.
+TEST(LogSpoolTest, ItsNumbersCanBeReadWhileTheDiskStands) {
+  const TempDir directory;
+  auto spool = OpenSpool(directory);
+  spool->Append("demo-1", Line("x"));
+  const int64_t bytes = spool->bytes();
+  // A full pipe stands for the file on such a disk.
+  const std::string path = (directory.path() / "logs/slow-2/000000000000.log").string();
+  std::filesystem::create_directory(directory.path() / "logs/slow-2");
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  const FileDescriptor pipe(open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  ASSERT_TRUE(pipe.is_open());
+  std::array<char, 4096> block{};
+  int blocks = 0;
+  while (write(pipe.get(), block.data(), block.size()) > 0) ++blocks;
+
+  std::atomic<pid_t> writer_id = 0;
+  std::thread writer([&] {
+    writer_id = static_cast<pid_t>(syscall(SYS_gettid));
+    spool->Append("slow-2", Line("y"));
+  });
+  EXPECT_TRUE(weft::testing::Await([&] { return writer_id != 0 && Waits(writer_id); }));
+  std::atomic<int64_t> read = -1;
+  std::thread reader([&] { read = spool->bytes() + spool->dropped_lines(); });
+  EXPECT_TRUE(weft::testing::Await([&] { return read == bytes; }));
+  for (; blocks > 0; --blocks) {
+    EXPECT_GT(::read(pipe.get(), block.data(), block.size()), 0);
+  }
+  writer.join();
+  reader.join();
+  EXPECT_GT(spool->bytes(), bytes);
 }
 
 // --- the shipper, with a coordinator that stores what comes ------------------------------------
