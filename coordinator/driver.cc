@@ -155,8 +155,10 @@ void Driver::StepDown(const absl::Status& why) {
 
 void Driver::ArmTimer(absl::Time when) {
   // A deadline that passed before it was asked for does not mean that the loop was stopped.
-  when = std::max(when, loop_.clock().Now());
-  if (timer_posted_ || (timer_.has_value() && timer_at_ == when)) return;
+  const absl::Time now = loop_.clock().Now();
+  when = std::max(when, now);
+  // A timer that is due does mean it, and is about to say by how much.
+  if (timer_posted_ || (timer_.has_value() && (timer_at_ == when || timer_at_ <= now))) return;
   if (timer_.has_value()) loop_.Cancel(*timer_);
   timer_.reset();
   timer_at_ = when;

@@ -23,6 +23,12 @@ Outcome Decision::Finish() {
   if (state_.gather_until != absl::InfinitePast()) {
     wakeup = std::min(wakeup, state_.gather_until);
   }
+  // While silence may soon condemn a worker: a coordinator that was stopped has not read what it
+  // said, and how late the wake-up comes must say for how long.
+  if (!state_.worker_deadlines.empty() &&
+      state_.worker_deadlines.begin()->first <= now_ + policy_.heartbeat_timeout) {
+    wakeup = std::min(wakeup, now_ + policy_.heartbeat_interval);
+  }
   outcome_.next_wakeup = wakeup;
   return std::move(outcome_);
 }

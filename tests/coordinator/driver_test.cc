@@ -57,6 +57,8 @@ class ManualLoop final : public EventLoop, public Clock {
     }
     now_ = end;
   }
+  // As if the process were stopped: what becomes due meanwhile is late.
+  void Stand(absl::Duration time) { now_ += time; }
   [[nodiscard]] size_t posted() const { return tasks_.size(); }
 
  private:
@@ -216,6 +218,18 @@ TEST_F(DriverTest, DeadlinesWakeTheCoreUp) {
   loop_.Pass(driver_.policy().heartbeat_timeout + absl::Seconds(1));
   Settle();
   EXPECT_EQ(driver_.state().FindWorker("a")->connection, WorkerConnection::kLost);
+}
+
+TEST_F(DriverTest, AnEventThatComesBeforeALateTimerDoesNotHideThatItIsLate) {
+  driver_.Handle(WorkerJoined{"a", "first", CpuWorker(), {}});
+  driver_.Handle(WorkerJoined{"b", "first", CpuWorker(), {}});
+  Settle();
+  loop_.Stand(driver_.policy().heartbeat_timeout + absl::Milliseconds(500));
+  driver_.Handle(Heartbeat{"a", "first", 1, {}});
+  Settle();
+  loop_.Pass(absl::ZeroDuration());
+  Settle();
+  EXPECT_EQ(driver_.state().FindWorker("b")->connection, WorkerConnection::kConnected);
 }
 
 TEST_F(DriverTest, AReplyMayAskForMore) {

@@ -534,6 +534,20 @@ TEST_F(GangLife, SilenceWhileTheCoordinatorWasStoppedCondemnsNobody) {
   EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued) << "then the usual rules hold again";
 }
 
+// Whoever is stopped has not read what came meanwhile: only the lateness of its timer says so.
+TEST_F(GangLife, APauseOfTheCoordinatorOfAnyLengthCondemnsNobody) {
+  const JobId job = Running();
+  for (absl::Duration pause; pause < absl::Seconds(12); pause += absl::Milliseconds(500)) {
+    const absl::Time asked = cluster_.wakeup;
+    cluster_.now = std::max(cluster_.now + pause, asked);
+    cluster_.On(TimerFired{asked});
+    ASSERT_EQ(cluster_.StateOf(job), JobState::kRunning) << pause;
+    for (const char* name : {"a", "b", "c"}) {
+      cluster_.Beat(name, cluster_.state.FindWorker(name)->running);
+    }
+  }
+}
+
 TEST_F(GangLife, ALostWorkerIsForgottenAfterAWhileUnlessItIsDrained) {
   cluster_.On(DrainRequested{"a", "reboot", true});  // which does not count
   cluster_.On(DrainRequested{"b", "broken"});
