@@ -217,8 +217,9 @@ void Decision::PlaceQueued() {
   Reserved reserved;
   QueueWalk walk(state_);
   while (const Job* job = walk.Next()) {
-    if (job->LiveMembers() > 0) continue;                   // still stopping
-    if (job->deadline != absl::InfiniteFuture()) continue;  // backs off until BackOffEnded
+    // One that still stops waits, too: what its gang frees is kept for it.
+    const bool stopping = job->LiveMembers() > 0;
+    if (!stopping && job->deadline != absl::InfiniteFuture()) continue;  // until BackOffEnded
     const int32_t allowance = QueueAllowance(state_, *job);
     if (allowance < job->request.min_workers) {
       walk.Tell(Visit::kCloseLane);

@@ -79,7 +79,7 @@ int32_t QueueAllowance(const ClusterState& state, const Job& job) {
   if (queue == nullptr || queue->settings.max_workers == 0) {
     return std::numeric_limits<int32_t>::max();
   }
-  return std::max(queue->settings.max_workers - queue->held_workers, 0);
+  return std::max(queue->settings.max_workers - (queue->held_workers - job.LiveMembers()), 0);
 }
 
 GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& reserved,
@@ -90,6 +90,7 @@ GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& rese
                                  [&](const auto& entry) { return entry.second.existing >= least; });
   if (!could) return choice;
   choice.fit = Fit::kBusy;
+  if (job.LiveMembers() > 0) return choice;
   choice.device_class = BestClass(supply, reserved);
   const auto best = supply.find(choice.device_class);
   if (best == supply.end()) return choice;

@@ -32,7 +32,7 @@ struct ClassSupply {
 using Supply = std::map<std::string, ClassSupply>;
 [[nodiscard]] Supply SupplyFor(const ClusterState& state, const Job& job);
 
-// Workers that the job's queue may still hand out.
+// Workers that the job's queue may still hand out to it, once its own last gang has given back its.
 [[nodiscard]] int32_t QueueAllowance(const ClusterState& state, const Job& job);
 
 // What is kept for jobs that were served before: whole device kinds, or single classes.
@@ -44,7 +44,7 @@ struct Reserved {
 enum class Fit : uint8_t {
   kPlaced,     // `members` is the gang
   kTooFew,     // not even all workers that exist would do
-  kBusy,       // enough exist, not enough are free
+  kBusy,       // enough exist, not enough are free; or its last gang still stops
   kGathering,  // enough are free for a smaller gang, and more may be on their way
 };
 

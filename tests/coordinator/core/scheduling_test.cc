@@ -73,6 +73,37 @@ TEST_F(Scheduling, AJobThatTheClusterCanNeverHoldDoesNotHoldUpOthers) {
   EXPECT_EQ(cluster_.StateOf(small), JobState::kStarting);
 }
 
+TEST_F(Scheduling, WhatAGangHasFreedIsKeptForItsJobUntilTheRestHasEnded) {
+  cluster_.Join("a");
+  cluster_.Join("b");
+  ASSERT_OK(cluster_.On(QueueCreateRequested{{"night", 2}}).reply);
+  JobRequest request = CpuJob("high", 2);
+  request.priority = 5;
+  request.queue = "night";
+  const JobId high = cluster_.Submit(request);
+  cluster_.BeatGang(high);
+  const JobId low = cluster_.Submit(CpuJob("low"));
+  cluster_.Exit(high, "a", MemberOutcome::kPeerLost);
+  ASSERT_EQ(cluster_.Why(high).rule, WaitRule::kStopping);
+  EXPECT_EQ(cluster_.StateOf(low), JobState::kQueued);
+  EXPECT_EQ(cluster_.Why(low).rule, WaitRule::kBehindOthers);
+  cluster_.Exit(high, "b", MemberOutcome::kStopped);
+  EXPECT_EQ(cluster_.StateOf(high), JobState::kStarting);
+  EXPECT_EQ(cluster_.StateOf(low), JobState::kQueued);
+}
+
+TEST_F(Scheduling, NothingIsKeptForAStoppingJobThatTheRestOfTheClusterCannotHold) {
+  for (const char* name : {"a", "b", "c"}) cluster_.Join(name);
+  const JobId high = cluster_.Submit(CpuJob("high", 3));
+  cluster_.BeatGang(high);
+  const JobId low = cluster_.Submit(CpuJob("low"));
+  cluster_.On(WorkerLeft{"a", "first"});
+  cluster_.Pass(cluster_.policy.reconnect_grace);
+  cluster_.Exit(high, "b", MemberOutcome::kStopped);
+  ASSERT_EQ(cluster_.Why(high).rule, WaitRule::kStopping);
+  EXPECT_THAT(cluster_.GangOf(low), ElementsAre("b"));
+}
+
 TEST_F(Scheduling, AGangIsOfOneDeviceKindAndClass) {
   cluster_.Join("a", CpuWorker(1, "avx2"));
   cluster_.Join("b", CpuWorker(1, "avx512"));
