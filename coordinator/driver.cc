@@ -137,12 +137,17 @@ void Driver::AnswerAll(const absl::Status& why) {
 }
 
 void Driver::TakeBack(const absl::Status& why) {
+  const absl::Time now = loop_.clock().Now();
+  // Forgotten with the rest is that workers were heard: as after a stop, all get time to say it
+  // again before their silence counts.
+  Apply(committed_,
+        CoordinatorStalled{now, absl::ZeroDuration(), now + options_.policy.heartbeat_timeout});
   ahead_ = committed_;
   // Whoever asked gets the reason; what workers said they will say again.
   releasing_ = true;
   AnswerAll(why);
   releasing_ = false;
-  ArmTimer(loop_.clock().Now() + kStoreRetry);
+  ArmTimer(now + kStoreRetry);
   CommitNext();
 }
 

@@ -146,7 +146,8 @@ struct GatheringEnded {};
 struct BackOffEnded {
   JobId job;
 };
-// The coordinator was stopped for a while: nobody is lost before `hear_until`.
+// The coordinator was stopped for a while, or had to forget what it heard: nobody is lost before
+// `hear_until`.
 struct CoordinatorStalled {
   absl::Time at;
   absl::Duration away;

@@ -177,6 +177,37 @@ TEST_F(DriverTest, AFullDiskRefusesTheRequestsAndNothingElseIsLost) {
   EXPECT_THAT(replies_[3], IsOkAndHolds(JobId(2)));
 }
 
+TEST_F(DriverTest, WorkersThatWereHeardWhileTheDiskWasFullAreNotLostWhenItHasRoomAgain) {
+  driver_.Handle(WorkerJoined{"a", "first", CpuWorker(), {}});
+  Submit("job");
+  Settle();
+  const std::vector<MemberReport> running = {
+      {JobId(1), Generation(1), MemberPhase::kTraining, StepIndex(1), 1}};
+  int64_t beats = 0;
+  const auto a_second_passes = [&] {
+    driver_.Handle(Heartbeat{"a", "first", ++beats, running});
+    Settle();
+    loop_.Pass(absl::Seconds(1));
+    Settle();
+  };
+  a_second_passes();
+  store_.refuse = absl::ResourceExhaustedError("the disk is full");
+  for (int i = 0; i < 10; ++i) {
+    Submit("refused");
+    a_second_passes();
+  }
+  store_.refuse = absl::OkStatus();
+  loop_.Pass(absl::Seconds(1));  // deadlines are looked at before the worker speaks again
+  Settle();
+  for (int i = 0; i < 10; ++i) a_second_passes();
+  EXPECT_EQ(driver_.state().FindWorker("a")->connection, WorkerConnection::kConnected);
+  EXPECT_EQ(driver_.state().FindJob(JobId(1))->state, JobState::kRunning);
+  loop_.Pass(driver_.policy().heartbeat_timeout);
+  Settle();
+  EXPECT_EQ(driver_.state().FindWorker("a")->connection, WorkerConnection::kLost)
+      << "then the usual rules hold again";
+}
+
 TEST_F(DriverTest, AnotherCoordinatorsCommitMakesThisOneStepDown) {
   store_.refuse = absl::AbortedError("another coordinator writes to it");
   Submit("job");
