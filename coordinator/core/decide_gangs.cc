@@ -222,7 +222,8 @@ void Decision::PlaceQueued() {
     if (!stopping && job->deadline != absl::InfiniteFuture()) continue;  // until BackOffEnded
     const int32_t allowance = QueueAllowance(state_, *job);
     if (allowance < job->request.min_workers) {
-      walk.Tell(Visit::kCloseLane);
+      // What waiting cannot help does not hold others up.
+      if (!IsAboveQueueLimit(state_, *job)) walk.Tell(Visit::kCloseLane);
       continue;
     }
     const Supply supply = SupplyFor(state_, *job);

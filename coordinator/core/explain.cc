@@ -114,6 +114,15 @@ class Explainer {
     answer_.rule = WaitRule::kQueueLimit;
     answer_.available = allowance;
     answer_.existing = queue.settings.max_workers;
+    if (IsAboveQueueLimit(state_, job_)) {
+      answer_.available = answer_.existing;
+      answer_.short_by = job_.request.min_workers - answer_.existing;
+      answer_.summary = absl::StrCat(
+          "queue ", job_.request.queue, " may use ", Workers(answer_.existing), "; the job needs ",
+          job_.request.min_workers, ", so it cannot start unless the limit is raised");
+      OfferLess(allowance);
+      return true;
+    }
     answer_.short_by = job_.request.min_workers - allowance;
     answer_.holders = HoldersWhere(state_, [&](const Worker&, const Job& holder) {
       return holder.request.queue == job_.request.queue;

@@ -82,6 +82,12 @@ int32_t QueueAllowance(const ClusterState& state, const Job& job) {
   return std::max(queue->settings.max_workers - (queue->held_workers - job.LiveMembers()), 0);
 }
 
+bool IsAboveQueueLimit(const ClusterState& state, const Job& job) {
+  const Queue* queue = state.FindQueue(job.request.queue);
+  return queue != nullptr && queue->settings.max_workers > 0 &&
+         queue->settings.max_workers < job.request.min_workers;
+}
+
 GangChoice ChooseGang(const Job& job, const Supply& supply, const Reserved& reserved,
                       int32_t allowance, bool gathering) {
   GangChoice choice;

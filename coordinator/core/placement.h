@@ -35,6 +35,9 @@ using Supply = std::map<std::string, ClassSupply>;
 // Workers that the job's queue may still hand out to it, once its own last gang has given back its.
 [[nodiscard]] int32_t QueueAllowance(const ClusterState& state, const Job& job);
 
+// Whether the job needs more workers than its queue may ever use.
+[[nodiscard]] bool IsAboveQueueLimit(const ClusterState& state, const Job& job);
+
 // What is kept for jobs that were served before: whole device kinds, or single classes.
 struct Reserved {
   std::set<std::string> kinds;

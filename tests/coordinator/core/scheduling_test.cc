@@ -208,6 +208,29 @@ TEST_F(Scheduling, AQueueGivesOutNoMoreWorkersThanItsLimit) {
   EXPECT_EQ(why.holders[0].job, first);
 }
 
+TEST_F(Scheduling, AJobThatItsQueuesLimitCanNeverHoldDoesNotHoldUpTheQueue) {
+  ASSERT_OK(cluster_.On(QueueCreateRequested{{"night", 2}}).reply);
+  for (const char* name : {"a", "b", "c"}) cluster_.Join(name);
+  JobRequest request = CpuJob("wide", 3);
+  request.queue = "night";
+  const JobId wide = cluster_.Submit(request);
+  request = CpuJob("small");
+  request.queue = "night";
+  const JobId small = cluster_.Submit(request);
+  EXPECT_EQ(cluster_.StateOf(small), JobState::kStarting);
+  ASSERT_EQ(cluster_.StateOf(wide), JobState::kQueued);
+  const Explanation why = cluster_.Why(wide);
+  EXPECT_EQ(why.rule, WaitRule::kQueueLimit);
+  EXPECT_EQ(why.short_by, 1) << "also when nobody else is in the queue";
+  EXPECT_THAT(why.holders, SizeIs(0)) << "it does not wait for them";
+  EXPECT_THAT(why.summary, HasSubstr("the job needs 3, so it cannot start unless the limit is"));
+  cluster_.BeatGang(small);
+  cluster_.ExitGang(small, MemberOutcome::kSucceeded);
+  EXPECT_EQ(cluster_.StateOf(wide), JobState::kQueued);
+  ASSERT_OK(cluster_.On(QueueUpdateRequested{{"night", 3}}).reply);
+  EXPECT_EQ(cluster_.StateOf(wide), JobState::kStarting);
+}
+
 TEST_F(Scheduling, BusyWorkersAreExplainedWithHoldersAndACounterOffer) {
   for (const char* name : {"a", "b", "c"}) cluster_.Join(name);
   const JobId holder = cluster_.Submit(CpuJob("holder", 2));
