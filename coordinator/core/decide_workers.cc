@@ -84,7 +84,11 @@ void Decision::Handle(const WorkerLeft& event) {
       worker->connection != WorkerConnection::kConnected) {
     return;
   }
-  Record(WorkerDisconnected{event.worker, now_, now_ + policy_.reconnect_grace});
+  absl::Time deadline = now_ + policy_.reconnect_grace;
+  for (const auto& [id, placement] : worker->placed) {
+    deadline = std::max(deadline, placement.adopt_until);
+  }
+  Record(WorkerDisconnected{event.worker, now_, deadline});
 }
 
 void Decision::Handle(const Heartbeat& event) {

@@ -221,6 +221,7 @@ class Applier {
       for (auto& [id, placement] : worker.placed) {
         placement.seen = false;
         placement.missing_since = fact.at;
+        placement.adopt_until = fact.adopt_until;
       }
     }
     for (auto& [id, job] : state_.jobs) {

@@ -524,6 +524,39 @@ TEST_F(GangLife, WhoDoesNotComeBackWithinTheAdoptionGraceIsLost) {
   EXPECT_EQ(cluster_.Why(job).rule, WaitRule::kNoSuchDevice);
 }
 
+TEST_F(GangLife, AWorkerThatCameBackAndLeftAgainStillHasTheRestOfTheAdoptionGrace) {
+  const JobId job = Running();
+  cluster_.On(CoordinatorStarted{});
+  const auto come_back = [&](const char* name) {
+    cluster_.On(WorkerJoined{name,
+                             "first",
+                             CpuWorker(),
+                             {{job, Generation(1), MemberPhase::kTraining, StepIndex(9), 1}}});
+  };
+  come_back("a");
+  come_back("b");
+  cluster_.On(WorkerLeft{"a", "first"});
+  KeepAlive(absl::Seconds(20));
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kRunning);
+  come_back("a");
+  KeepAlive(absl::Seconds(20));
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kRunning);
+  cluster_.On(WorkerLeft{"a", "first"});
+  KeepAlive(absl::Seconds(2));
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued) << "the restart is long ago";
+}
+
+TEST_F(GangLife, OnlyGangsFromBeforeTheRestartAreWaitedForAsLong) {
+  cluster_.On(CoordinatorStarted{});
+  cluster_.Pass(cluster_.policy.gather_time);
+  cluster_.Join("a");
+  const JobId job = cluster_.Submit(CpuJob("job"));
+  cluster_.BeatGang(job);
+  cluster_.On(WorkerLeft{"a", "first"});
+  cluster_.Pass(cluster_.policy.reconnect_grace);
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kQueued);
+}
+
 TEST_F(GangLife, SilenceWhileTheCoordinatorWasStoppedCondemnsNobody) {
   const JobId job = Running();
   const absl::Time asked = cluster_.wakeup;
