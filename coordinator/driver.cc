@@ -50,7 +50,7 @@ void Driver::Handle(const Event& event, Done done) {
   WEFT_CHECK(loop_.InLoopThread());
   WEFT_CHECK(started_);
   if (stepped_down_) {
-    if (done) done(absl::AbortedError("this coordinator has stopped deciding"));
+    if (done) done(absl::UnavailableError("this coordinator has stopped deciding"));
     return;
   }
   const bool from_timer = std::holds_alternative<TimerFired>(event);
@@ -154,7 +154,8 @@ void Driver::TakeBack(const absl::Status& why) {
 void Driver::StepDown(const absl::Status& why) {
   if (std::exchange(stepped_down_, true)) return;
   ArmTimer(absl::InfiniteFuture());
-  AnswerAll(absl::AbortedError(absl::StrCat("this coordinator stops: ", why.message())));
+  // Not kAborted, which tells a worker that nobody wants to know: the next coordinator does.
+  AnswerAll(absl::UnavailableError(absl::StrCat("this coordinator stops: ", why.message())));
   if (observer_ != nullptr) observer_->OnSteppedDown(why);
 }
 

@@ -40,8 +40,8 @@ class DriverObserver {
 class Driver {
  public:
   // Called on the loop, after the facts of the event were committed: Outcome::reply, or why they
-  // could not be (kResourceExhausted, kUnavailable: nothing happened, retry; kAborted: this is not
-  // the coordinator any more).
+  // could not be: kResourceExhausted or kUnavailable, ask again. Nothing happened, unless this is
+  // not the coordinator any more (kUnavailable, too): then the next one knows whether it did.
   using Done = absl::AnyInvocable<void(absl::StatusOr<JobId>)>;
 
   struct Options {

@@ -9,6 +9,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/notification.h"
 #include "common/rpc/field_violations.h"
 #include "common/rpc/grpc_channel.h"
 #include "common/rpc/grpc_status.h"
@@ -46,6 +47,7 @@ class ServiceTest : public ::testing::Test {
     const std::string directory = directory_.path().string();
     ASSERT_OK_AND_ASSIGN(auto store, SqliteJobStore::Open(directory));
     CoordinatorServer::Options options;
+    options.stepped_down = [this](const absl::Status&) { stepped_down_.Notify(); };
     options.state_directory = directory;
     options.checkpoint_root = "/checkpoints";
     options.version = "0.1.0-test";
@@ -54,13 +56,16 @@ class ServiceTest : public ::testing::Test {
     options.policy.missing_grace = absl::Minutes(5);
     options.policy.stall_tolerance = absl::Minutes(5);
     options.policy.gather_time = absl::ZeroDuration();
-    ASSERT_OK_AND_ASSIGN(server_, CoordinatorServer::Start(options, std::move(store)));
+    ASSERT_OK_AND_ASSIGN(server_, CoordinatorServer::Start(options, Between(std::move(store))));
     channel_ = NewChannel(server_->address());
     jobs_ = v1::JobService::NewStub(channel_);
     workers_ = v1::WorkerService::NewStub(channel_);
     queues_ = v1::QueueService::NewStub(channel_);
     checkpoints_ = v1::CheckpointService::NewStub(channel_);
   }
+
+  // What a test puts between the coordinator and its store.
+  virtual std::unique_ptr<JobStore> Between(std::unique_ptr<JobStore> store) { return store; }
 
   // A coordinator that was stopped and begins again with the same directory.
   void RestartServer() {
@@ -161,6 +166,7 @@ class ServiceTest : public ::testing::Test {
   }
 
   weft::testing::TempDir directory_;
+  absl::Notification stepped_down_;
   std::unique_ptr<CoordinatorServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::JobService::Stub> jobs_;

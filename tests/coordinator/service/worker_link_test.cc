@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "coordinator/service/worker_link_service.h"
 #include "tests/coordinator/service/service_fixture.h"
 #include "tests/testing/await.h"
@@ -129,6 +131,50 @@ TEST_F(WorkerLinkTest, ExitsAndCheckpointsAreAcknowledgedOnceDurable) {
   ASSERT_OK_AND_ASSIGN(const v1::Job job, Get(start.job()));
   EXPECT_EQ(job.state(), v1::Job::STATE_SUCCEEDED);
   EXPECT_EQ(job.checkpoint_step(), 10);
+}
+
+// What is the matter with a store.
+struct StoreTrouble {
+  std::atomic<bool> taken_over = false;  // another coordinator writes to it
+};
+
+class TroubledStore final : public JobStore {
+ public:
+  TroubledStore(std::unique_ptr<JobStore> real, StoreTrouble& trouble)
+      : real_(std::move(real)), trouble_(trouble) {}
+  absl::StatusOr<StoredCluster> Load() override { return real_->Load(); }
+  absl::StatusOr<StoreVersion> Commit(StoreVersion expected,
+                                      absl::Span<const Fact> facts) override {
+    if (trouble_.taken_over) return absl::AbortedError("another coordinator writes to it");
+    return real_->Commit(expected, facts);
+  }
+
+ private:
+  const std::unique_ptr<JobStore> real_;
+  StoreTrouble& trouble_;
+};
+
+class LinkOfATroubledStore : public WorkerLinkTest {
+ protected:
+  std::unique_ptr<JobStore> Between(std::unique_ptr<JobStore> store) override {
+    return std::make_unique<TroubledStore>(std::move(store), trouble_);
+  }
+  void TearDown() override { server_.reset(); }  // which uses it
+  StoreTrouble trouble_;
+};
+
+// An agent forgets what was acknowledged, and then nobody would ever hear of it.
+TEST_F(LinkOfATroubledStore, ACoordinatorThatStepsDownAcknowledgesNothing) {
+  const auto worker = Join("w1");
+  const v1::StartMember start = Run(*worker, "demo");
+  trouble_.taken_over = true;
+  worker->SendCheckpoint(start, 41, 10);
+  worker->SendExit(start, 42, v1::MemberExit::OUTCOME_SUCCEEDED);
+  ASSERT_TRUE(stepped_down_.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_THAT(Create(SpecOf("late")), StatusIs(absl::StatusCode::kUnavailable))
+      << "a client may ask the next coordinator";
+  server_->Stop();
+  EXPECT_FALSE(worker->Await(v1::CoordinatorMessage::kAcknowledged).has_value());
 }
 
 TEST_F(WorkerLinkTest, NewsOfJobsThatAreGoneAreAcknowledgedToo) {
