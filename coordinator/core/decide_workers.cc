@@ -74,7 +74,8 @@ void Decision::Handle(const WorkerJoined& event) {
     Record(WorkerDrainSet{event.worker, false, "", now_, ""});
   }
   Record(WorkerConnected{event.worker, event.incarnation, now_});
-  Record(WorkerReported{event.worker, 0, event.running, now_, now_ + policy_.heartbeat_timeout});
+  Record(WorkerReported{event.worker, 0, event.running, now_, now_ + policy_.heartbeat_timeout,
+                        event.ended});
   Compare(event.worker);
 }
 
@@ -100,7 +101,7 @@ void Decision::Handle(const Heartbeat& event) {
   }
   const int32_t free = worker.FreeSlots();
   Record(WorkerReported{event.worker, event.sequence, event.running, now_,
-                        now_ + policy_.heartbeat_timeout});
+                        now_ + policy_.heartbeat_timeout, event.ended});
   supply_changed_ |= worker.FreeSlots() != free;
   if (event.leaving && !worker.draining) {
     Drain(worker, "its agent is stopping", event.incarnation);

@@ -86,13 +86,22 @@ struct MemberReport {
   friend bool operator==(const MemberReport&, const MemberReport&) = default;
 };
 
-// First message on a stream. `running` is complete. Reply: OK (welcome), or kAlreadyExists when
-// another live incarnation has this name, or kInvalidArgument for an offer that makes no sense.
+// A member that has ended; its agent tells how until that is acknowledged.
+struct EndedMember {
+  JobId job;
+  Generation generation;
+  friend bool operator==(const EndedMember&, const EndedMember&) = default;
+};
+
+// First message on a stream. `running` and `ended` are complete. Reply: OK (welcome), or
+// kAlreadyExists when another live incarnation has this name, or kInvalidArgument for an offer that
+// makes no sense.
 struct WorkerJoined {
   WorkerName worker;
   Incarnation incarnation;
   WorkerOffer offer;
   std::vector<MemberReport> running;
+  std::vector<EndedMember> ended = {};
 };
 
 // The stream closed. Only for the newest stream of this incarnation: an older one's end means
@@ -109,7 +118,8 @@ struct Heartbeat {
   Incarnation incarnation;
   int64_t sequence =
       0;  // grows by each heartbeat of an incarnation, from 1; older ones are ignored
-  std::vector<MemberReport> running;  // complete
+  std::vector<MemberReport> running;    // complete
+  std::vector<EndedMember> ended = {};  // complete: not acknowledged yet
   bool leaving = false;  // its agent was told to stop: drained until another incarnation joins
 };
 

@@ -129,6 +129,7 @@ struct WorkerReported {
   std::vector<MemberReport> running;
   absl::Time at;
   absl::Time deadline;  // of the next sign of life
+  std::vector<EndedMember> ended = {};
 };
 struct WorkerDisconnected {
   WorkerName worker;

@@ -24,8 +24,8 @@ struct Policy {
   absl::Duration save_timeout = absl::Minutes(2);
   // How long a member may take to end before it is given up and its job goes on elsewhere.
   absl::Duration release_timeout = absl::Seconds(30);
-  // A member that was placed, but that heartbeats do not list for this long and whose exit nobody
-  // reported, is over. (While it only has not started yet, its StartMember is sent again instead.)
+  // A member that was placed, but that heartbeats list for this long neither as running nor as
+  // ended, is over. (While it only has not started yet, its StartMember is sent again instead.)
   absl::Duration missing_grace = absl::Seconds(3);
   // A worker that is lost and holds nothing disappears from the list after this.
   absl::Duration forget_lost_worker = absl::Hours(1);

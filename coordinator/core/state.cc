@@ -251,14 +251,14 @@ class Applier {
     for (auto& [id, placement] : worker->placed) {
       Job* job = FindIn(state_.jobs, id);
       if (job == nullptr) continue;
-      const auto listed =
-          std::find_if(fact.running.begin(), fact.running.end(), [&](const MemberReport& report) {
-            return report.job == job->id && report.generation == job->generation;
-          });
-      if (listed != fact.running.end()) {
+      const auto is_its = [&](const auto& member) {
+        return member.job == job->id && member.generation == job->generation;
+      };
+      const auto runs = std::find_if(fact.running.begin(), fact.running.end(), is_its);
+      if (runs != fact.running.end()) job->step = std::max(job->step, runs->step);
+      if (runs != fact.running.end() || std::any_of(fact.ended.begin(), fact.ended.end(), is_its)) {
         placement.seen = true;
         placement.missing_since = absl::InfiniteFuture();
-        job->step = std::max(job->step, listed->step);
       } else if (placement.missing_since == absl::InfiniteFuture()) {
         placement.missing_since = fact.at;
       }

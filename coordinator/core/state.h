@@ -32,7 +32,8 @@ struct Placement {
   Generation generation;
   int32_t slots = 1;
   bool seen = false;                                  // a heartbeat of this stream listed it
-  absl::Time missing_since = absl::InfiniteFuture();  // heartbeats no longer list it, or not yet
+  absl::Time missing_since = absl::InfiniteFuture();  // heartbeats no longer list it, or not yet:
+                                                      // neither as running nor as ended
   // Placed before the coordinator's start: its worker, when it leaves, has this long to return.
   absl::Time adopt_until = absl::InfinitePast();
   friend bool operator==(const Placement&, const Placement&) = default;

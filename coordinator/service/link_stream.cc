@@ -118,11 +118,14 @@ void LinkStream::OnJoined(const absl::StatusOr<JobId>& reply) {
 void LinkStream::OnHeartbeat(const v1::Heartbeat& heartbeat) {
   absl::StatusOr<std::vector<MemberReport>> running = FromWire(heartbeat.running(), slots_);
   if (!running.ok()) return End(running.status());
+  absl::StatusOr<std::vector<EndedMember>> ended = FromWire(heartbeat.ended());
+  if (!ended.ok()) return End(ended.status());
   Remember(heartbeat.running());
   context_.Handle(Heartbeat{.worker = worker_,
                             .incarnation = incarnation_,
                             .sequence = heartbeat.sequence(),
                             .running = *std::move(running),
+                            .ended = *std::move(ended),
                             .leaving = heartbeat.leaving()},
                   WhileAlive([this](const absl::StatusOr<JobId>& reply) {
                     // Another stream, or a restart, is what counts now: the agent joins anew.

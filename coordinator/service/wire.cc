@@ -308,6 +308,16 @@ absl::StatusOr<std::vector<MemberReport>> FromWire(
   return reports;
 }
 
+absl::StatusOr<std::vector<EndedMember>> FromWire(
+    const google::protobuf::RepeatedPtrField<v1::MemberExit>& ended) {
+  std::vector<EndedMember> members;
+  for (const v1::MemberExit& exit : ended) {
+    WEFT_ASSIGN_OR_RETURN(const JobName job, ParseJobResource("ended.job", exit.job()));
+    members.push_back({job.id, Generation(exit.generation())});
+  }
+  return members;
+}
+
 absl::StatusOr<WorkerJoined> FromWire(const v1::Hello& hello) {
   if (!spec::IsName(hello.worker())) {
     return absl::InvalidArgumentError(absl::StrCat("hello.worker: '",
@@ -325,6 +335,7 @@ absl::StatusOr<WorkerJoined> FromWire(const v1::Hello& hello) {
   joined.incarnation = hello.incarnation();
   WEFT_ASSIGN_OR_RETURN(joined.offer, OfferOf(hello));
   WEFT_ASSIGN_OR_RETURN(joined.running, FromWire(hello.running(), joined.offer.slots));
+  WEFT_ASSIGN_OR_RETURN(joined.ended, FromWire(hello.ended()));
   return joined;
 }
 

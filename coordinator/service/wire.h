@@ -49,6 +49,8 @@ absl::StatusOr<WorkerJoined> FromWire(const v1::Hello& hello);
 // `slots`: of the worker; a gang takes all of them.
 absl::StatusOr<std::vector<MemberReport>> FromWire(
     const google::protobuf::RepeatedPtrField<v1::MemberStatus>& running, int32_t slots);
+absl::StatusOr<std::vector<EndedMember>> FromWire(
+    const google::protobuf::RepeatedPtrField<v1::MemberExit>& ended);
 // Worker and incarnation are left to the caller.
 absl::StatusOr<MemberExited> FromWire(const v1::MemberExit& exit);
 absl::StatusOr<CheckpointPublished> FromWire(const v1::CheckpointPublished& published,

@@ -168,7 +168,7 @@ void SimAgent::Tick(absl::Time now) {
   if (!joined_) {
     if (now < next_join_) return;
     next_join_ = now + random_.Milliseconds(500, 1500);
-    around_.Say(name_, coordinator::WorkerJoined{name_, incarnation_, offer_, Report()});
+    around_.Say(name_, coordinator::WorkerJoined{name_, incarnation_, offer_, Report(), Ended()});
     return;
   }
   if (changed_ || now >= next_heartbeat_) Heartbeat();
@@ -181,7 +181,7 @@ void SimAgent::Tick(absl::Time now) {
 void SimAgent::Heartbeat() {
   changed_ = false;
   next_heartbeat_ = now_ + absl::Seconds(1);
-  around_.Say(name_, coordinator::Heartbeat{name_, incarnation_, ++sequence_, Report()});
+  around_.Say(name_, coordinator::Heartbeat{name_, incarnation_, ++sequence_, Report(), Ended()});
 }
 
 const GangMember& SimAgent::OwnPart(const Member& member) {
@@ -194,6 +194,12 @@ std::vector<MemberReport> SimAgent::Report() const {
     reports.push_back({key.first, key.second, member.phase, member.step, OwnPart(member).slots});
   }
   return reports;
+}
+
+std::vector<coordinator::EndedMember> SimAgent::Ended() const {
+  std::vector<coordinator::EndedMember> ended;
+  for (const MemberExited& exit : exits_) ended.push_back({exit.job, exit.generation});
+  return ended;
 }
 
 void SimAgent::OnJoinReply(const absl::Status& reply) {

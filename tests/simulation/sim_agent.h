@@ -111,6 +111,7 @@ class SimAgent {
   // What the gang has on this host.
   [[nodiscard]] static const GangMember& OwnPart(const Member& member);
   [[nodiscard]] std::vector<MemberReport> Report() const;
+  [[nodiscard]] std::vector<coordinator::EndedMember> Ended() const;
   void Heartbeat();
 
   const WorkerName name_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/simulation/sim_world.h"
 
@@ -128,6 +129,11 @@ void SimWorld::CheckFact(const Fact& fact, const ClusterState& state) {
       }
     }
   } else if (const auto* ended = std::get_if<MemberEnded>(&fact)) {
+    // Its agent says of every member that it runs or has ended, until that is acknowledged.
+    if (ended->outcome == MemberOutcome::kHostLost &&
+        absl::StrContains(ended->reason.text, "gone without a report")) {
+      Violate(absl::StrCat(job->name, " was told of every end, but: ", ended->reason.text));
+    }
     if (ended->outcome >= MemberOutcome::kPeerLost && job->stop == StopMode::kNow &&
         job->goal == JobGoal::kPause) {
       Meet("a gang that saved too slowly or failed was stopped at once");

@@ -30,7 +30,7 @@ void SimWorld::MaybeFault() {
     Meet("a worker was cut off");
   }
   if (strikes("store", 1)) {
-    store_refuses_until_ = schedule_.Now() + random_.Milliseconds(50, 4000);
+    store_refuses_until_ = schedule_.Now() + random_.Milliseconds(50, 9000);
   }
   FaultAtClients();
 }

@@ -283,6 +283,39 @@ TEST_F(GangLife, AMemberThatVanishesWithoutAReportEndsTheGeneration) {
   EXPECT_THAT(cluster_.job(job).last_failure.reason.text, HasSubstr("without a report"));
 }
 
+// A full disk refuses the exit, again and again.
+TEST_F(GangLife, AMemberWhoseExitIsStillToldHasNotVanished) {
+  const JobId job = Running(1);
+  const WorkerName worker = cluster_.GangOf(job)[0];
+  for (int i = 0; i < 10; ++i) {
+    cluster_.Beat(worker, {}, {{job, Generation(1)}});
+    cluster_.now += absl::Seconds(1);
+  }
+  ASSERT_EQ(cluster_.StateOf(job), JobState::kRunning);
+  cluster_.Exit(job, worker, MemberOutcome::kSucceeded);
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kSucceeded);
+}
+
+TEST_F(GangLife, AMemberThatEndedBeforeItWasSeenIsNotStartedAgain) {
+  const JobId job = cluster_.Submit(CpuJob("job"));
+  cluster_.Beat("a", {}, {{job, Generation(1)}});
+  EXPECT_THAT(cluster_.Sent<StartMember>(), IsEmpty());
+  cluster_.Beat("a", {}, {{JobId(77), Generation(1)}, {job, Generation(2)}});
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kStarting) << "others' ends say nothing of it";
+}
+
+TEST_F(GangLife, AnExitThatIsTheNextCoordinatorsToHearIsWaitedFor) {
+  const JobId job = Running(1);
+  const WorkerName worker = cluster_.GangOf(job)[0];
+  cluster_.On(JobPauseRequested{job});
+  cluster_.On(CoordinatorStarted{});
+  cluster_.Pass(cluster_.policy.missing_grace + absl::Seconds(1));
+  cluster_.On(WorkerJoined{worker, "first", CpuWorker(), {}, {{job, Generation(1)}}});
+  ASSERT_EQ(cluster_.StateOf(job), JobState::kPausing);
+  cluster_.Exit(job, worker, MemberOutcome::kSucceeded);
+  EXPECT_EQ(cluster_.StateOf(job), JobState::kSucceeded);
+}
+
 TEST_F(GangLife, PauseSavesStopsAndKeepsAndResumeQueuesAgain) {
   const JobId job = Running();
   ASSERT_OK(cluster_.On(JobPauseRequested{job}).reply);

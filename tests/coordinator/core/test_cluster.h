@@ -70,9 +70,12 @@ class TestCluster {
     EXPECT_OK(On(WorkerJoined{name, incarnation, std::move(offer), {}}).reply);
   }
 
-  // One heartbeat of a worker on which exactly `running` runs.
-  Outcome Beat(const WorkerName& name, std::vector<MemberReport> running = {}) {
-    return On(Heartbeat{name, incarnations[name], ++sequence, std::move(running)});
+  // One heartbeat of a worker on which exactly `running` runs, and exactly `ended` is not
+  // acknowledged.
+  Outcome Beat(const WorkerName& name, std::vector<MemberReport> running = {},
+               std::vector<EndedMember> ended = {}) {
+    return On(
+        Heartbeat{name, incarnations[name], ++sequence, std::move(running), std::move(ended)});
   }
 
   // Heartbeats of all members of the job's gang, all in the same phase.

@@ -73,6 +73,15 @@ void FakeWorker::SendEmptyHeartbeat() {
   Send(message);
 }
 
+void FakeWorker::SendHeartbeatOfAnEnd(const v1::StartMember& start) {
+  v1::WorkerMessage message;
+  message.mutable_heartbeat()->set_sequence(++heartbeats_);
+  v1::MemberExit& exit = *message.mutable_heartbeat()->add_ended();
+  exit.set_job(start.job());
+  exit.set_generation(start.generation());
+  Send(message);
+}
+
 void FakeWorker::SendSteps(const v1::StartMember& start, int64_t first, int64_t last) {
   v1::WorkerMessage message;
   message.mutable_steps()->set_job(start.job());

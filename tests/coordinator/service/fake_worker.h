@@ -32,6 +32,8 @@ class FakeWorker {
   // The member of `start` runs: as an agent does, every second and when the phase changes.
   void SendHeartbeat(const v1::StartMember& start, v1::MemberStatus::Phase phase, int64_t step);
   void SendEmptyHeartbeat();
+  // The member of `start` has ended, and its exit is not acknowledged.
+  void SendHeartbeatOfAnEnd(const v1::StartMember& start);
   void SendSteps(const v1::StartMember& start, int64_t first, int64_t last);
   void SendExit(const v1::StartMember& start, int64_t id, v1::MemberExit::Outcome outcome,
                 std::optional<int32_t> rank = std::nullopt);

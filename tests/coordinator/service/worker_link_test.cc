@@ -229,6 +229,23 @@ TEST_F(WorkerLinkTest, AFailureIsRetriedAndCountsAsARecovery) {
   EXPECT_EQ(job.recoveries(), 1);
 }
 
+TEST_F(WorkerLinkTest, WhatHeartbeatsSayToHaveEndedIsNotStartedAgain) {
+  const auto worker = Join("w1");
+  ASSERT_OK(Create(SpecOf("demo")));
+  const auto start = worker->AwaitStart();
+  ASSERT_TRUE(start.has_value());
+  worker->SendHeartbeatOfAnEnd(*start);
+  worker->SendExit(*start, 1, v1::MemberExit::OUTCOME_PEER_LOST);
+  const auto next = worker->AwaitStart();
+  ASSERT_TRUE(next.has_value());
+  EXPECT_EQ(next->generation(), 2);
+  v1::WorkerMessage odd;
+  odd.mutable_heartbeat()->add_ended()->set_job("nonsense");
+  worker->Send(odd);
+  EXPECT_THAT(worker->AwaitEnd(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("ended.job")));
+}
+
 TEST_F(WorkerLinkTest, AUserErrorFailsTheJobWithItsSentence) {
   const auto worker = Join("w1");
   const v1::StartMember start = Run(*worker, "demo");
