@@ -261,8 +261,9 @@ void LinkStream::WriteNext() {
 
 void LinkStream::OnEnd() {
   outgoing_.clear();
-  if (worker_.empty() || !links_.Remove(this) || !joined_) return;
-  LogInfo("link", "worker left", {{"worker", worker_}, {"incarnation", incarnation_}});
+  if (worker_.empty() || !links_.Remove(this)) return;
+  if (joined_) LogInfo("link", "worker left", {{"worker", worker_}, {"incarnation", incarnation_}});
+  // Also before its welcome: that it joined may be decided already, and be stored only later.
   // From the loop's next turn: the end may be part of deciding something else.
   loop().Post([&context = context_, worker = worker_, incarnation = incarnation_] {
     context.Handle(WorkerLeft{worker, incarnation});

@@ -136,6 +136,7 @@ TEST_F(WorkerLinkTest, ExitsAndCheckpointsAreAcknowledgedOnceDurable) {
 // What is the matter with a store.
 struct StoreTrouble {
   std::atomic<bool> taken_over = false;  // another coordinator writes to it
+  absl::Mutex busy;                      // commits wait while somebody holds it
 };
 
 class TroubledStore final : public JobStore {
@@ -145,6 +146,7 @@ class TroubledStore final : public JobStore {
   absl::StatusOr<StoredCluster> Load() override { return real_->Load(); }
   absl::StatusOr<StoreVersion> Commit(StoreVersion expected,
                                       absl::Span<const Fact> facts) override {
+    const absl::MutexLock lock(&trouble_.busy);
     if (trouble_.taken_over) return absl::AbortedError("another coordinator writes to it");
     return real_->Commit(expected, facts);
   }
@@ -175,6 +177,19 @@ TEST_F(LinkOfATroubledStore, ACoordinatorThatStepsDownAcknowledgesNothing) {
       << "a client may ask the next coordinator";
   server_->Stop();
   EXPECT_FALSE(worker->Await(v1::CoordinatorMessage::kAcknowledged).has_value());
+}
+
+TEST_F(LinkOfATroubledStore, AStreamThatEndsBeforeItsWelcomeIsTheEndOfTheConnectionToo) {
+  FakeWorker first(server_->address());
+  FakeWorker second(server_->address());
+  {
+    const absl::MutexLock lock(&trouble_.busy);
+    first.SendHello(FakeWorker::HelloOf("w1", "1"));
+    first.SendHello(FakeWorker::HelloOf("w1", "1"));
+    ASSERT_THAT(first.AwaitEnd(), StatusIs(absl::StatusCode::kInvalidArgument));
+    second.SendHello(FakeWorker::HelloOf("w1", "2"));
+  }
+  EXPECT_TRUE(second.Await(v1::CoordinatorMessage::kWelcome).has_value()) << second.AwaitEnd();
 }
 
 TEST_F(WorkerLinkTest, NewsOfJobsThatAreGoneAreAcknowledgedToo) {
