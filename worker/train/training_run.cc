@@ -11,6 +11,7 @@
 #include "common/file/sha256.h"
 #include "worker/checkpoint/training_checkpoint.h"
 #include "worker/train/exchange_patience.h"
+#include "worker/train/shared_values.h"
 #include "worker/train/trainer_checkpoint.h"
 
 namespace weft::worker {
@@ -53,7 +54,7 @@ class Run {
         context_.membership, context_.clock.Now() + context_.exchange_timeout));
     // Who waits for the start waits for the ranks to meet, not for what grows with the model.
     context_.observer.OnPhase(RunPhase::kRestoring, 0);
-    WEFT_ASSIGN_OR_RETURN(const std::optional<CheckpointSummary> latest, FindLatest());
+    WEFT_ASSIGN_OR_RETURN(const std::optional<CheckpointId> latest, AgreeOnLatest());
     WEFT_ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, context_.data,
                                                     {.device = context_.device,
                                                      .exchange = context_.exchange,
@@ -64,13 +65,36 @@ class Run {
                                                      .exchange_timeout = context_.exchange_timeout,
                                                      .draws_weights = !latest}));
     if (latest) WEFT_RETURN_IF_ERROR(Restore(*latest));
-    // Data, devices and checkpoints are what a person set up: nothing changes by trying again.
+    // Data and devices are what a person set up: nothing changes by trying again.
     return CheckRanksAgree(absl::StatusCode::kFailedPrecondition, "start");
   }
 
-  absl::StatusOr<std::optional<CheckpointSummary>> FindLatest() {
-    // Every rank fences before it looks: what the first one finds, nobody can replace any more.
+  // The newest sound checkpoint that the lead finds. A rank that looked for itself could find
+  // another one: its disk fails once, or its host has listed the folder a moment ago.
+  absl::StatusOr<std::optional<CheckpointId>> AgreeOnLatest() {
+    // Every rank fences, the lead before it looks: what it finds, nobody can replace any more.
     WEFT_RETURN_IF_ERROR(context_.checkpoints.Fence(context_.membership.generation.value()));
+    std::optional<CheckpointId> latest;
+    if (is_lead()) {
+      WEFT_ASSIGN_OR_RETURN(latest, FindLatest());
+    }
+    enum : int64_t { kFound, kGeneration, kStep, kCount };
+    WEFT_ASSIGN_OR_RETURN(SharedValues choice, SharedValues::Create(context_.device, kCount));
+    if (latest) {
+      choice.Set(kFound, 1);
+      choice.Set(kGeneration, static_cast<double>(latest->generation));
+      choice.Set(kStep, static_cast<double>(latest->step));
+    }
+    WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<kernels::Stream> stream,
+                          context_.device.NewStream());
+    WEFT_RETURN_IF_ERROR(
+        choice.Share(context_.exchange, *stream, context_.clock.Now() + context_.exchange_timeout));
+    if (choice.Get(kFound) == 0) return std::nullopt;
+    return CheckpointId{.generation = static_cast<int64_t>(choice.Get(kGeneration)),
+                        .step = static_cast<int64_t>(choice.Get(kStep))};
+  }
+
+  absl::StatusOr<std::optional<CheckpointId>> FindLatest() {
     const absl::StatusOr<LatestCheckpoint> latest = context_.checkpoints.Latest();
     if (absl::IsNotFound(latest.status())) return std::nullopt;
     if (!latest.ok()) return latest.status();
@@ -79,17 +103,22 @@ class Run {
                                               " is damaged and passed over: ", damaged.file, ": ",
                                               damaged.reason));
     }
-    return latest->checkpoint;
+    return latest->checkpoint.id;
   }
 
-  absl::Status Restore(const CheckpointSummary& checkpoint) {
-    WEFT_ASSIGN_OR_RETURN(
-        const std::unique_ptr<LoadedCheckpoint> loaded,
-        LoadCheckpoint(context_.checkpoints, checkpoint.id, /*with_optimizer=*/true));
-    WEFT_RETURN_IF_ERROR(RestoreTrainer(*loaded, config_, context_.data.fingerprint(), *trainer_));
+  absl::Status Restore(const CheckpointId& id) {
+    const absl::StatusOr<std::unique_ptr<LoadedCheckpoint>> loaded =
+        LoadCheckpoint(context_.checkpoints, id, /*with_optimizer=*/true);
+    if (!loaded.ok()) {
+      // Whatever it is, the lead has just read it: another generation may fare better.
+      return absl::UnavailableError(
+          absl::StrCat("rank ", context_.membership.rank, " cannot load the checkpoint of step ",
+                       id.step, " that rank 0 has found: ", loaded.status().message()));
+    }
+    WEFT_RETURN_IF_ERROR(RestoreTrainer(**loaded, config_, context_.data.fingerprint(), *trainer_));
     saved_step_ = trainer_->step();
-    context_.observer.OnNotice(
-        absl::StrCat("resumed after step ", trainer_->step(), " from ", checkpoint.path));
+    context_.observer.OnNotice(absl::StrCat("resumed after step ", trainer_->step(),
+                                            " from the checkpoint of generation ", id.generation));
     return absl::OkStatus();
   }
 

@@ -23,7 +23,7 @@ namespace weft::worker {
 
 enum class RunPhase : uint8_t {
   kStarting,   // until the ranks have met
-  kRestoring,  // weights are drawn, and read from a checkpoint if there is one
+  kRestoring,  // weights are drawn, or read from the checkpoint that rank 0 has found
   kTraining,
   kSaving,
 };

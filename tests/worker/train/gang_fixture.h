@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/file/file_system.h"
 #include "kernels/attention/register.h"
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/ops/register.h"
@@ -99,6 +100,8 @@ struct GangOptions {
   int odd_rank = -1;            // this one has other data
   // What to train on; null: RuleSource.
   std::function<std::unique_ptr<SampleSource>()> data = nullptr;
+  // Where a rank sees its checkpoints; null: on the machine's own disk.
+  std::function<FileSystem&(int rank)> files = nullptr;
   // Wraps a rank's exchange, to make it fail.
   std::function<std::unique_ptr<Exchange>(int rank, std::unique_ptr<Exchange>)> wrap_exchange =
       nullptr;
@@ -118,8 +121,9 @@ inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOpti
             ? options.data()
             : RuleSource(config.batch.sequence_length, rank == options.odd_rank ? 3000 : 4000);
     auto device = kernels::NewCpuDevice({.threads = options.threads});
-    auto store = NewDirectoryCheckpointStore(
-        RealFileSystem(), {.root = options.checkpoint_root, .job = "tiny", .keep = 3});
+    auto store =
+        NewDirectoryCheckpointStore(options.files ? options.files(rank) : RealFileSystem(),
+                                    {.root = options.checkpoint_root, .job = "tiny", .keep = 3});
     ASSERT_OK(device);
     ASSERT_OK(store);
     std::unique_ptr<Exchange> exchange = std::make_unique<InProcessExchange>(hub);

@@ -1,8 +1,11 @@
 #include "worker/train/training_run.h"
 
 #include <cmath>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
+#include "common/base/status_macros.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/worker/train/gang_fixture.h"
 #include "worker/comm/faulty_exchange.h"
@@ -10,6 +13,7 @@
 namespace weft::worker {
 namespace {
 
+using ::testing::AllOf;
 using testing::GangOptions;
 using ::testing::HasSubstr;
 using testing::RankRecord;
@@ -49,6 +53,38 @@ class PatienceRecorder final : public Exchange {
  private:
   std::unique_ptr<Exchange> exchange_;
   std::vector<int64_t>& seconds_;
+};
+
+// The machine's disk as one rank sees it: what is asked of a path may fail or be missing.
+class OddDisk final : public FileSystem {
+ public:
+  absl::Status Write(absl::string_view path, absl::Span<const absl::string_view> pieces) override {
+    return real_.Write(path, pieces);
+  }
+  absl::Status Sync(absl::string_view path) override { return real_.Sync(path); }
+  absl::Status Rename(absl::string_view from, absl::string_view to) override {
+    return real_.Rename(from, to);
+  }
+  absl::StatusOr<std::string> Read(absl::string_view path, int64_t offset,
+                                   int64_t max_bytes) override {
+    if (on_read) WEFT_RETURN_IF_ERROR(on_read(path));
+    return real_.Read(path, offset, max_bytes);
+  }
+  absl::StatusOr<std::vector<DirectoryEntry>> List(absl::string_view directory) override {
+    WEFT_ASSIGN_OR_RETURN(std::vector<DirectoryEntry> entries, real_.List(directory));
+    std::erase_if(entries, [&](const DirectoryEntry& entry) { return entry.name == unlisted; });
+    return entries;
+  }
+  absl::Status CreateDirectories(absl::string_view directory) override {
+    return real_.CreateDirectories(directory);
+  }
+  absl::Status RemoveTree(absl::string_view path) override { return real_.RemoveTree(path); }
+
+  std::function<absl::Status(absl::string_view path)> on_read;
+  std::string unlisted;  // no directory shows an entry of this name
+
+ private:
+  FileSystem& real_ = RealFileSystem();
 };
 
 std::vector<RankRecord> Train(const TrainConfig& config, GangOptions options) {
@@ -328,13 +364,13 @@ TEST(TrainingRunTest, ALostRankEndsTheGangAndTheNextGenerationEndsWithTheSameWei
 
   const TempDir folder;
   GangOptions options = {.ranks = 3, .checkpoint_root = folder.path(), .generation = 1};
-  // Each step makes three exchanges (exponents, sums, values) and one comes before the first step:
-  // the 15th call is in the fifth step.
+  // Each step makes three exchanges (exponents, sums, values) and two come before the first step:
+  // the 16th call is in the fifth step.
   options.wrap_exchange = [](int rank, std::unique_ptr<Exchange> exchange) {
     if (rank != 1) return exchange;
     return std::unique_ptr<Exchange>(
         std::make_unique<FaultyExchange>(std::move(exchange), [](int call) {
-          return call == 15 ? absl::UnavailableError("pulled the plug") : absl::OkStatus();
+          return call == 16 ? absl::UnavailableError("pulled the plug") : absl::OkStatus();
         }));
   };
   const auto first = RunGang(config, options);
@@ -350,6 +386,76 @@ TEST(TrainingRunTest, ALostRankEndsTheGangAndTheNextGenerationEndsWithTheSameWei
   EXPECT_EQ(HashOf(second), hash);
 }
 
+// Runs whose first generation left checkpoints of steps 3 and 6, and whose last one must end with
+// the weights of `whole`. Rank 1 of the generations between sees its disk through `disk`.
+class RanksThatSeeTheirCheckpointsDifferently : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    config_.checkpoint.every_steps = 3;
+    whole_ = HashOf(Train(config_, {}));
+    RunGang(config_, {.checkpoint_root = folder_.path(),
+                      .generation = 1,
+                      .stopping_rank = 0,
+                      .stop_after_step = 5});
+  }
+  std::vector<RankRecord> Run(int64_t generation, OddDisk& disk) {
+    GangOptions options = {.ranks = 2, .checkpoint_root = folder_.path(), .generation = generation};
+    options.files = [&disk](int rank) -> FileSystem& {
+      return rank == 1 ? disk : RealFileSystem();
+    };
+    return RunGang(config_, options);
+  }
+  // The generation before ended because rank 1 could not load what rank 0 had found.
+  void ExpectEndedByRank1(const std::vector<RankRecord>& records, absl::string_view why) {
+    EXPECT_THAT(
+        records[1].outcome,
+        StatusIs(absl::StatusCode::kUnavailable,
+                 AllOf(HasSubstr("rank 1 cannot load the checkpoint of step 6"), HasSubstr(why))));
+    EXPECT_THAT(records[0].outcome, StatusIs(absl::StatusCode::kAborted));
+  }
+  void ExpectTheNextOneEndsAsOneRun(int64_t generation) {
+    OddDisk sound;
+    const auto records = Run(generation, sound);
+    EXPECT_EQ(records[0].steps.front().result.step, 7);
+    EXPECT_EQ(HashOf(records), whole_);
+  }
+
+  static constexpr absl::string_view kNewest = "step_000000000006.g0000000001";
+
+  TrainConfig config_ = TinyRun(8);
+  std::string whole_;
+  TempDir folder_;
+};
+
+TEST_F(RanksThatSeeTheirCheckpointsDifferently, AReadThatFailsOnceEndsOneGeneration) {
+  OddDisk disk;
+  bool failed = false;
+  disk.on_read = [&failed](absl::string_view path) {
+    if (!absl::EndsWith(path, kWeightsFile) || std::exchange(failed, true)) return absl::OkStatus();
+    return absl::UnknownError("Input/output error");
+  };
+  ExpectEndedByRank1(Run(2, disk), "Input/output error");
+  ExpectTheNextOneEndsAsOneRun(3);
+}
+
+TEST_F(RanksThatSeeTheirCheckpointsDifferently, ACheckpointThatOneLacksEndsTheGeneration) {
+  OddDisk disk;
+  disk.on_read = [](absl::string_view path) {
+    if (!absl::StrContains(path, kNewest)) return absl::OkStatus();
+    return absl::NotFoundError("No such file");
+  };
+  ExpectEndedByRank1(Run(2, disk), "No such file");
+  ExpectTheNextOneEndsAsOneRun(3);
+}
+
+TEST_F(RanksThatSeeTheirCheckpointsDifferently, AListingWithoutTheNewestOneMakesNoDifference) {
+  OddDisk disk;
+  disk.unlisted = std::string(kNewest);
+  const auto records = Run(2, disk);
+  EXPECT_EQ(records[1].steps.front().result.step, 7);
+  EXPECT_EQ(HashOf(records), whole_);
+}
+
 TEST(TrainingRunTest, RanksWaitForEachOtherAsLongAsTheirStepsSuggest) {
   std::vector<int64_t> seconds;  // on rank 1
   GangOptions options = {.ranks = 2};
@@ -359,8 +465,8 @@ TEST(TrainingRunTest, RanksWaitForEachOtherAsLongAsTheirStepsSuggest) {
         std::make_unique<PatienceRecorder>(std::move(exchange), &seconds));
   };
   HashOf(Train(TinyRun(7), options));  // evaluates after steps 5 and 7
-  // One exchange before the first step, three a step, one an evaluation, one at the end.
-  const std::vector<int64_t> start(1 + 4 * 3, 60);  // the fixture's time for what is not known
+  // Two exchanges before the first step, three a step, one an evaluation, one at the end.
+  const std::vector<int64_t> start(2 + 4 * 3, 60);  // the fixture's time for what is not known
   const std::vector<int64_t> known(3, 30);          // steps of milliseconds
   const std::vector<int64_t> evaluation(1, 60);
   const std::vector<int64_t> behind_it(3, 60);
