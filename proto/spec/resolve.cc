@@ -122,6 +122,7 @@ std::vector<Violation> ResolveSpec(v1::JobSpec& spec) {
     ResolveReproducibility(rules, *spec.mutable_training(), spec.resources());
   }
   ResolvePolicies(rules, spec);
+  CheckDraws(rules, spec);
   ResolveMemory(rules, *spec.mutable_memory(), spec.model());
   return rules.Take();
 }

@@ -8,6 +8,10 @@
 namespace weft::spec {
 namespace {
 
+// Draws tell so many heads of a step's batch, or of an evaluation, apart: the width of a number in
+// the counter of the generator (kernels/random/philox.h).
+constexpr int64_t kMostDrawingHeads = 1 << 20;
+
 void ResolveOverrides(Rules& rules, v1::ModelSpec& model) {
   std::set<int32_t> seen;
   for (int i = 0; i < model.overrides_size(); ++i) {
@@ -98,17 +102,21 @@ void ResolveStyle(Rules& rules, v1::ModelSpec& model) {
   ResolveDropout(rules, *model.mutable_dropout());
 }
 
+template <typename Do>
+void ForEachMixer(const v1::ModelSpec& model, const Do& call) {
+  for (const v1::MixerSpec& mixer : model.mixers()) call(mixer);
+  for (const v1::MixerOverride& entry : model.overrides()) call(entry.mixer());
+}
+
 // Reports every mixer for which `complaint` is not empty.
 template <typename Complaint>
 void CheckMixers(Rules& rules, absl::string_view field, const v1::ModelSpec& model,
                  Complaint complaint) {
   std::set<std::string> said;
-  const auto check = [&](const v1::MixerSpec& mixer) {
+  ForEachMixer(model, [&](const v1::MixerSpec& mixer) {
     const std::string what = complaint(mixer);
     if (!what.empty() && said.insert(what).second) rules.Report(field, what);
-  };
-  for (const v1::MixerSpec& mixer : model.mixers()) check(mixer);
-  for (const v1::MixerOverride& entry : model.overrides()) check(entry.mixer());
+  });
 }
 
 std::string WithoutWeights(const v1::MixerSpec& mixer) {
@@ -146,7 +154,52 @@ std::string WithoutState(const v1::MixerSpec& mixer) {
   }
 }
 
+// Heads of a mixer that can drop weights.
+int32_t HeadsWithWeights(const v1::MixerSpec& mixer) {
+  switch (mixer.kind_case()) {
+    case v1::MixerSpec::kSoftmax:
+      return mixer.softmax().heads();
+    case v1::MixerSpec::kScatterbrain:
+      return mixer.scatterbrain().heads();
+    case v1::MixerSpec::kSbm:
+      return mixer.sbm().heads();
+    default:
+      return 0;
+  }
+}
+
 }  // namespace
+
+void CheckDraws(Rules& rules, const v1::JobSpec& spec) {
+  const v1::ModelSpec& model = spec.model();
+  const v1::TrainingSpec& training = spec.training();
+  int64_t sampling = 0;  // heads that draw a graph, in evaluations too
+  int64_t dropping = 0;  // heads that draw what they drop, in training alone
+  ForEachMixer(model, [&](const v1::MixerSpec& mixer) {
+    const int32_t heads = HeadsWithWeights(mixer);
+    if (heads < 1 || heads > model.width() || model.width() % heads != 0) return;  // reported
+    if (mixer.has_sbm()) sampling = std::max<int64_t>(sampling, heads);
+    if (model.dropout().attention() > 0) dropping = std::max<int64_t>(dropping, heads);
+  });
+  const bool pairs = model.kind() == v1::ModelSpec::KIND_TWO_TOWER;
+  // The passes that `field` counts the sequences of may end `beyond` sequences behind the last one.
+  const auto check = [&](absl::string_view field, int64_t heads, int64_t sequences, int64_t beyond,
+                         absl::string_view less) {
+    if (heads == 0) return true;
+    heads *= pairs ? 2 : 1;
+    const int64_t most = kMostDrawingHeads / heads - beyond;
+    if (sequences <= most) return true;
+    rules.Report(field, absl::StrCat("must be at most ", most, " with ", heads, " heads a ",
+                                     pairs ? "pair" : "sequence", " that draw (", kMostDrawingHeads,
+                                     " / ", heads, less, "), is ", sequences));
+    return false;
+  };
+  if (check("training.batch_size", std::max(sampling, dropping), training.batch_size(), 0, "") &&
+      training.micro_batch_size() > 0 && training.micro_batch_size() <= training.batch_size()) {
+    check("evaluation.sequences", sampling, spec.evaluation().sequences(),
+          training.micro_batch_size() - 1, ", training.micro_batch_size - 1 less");
+  }
+}
 
 void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& model) {
   if (!memory.has_slice_length()) memory.set_slice_length(0);

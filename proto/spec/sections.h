@@ -31,6 +31,8 @@ void ResolveMixer(Rules& rules, const std::string& path, v1::MixerSpec& mixer,
 void ResolveData(Rules& rules, v1::DataSpec& data, const v1::ModelSpec& model,
                  const v1::TrainingSpec& training);
 void ResolveTraining(Rules& rules, v1::TrainingSpec& training);
+// That draws can tell the heads of a batch and of an evaluation apart. All else is filled in.
+void CheckDraws(Rules& rules, const v1::JobSpec& spec);
 // The mixers of `model` are known already.
 void ResolveMemory(Rules& rules, v1::MemorySpec& memory, const v1::ModelSpec& model);
 

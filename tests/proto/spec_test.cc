@@ -437,6 +437,46 @@ TEST(ResolveSpec, FieldsOfOtherKindsAreRefused) {
                                    Says("memory.slice_length", "is for language models")));
 }
 
+// 2^20 heads of a batch or an evaluation can draw; an evaluation's last pass ends behind it.
+TEST(ResolveSpec, HeadsThatDrawAreCounted) {
+  v1::JobSpec sampled = Demo();
+  sampled.mutable_model()->clear_overrides();
+  sampled.mutable_model()->mutable_mixers(0)->mutable_sbm()->set_heads(2);
+  sampled.mutable_evaluation()->set_sequences((1 << 19) - 1);  // in passes of 2
+  EXPECT_THAT(ResolveSpec(sampled), IsEmpty());
+  sampled.mutable_evaluation()->set_sequences(1 << 19);
+  EXPECT_THAT(ResolveSpec(sampled),
+              ElementsAre(Says("evaluation.sequences",
+                               "must be at most 524287 with 2 heads a sequence that draw "
+                               "(1048576 / 2, training.micro_batch_size - 1 less), is 524288")));
+  sampled.mutable_training()->set_batch_size((1 << 19) + 16);
+  EXPECT_THAT(ResolveSpec(sampled),
+              ElementsAre(Says("training.batch_size",
+                               "must be at most 524288 with 2 heads a sequence that draw "
+                               "(1048576 / 2), is 524304")));
+  sampled.mutable_model()->mutable_mixers(0)->mutable_sbm()->set_heads(3);
+  EXPECT_THAT(ResolveSpec(sampled), ElementsAre(Says("model.mixers[0].sbm.heads", "must divide")));
+
+  v1::JobSpec dropped = Demo();
+  dropped.mutable_model()->mutable_mixers()->DeleteSubrange(0, 1);  // softmax with 4 heads
+  dropped.mutable_training()->set_batch_size(1 << 19);
+  dropped.mutable_evaluation()->set_sequences(1 << 20);  // where nothing is dropped
+  EXPECT_THAT(ResolveSpec(dropped), IsEmpty());
+  dropped.mutable_model()->mutable_dropout()->set_attention(0.1);
+  EXPECT_THAT(ResolveSpec(dropped), ElementsAre(Says("training.batch_size", "at most 262144")));
+
+  v1::JobSpec pairs = Parsed(R"(
+name: a
+model: {kind: two_tower, width: 8, layers: 1, mixers: [{sbm: {heads: 2}}]}
+data: {aan: {folder: a}}
+training: {steps: 1, batch_size: 1, sequence_length: 64}
+evaluation: {sequences: 262144}
+)");
+  EXPECT_THAT(ResolveSpec(pairs), IsEmpty());
+  pairs.mutable_evaluation()->set_sequences(262145);
+  EXPECT_THAT(ResolveSpec(pairs), ElementsAre(Says("evaluation.sequences", "4 heads a pair")));
+}
+
 TEST(ResolveSpec, TheLeadingTokenHasAPosition) {
   v1::JobSpec spec = Classifier();
   spec.mutable_model()->set_positions(v1::ModelSpec::POSITIONS_LEARNED);
