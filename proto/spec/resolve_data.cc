@@ -155,8 +155,10 @@ void ResolveEnwik8(Rules& rules, v1::Enwik8Data& text) {
   rules.Require(!text.path().empty(), "data.enwik8.path");
   if (!text.has_train_bytes()) text.set_train_bytes(90'000'000);
   if (!text.has_held_out_bytes()) text.set_held_out_bytes(5'000'000);
-  rules.Positive("data.enwik8.train_bytes", text.train_bytes());
-  rules.Positive("data.enwik8.held_out_bytes", text.held_out_bytes());
+  // Far beyond any text; sums of them do not overflow.
+  constexpr int64_t kMost = int64_t{1} << 40;
+  rules.InRange<int64_t>("data.enwik8.train_bytes", text.train_bytes(), 1, kMost);
+  rules.InRange<int64_t>("data.enwik8.held_out_bytes", text.held_out_bytes(), 1, kMost);
 }
 
 std::string SourceNames() {

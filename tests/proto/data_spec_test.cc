@@ -241,7 +241,11 @@ INSTANTIATE_TEST_SUITE_P(
                 {.sequence = 1000}},
         BadData{"Enwik8Path", "{enwik8: {}}", "data.enwik8.path", "required"},
         BadData{"Enwik8Bytes", "{enwik8: {path: a, train_bytes: 0}}", "data.enwik8.train_bytes",
-                "greater than 0"}),
+                "1 to 1099511627776"},
+        BadData{"Enwik8TrainBytes", "{enwik8: {path: a, train_bytes: 9223372036854775807}}",
+                "data.enwik8.train_bytes", "1 to 1099511627776"},
+        BadData{"Enwik8HeldOutBytes", "{enwik8: {path: a, held_out_bytes: 9223372036854775807}}",
+                "data.enwik8.held_out_bytes", "1 to 1099511627776"}),
     [](const auto& each) { return each.param.name; });
 
 TEST(DataSpec, NamesTheKindOfModelThatItNeeds) {

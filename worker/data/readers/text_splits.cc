@@ -35,13 +35,15 @@ absl::StatusOr<TokenSplits> OpenEnwik8(const Enwik8File& file, HeldOut held_out)
                                                    "; both must be at least 1"));
   }
   WEFT_ASSIGN_OR_RETURN(std::shared_ptr<const TokenStream> whole, OpenByteText({file.path}));
-  const int64_t first = file.train_bytes + (held_out == HeldOut::kTest ? file.held_out_bytes : 0);
-  if (whole->size() < first + file.held_out_bytes) {
+  const int64_t parts = held_out == HeldOut::kTest ? 2 : 1;
+  // The sum of the sizes may overflow; what is left of the file cannot.
+  if ((whole->size() - file.train_bytes) / parts < file.held_out_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(file.path, " has ", whole->size(), " bytes; expected at least ",
-                     first + file.held_out_bytes, " (", file.train_bytes, " to train on and ",
-                     file.held_out_bytes, " for each of the other parts)"));
+        absl::StrCat(file.path, " has ", whole->size(), " bytes; expected ", file.train_bytes,
+                     " to train on and ", file.held_out_bytes, " for each of ", parts,
+                     parts == 1 ? " other part" : " other parts"));
   }
+  const int64_t first = file.train_bytes + (parts - 1) * file.held_out_bytes;
   TokenSplits splits;
   splits.validation = SliceOf(whole, first, file.held_out_bytes);
   splits.train = SliceOf(std::move(whole), 0, file.train_bytes);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
 #include "tests/worker/data/data_files.h"
@@ -13,6 +14,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::IsOk;
 using testing::StatusIs;
 
 class TextSplitsTest : public DataFilesTest {
@@ -57,9 +59,30 @@ TEST_F(TextSplitsTest, Enwik8IsCutByBytes) {
   EXPECT_EQ(TextOf(*test.validation), "cde");
   EXPECT_THAT(OpenEnwik8({.path = path}, HeldOut::kValidation),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("has 16 bytes"), HasSubstr("95000000"))));
+                       AllOf(HasSubstr("has 16 bytes"), HasSubstr("90000000 to train on"),
+                             HasSubstr("5000000 for each of 1"))));
   EXPECT_THAT(OpenEnwik8({.path = path, .train_bytes = 0}, HeldOut::kValidation),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at least 1")));
+}
+
+TEST_F(TextSplitsTest, Enwik8FitsUpToItsLastByte) {
+  const std::string path = Put("enwik8", "0123456789abcdef");
+  const auto opened = [&](int64_t train, int64_t held_out, HeldOut part) {
+    return OpenEnwik8({.path = path, .train_bytes = train, .held_out_bytes = held_out}, part)
+        .status();
+  };
+  const auto too_long = StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("has 16 bytes"));
+  EXPECT_THAT(opened(10, 6, HeldOut::kValidation), IsOk());
+  EXPECT_THAT(opened(10, 7, HeldOut::kValidation), too_long);
+  EXPECT_THAT(opened(10, 3, HeldOut::kTest), IsOk());
+  EXPECT_THAT(opened(11, 3, HeldOut::kTest), too_long);
+  EXPECT_THAT(opened(16, 1, HeldOut::kTest), too_long);
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  for (const HeldOut part : {HeldOut::kValidation, HeldOut::kTest}) {
+    EXPECT_THAT(opened(kMost, 1, part), too_long);
+    EXPECT_THAT(opened(1, kMost, part), too_long);
+    EXPECT_THAT(opened(kMost, kMost, part), too_long);
+  }
 }
 
 class WikiText103Test : public TextSplitsTest {};
