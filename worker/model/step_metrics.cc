@@ -16,14 +16,19 @@ void StepMetrics::Add(const MetricName& name, const kernels::Tensor& values, dou
                     .loss_weight = loss_weight});
 }
 
-absl::Status StepMetrics::Collect(kernels::Stream& stream) {
+absl::Status StepMetrics::Collect(kernels::Stream& stream, int64_t samples, int64_t places) {
+  WEFT_CHECK(samples >= 0 && samples <= places && places > 0);
   for (const Added& added : added_) {
     WEFT_ASSIGN_OR_RETURN(const std::vector<double> values,
                           kernels::ReadValues(added.values, stream));
+    const auto count = static_cast<int64_t>(values.size());
+    WEFT_CHECK(count % places == 0);
+    const auto counted =
+        absl::MakeSpan(values).first(static_cast<size_t>(count / places * samples));
     double sum = 0;
-    for (const double value : values) sum += value;
+    for (const double value : counted) sum += value;
     sums_[added.index].sum += sum;
-    sums_[added.index].count += static_cast<double>(values.size());
+    sums_[added.index].count += static_cast<double>(counted.size());
     loss_part_ += added.loss_weight * sum;
   }
   added_.clear();

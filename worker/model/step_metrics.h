@@ -39,12 +39,14 @@ class StepMetrics {
   explicit StepMetrics(std::vector<MetricName> names)
       : names_(std::move(names)), sums_(names_.size()) {}
 
-  // The name is one of those above. Each element of `values` is a thing that is counted; the loss
-  // of the step has `loss_weight` times their sum added to it. Only the handle is kept: ops that
-  // write the values may still be on their way.
+  // The name is one of those above. Each element of `values` is a thing that is counted, as many
+  // for each place of the pass, one place after the other; the loss of the step has `loss_weight`
+  // times their sum added to it. Only the handle is kept: ops that write the values may still be on
+  // their way.
   void Add(const MetricName& name, const kernels::Tensor& values, double loss_weight);
-  // Adds up what was added since the last call. After a pass, before the next one overwrites it.
-  absl::Status Collect(kernels::Stream& stream);
+  // Adds up what was added since the last call, of the first `samples` of the pass's `places`: the
+  // others hold no sample. After a pass, before the next one overwrites it.
+  absl::Status Collect(kernels::Stream& stream, int64_t samples, int64_t places);
   // All sums are zero again.
   void Clear();
 

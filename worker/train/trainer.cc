@@ -198,7 +198,7 @@ absl::Status Trainer::RunShard(int64_t shard) {
     place_.time.Switch(TimeCause::kCompute);
     pass.draws.first_sequence = shard * batch.sequences_per_shard() + row;
     WEFT_RETURN_IF_ERROR(RunPass(pass, shard - shards_.first, row, gradients));
-    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_));
+    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_, batch.micro_batch, batch.micro_batch));
   }
   WEFT_RETURN_IF_ERROR(AddResults(batch.sequences_per_shard() / batch.micro_batch));
   sums_[kAddedLoss] = counted_->loss_part();  // in training only: an evaluation tells of the data
@@ -262,7 +262,7 @@ absl::Status Trainer::EvaluateShard(int64_t shard) {
     pass.draws.first_sequence = first;
     SampleResults results = ResultsOf(0);
     WEFT_RETURN_IF_ERROR(model_->Losses(pass, loader_->batch(), *activations_, results));
-    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_));
+    WEFT_RETURN_IF_ERROR(counted_->Collect(*stream_, last - first, config_.batch.micro_batch));
     WEFT_RETURN_IF_ERROR(AddResults(1));
   }
   SetSums(shard);

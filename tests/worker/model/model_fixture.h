@@ -138,7 +138,8 @@ class ModelFixture {
     Pass counting = pass();
     counting.metrics = &metrics;
     WEFT_RETURN_IF_ERROR(model_->Losses(counting, batch_, *activations_, results_));
-    return metrics.Collect(*stream_);
+    const int64_t samples = batch_.tokens.dim(0);
+    return metrics.Collect(*stream_, samples, samples);
   }
   // Of the last pass, whichever it was.
   std::vector<double> ResultLosses() { return ToHost(results_.losses, *stream_); }

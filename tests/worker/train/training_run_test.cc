@@ -9,6 +9,7 @@
 #include "tests/testing/temp_dir.h"
 #include "tests/worker/train/gang_fixture.h"
 #include "worker/comm/faulty_exchange.h"
+#include "worker/comm/local_exchange.h"
 
 namespace weft::worker {
 namespace {
@@ -222,6 +223,41 @@ TEST(TrainingRunTest, GraphDensitiesAreMeansOverTheStepAndPartOfTheLoss) {
       }
     }
   }
+}
+
+// Whatever samples share a pass: its places without one have graphs, too, which nobody asked for.
+TEST(TrainingRunTest, GraphDensitiesOfAnEvaluationAreThoseOfItsSamples) {
+  kernels::RegisterCpuKernels();
+  kernels::RegisterCpuAttention();
+  ASSERT_OK_AND_ASSIGN(const auto device, kernels::NewCpuDevice({.threads = 1}));
+  const RealClock clock;
+  TimeLedger time(clock, TimeCause::kEvaluation);
+  const auto evaluate = [&](TrainConfig config, const SampleSource& data,
+                            int64_t micro_batch) -> absl::StatusOr<std::vector<StepMetric>> {
+    config.batch.micro_batch = micro_batch;
+    LocalExchange exchange;
+    WEFT_RETURN_IF_ERROR(exchange.Prepare(
+        {.job = "one", .generation = Generation(1), .relay_channel = ""}, absl::InfiniteFuture()));
+    WEFT_ASSIGN_OR_RETURN(
+        const std::unique_ptr<Trainer> trainer,
+        Trainer::Create(config, data,
+                        {.device = *device, .exchange = exchange, .time = time, .clock = clock}));
+    WEFT_ASSIGN_OR_RETURN(std::optional<TaskMetrics> metrics, trainer->Evaluate());
+    if (!metrics) return absl::NotFoundError("no validation split");
+    std::erase_if(metrics->metrics,
+                  [](const StepMetric& metric) { return metric.name != kGraphDensity; });
+    return std::move(metrics->metrics);
+  };
+  TrainConfig config = TinyRun(2);
+  config.model.layers = {SbmMixerConfig{.heads = 2, .clusters = 3}};
+  config.batch = {.sequences = 4, .sequence_length = 16, .shards = 1};
+  const auto data = testing::RuleSource(/*sequence=*/16, 4000);
+  ASSERT_OK_AND_ASSIGN(const auto single, evaluate(config, *data, 1));
+  ASSERT_OK_AND_ASSIGN(const auto by_four, evaluate(config, *data, 4));  // 4 of 7, and 3
+  ASSERT_EQ(single.size(), 2U);                                          // of the layer and of all
+  ASSERT_EQ(by_four.size(), 2U);
+  // The sums differ in how they are grouped.
+  for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(by_four[i].value, single[i].value, 1e-12);
 }
 
 TEST(TrainingRunTest, AFixedGangEndsWithItsOwnWeightsEachTime) {
