@@ -116,21 +116,22 @@ TEST_F(CommandLine, UpGoesOnWithoutAFailureWhereCtrlCStoppedIt) {
   const std::map<std::string, std::string> environment = {{"WEFT_STATE_DIR", home},
                                                           {"WEFT_ADDRESS", ""}};
   for (const int generation : {1, 2}) {
-    TerminalProgram up(weft::testing::ProgramDirectory() + "/weft",
-                       {"up", "--any-port", "--workers", "2", "--threads", "1", "--state-dir", home},
-                       environment, /*columns=*/200, /*rows=*/24);
+    TerminalProgram up(
+        weft::testing::ProgramDirectory() + "/weft",
+        {"up", "--any-port", "--workers", "2", "--threads", "1", "--state-dir", home}, environment,
+        /*columns=*/200, /*rows=*/24);
     ASSERT_TRUE(up.AwaitDrawn("Ctrl-C stops the cluster")) << up.drawn();
     if (generation == 1) {
-      const std::string data =
-          absl::StrCat("data={text: {paths: [", cluster_.text_path(), "]}}");
-      EXPECT_EQ(cluster_
-                    .RunProgram("weft", {"submit", WriteJob(1'000'000), "--set", data}, environment)
-                    .exit_code,
-                0);
+      const std::string data = absl::StrCat("data={text: {paths: [", cluster_.text_path(), "]}}");
+      EXPECT_EQ(
+          cluster_.RunProgram("weft", {"submit", WriteJob(1'000'000), "--set", data}, environment)
+              .exit_code,
+          0);
     }
     std::string job;
     EXPECT_TRUE(weft::testing::Await([&] {
-      job = cluster_.RunProgram("weft", {"get", "job", "small-1", "-o", "yaml"}, environment).output;
+      job =
+          cluster_.RunProgram("weft", {"get", "job", "small-1", "-o", "yaml"}, environment).output;
       return absl::StrContains(job, "RUNNING") &&
              absl::StrContains(job, absl::StrCat("generation: ", generation, "\n"));
     })) << job;

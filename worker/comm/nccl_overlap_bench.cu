@@ -1,4 +1,5 @@
-// How much of an exchange of gradients shows beside a backward pass, between the GPUs of this machine:
+// How much of an exchange of gradients shows beside a backward pass, between the GPUs of this
+// machine:
 //
 //   build/dev/bench/nccl_overlap_bench
 //
@@ -153,7 +154,8 @@ class Gang {
     const auto begin = std::chrono::steady_clock::now();
     for (int bucket = 0; bucket < kBuckets; ++bucket) {
       OnEach([&](Gpu& gpu) {
-        for (int i = 0; computes && i < kProductsPerBucket; ++i) gpu.products->Enqueue(gpu.computes);
+        for (int i = 0; computes && i < kProductsPerBucket; ++i)
+          gpu.products->Enqueue(gpu.computes);
         Must(cudaEventRecord(gpu.ready, gpu.computes), "record");
         Must(cudaStreamWaitEvent(gpu.exchanges, gpu.ready), "wait");
       });
