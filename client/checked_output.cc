@@ -88,6 +88,12 @@ void CheckedOutput::Fail(int error) {
             std::generic_category().message(error).c_str());
     if (!IsBlocked(SIGPIPE)) std::_Exit(kExitError);
   }
+  // A write to a closed pipe has left one of its own with this thread, where the signal is blocked.
+  sigset_t pipe;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  constexpr timespec kNow = {};
+  sigtimedwait(&pipe, nullptr, &kNow);
   std::signal(SIGPIPE, SIG_DFL);
   kill(getpid(), SIGPIPE);
 }
