@@ -18,9 +18,11 @@ set(WEFT_SANITIZE "" CACHE STRING "Sanitizers, comma separated: address,undefine
 
 find_program(WEFT_CCACHE ccache)
 if(WEFT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # The sloppiness is what ccache asks for before it caches compilations with precompiled headers.
-  # Base and directory: what one build folder compiled serves the others, of other clones too.
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+  # The first two kinds of sloppiness are what ccache asks for before it caches compilations with
+  # precompiled headers. The rest makes what one build folder compiled serve the others, those of
+  # other clones and those that ctest builds, which has a locale of its own.
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,locale
       "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${WEFT_CCACHE}")
 endif()
 
