@@ -18,6 +18,10 @@ const std::map<std::string, OutputFormat>& OutputFormats();
 inline bool IsForPrograms(OutputFormat format) {
   return format == OutputFormat::kJson || format == OutputFormat::kYaml;
 }
+// These and name: standard output has the result alone; progress goes elsewhere.
+inline bool PrintsResultAlone(OutputFormat format) {
+  return IsForPrograms(format) || format == OutputFormat::kName;
+}
 
 // JSON as protobuf defines it, with the field names of the proto, indented. A job's spec in it is
 // one that submit takes (proto/spec/print.h).

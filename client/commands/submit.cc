@@ -47,8 +47,7 @@ absl::Status Submit(Session& session, const SubmitFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(const v1::Job job, SubmitSpec(session, spec, flags.dry_run));
   const bool watch = flags.watch && !flags.dry_run;
   // Programs get one document: the job as it is at its end.
-  const bool later =
-      watch && (IsForPrograms(session.output) || session.output == OutputFormat::kName);
+  const bool later = watch && PrintsResultAlone(session.output);
   if (!later) PrintSubmitted(job, flags.dry_run, watch, session.output);
   if (watch) {
     ProgressPrinter progress = ProgressOf(session);

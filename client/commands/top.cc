@@ -184,7 +184,7 @@ absl::Status Top(Session& session, const TopFlags& flags) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--interval must be a duration of at least 100ms, such as 2s, is '", flags.interval, "'"));
   }
-  if (IsForPrograms(session.output) || session.output == OutputFormat::kName) {
+  if (PrintsResultAlone(session.output)) {
     return absl::InvalidArgumentError(
         "top prints tables; for programs: weft get jobs, weft get workers");
   }

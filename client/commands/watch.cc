@@ -51,7 +51,7 @@ absl::Status TimedOut(const std::string& name, const v1::Job& job, absl::Duratio
 }  // namespace
 
 ProgressPrinter ProgressOf(const Session& session) {
-  const bool quiet = IsForPrograms(session.output) || session.output == OutputFormat::kName;
+  const bool quiet = PrintsResultAlone(session.output);
   return ProgressPrinter(quiet ? std::cerr : std::cout, !quiet && StdoutIsTerminal(),
                          TerminalWidth());
 }
