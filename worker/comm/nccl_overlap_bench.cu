@@ -3,11 +3,13 @@
 //
 //   build/dev/bench/nccl_overlap_bench
 //
-// Every GPU multiplies matrices, as many as fill it, and after every few products a bucket of
-// integers is added up over all GPUs on a stream beside them. The ways to add:
+// Every GPU multiplies matrices of random numbers (zeros would stay below the limit of power), as
+// many as fill it, and after every few products a bucket of integers is added up over all GPUs on a
+// stream beside them. The ways to add:
 //
 //   all_reduce         ncclAllReduce as NCCL chooses
 //   all_reduce_4       on four multiprocessors at most
+//   all_reduce_first   on a stream whose blocks go before those of the products
 //   pieces             ncclAlltoAll, each GPU adds the pieces that it got, ncclAllGather
 //   pieces_zero        the same where NCCL takes copy engines instead of multiprocessors if it can
 //   peer_copies        the same with copies between the GPUs, without NCCL
@@ -44,11 +46,13 @@ struct Way {
   Adds adds;
   int most_blocks = NCCL_CONFIG_UNDEF_INT;
   int policy = NCCL_CONFIG_UNDEF_INT;
+  bool goes_first = false;
 };
 
 constexpr Way kWays[] = {
     {"all_reduce", Adds::kAllReduce},
     {"all_reduce_4", Adds::kAllReduce, 4},
+    {"all_reduce_first", Adds::kAllReduce, NCCL_CONFIG_UNDEF_INT, NCCL_CONFIG_UNDEF_INT, true},
     {"pieces", Adds::kPieces},
     {"pieces_zero", Adds::kPieces, NCCL_CONFIG_UNDEF_INT, NCCL_CTA_POLICY_ZERO},
     {"peer_copies", Adds::kPeerCopies},
@@ -74,6 +78,17 @@ __global__ void __launch_bounds__(kThreads)
   *reinterpret_cast<int4*>(own + i) = sum;
 }
 
+// Numbers within [-1, 1), in bf16.
+__global__ void __launch_bounds__(kThreads) FillRandomly(size_t count, uint16_t* values) {
+  const size_t i = size_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  auto bits = static_cast<uint32_t>(i) * 2654435761U;
+  bits = (bits ^ (bits >> 15)) * 2246822519U;
+  bits ^= bits >> 13;
+  const float value = static_cast<float>(bits) * 0x1p-31F - 1.0F;
+  values[i] = static_cast<uint16_t>(__float_as_uint(value) >> 16);
+}
+
 // C [kRows, kColumns] = A B in bf16 on one GPU, again and again.
 class Products {
  public:
@@ -86,6 +101,8 @@ class Products {
     };
     a_ = allocate(size_t{2} * kRows * kDepth);
     b_ = allocate(size_t{2} * kDepth * kColumns);
+    Fill(a_, size_t{kRows} * kDepth);
+    Fill(b_, size_t{kDepth} * kColumns);
     c_ = allocate(size_t{2} * kRows * kColumns);
     workspace_ = allocate(kWorkspace);
     Must(cublasLtCreate(&handle_), "cublasLtCreate");
@@ -121,6 +138,12 @@ class Products {
   }
 
  private:
+  static void Fill(void* values, size_t count) {
+    FillRandomly<<<static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads>>>(
+        count, static_cast<uint16_t*>(values));
+    Must(cudaDeviceSynchronize(), "FillRandomly");
+  }
+
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulDesc_t product_ = nullptr;
   cublasLtMatrixLayout_t a_layout_ = nullptr, b_layout_ = nullptr, c_layout_ = nullptr;
@@ -144,7 +167,7 @@ class Gang {
   Gang(const Way& way, int count) : way_(way), gpus_(static_cast<size_t>(count)) {
     for (int ordinal = 0; ordinal < count; ++ordinal) {
       Must(cudaSetDevice(ordinal), "cudaSetDevice");
-      gpus_[static_cast<size_t>(ordinal)] = Make(ordinal);
+      gpus_[static_cast<size_t>(ordinal)] = Make(ordinal, way.goes_first);
     }
     Connect();
   }
@@ -169,13 +192,16 @@ class Gang {
  private:
   [[nodiscard]] size_t piece() const { return kElements / gpus_.size() / 4 * 4; }
 
-  static Gpu Make(int ordinal) {
+  static Gpu Make(int ordinal, bool exchange_goes_first) {
     Gpu gpu;
     gpu.ordinal = ordinal;
     gpu.products = std::make_unique<Products>();
-    for (cudaStream_t* stream : {&gpu.computes, &gpu.exchanges}) {
-      Must(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
-    }
+    int last = 0, first = 0;
+    Must(cudaDeviceGetStreamPriorityRange(&last, &first), "priorities");
+    Must(cudaStreamCreateWithPriority(&gpu.computes, cudaStreamNonBlocking, last), "stream");
+    Must(cudaStreamCreateWithPriority(&gpu.exchanges, cudaStreamNonBlocking,
+                                      exchange_goes_first ? first : last),
+         "stream");
     for (cudaEvent_t* event : {&gpu.ready, &gpu.added}) {
       Must(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
     }
