@@ -62,6 +62,9 @@ absl::Status CudaStream::Allocate() {
     WEFT_RETURN_IF_ERROR(CudaStatus(cudaEventCreateWithFlags(&staging.done, cudaEventDisableTiming),
                                     "making an event"));
   }
+  WEFT_RETURN_IF_ERROR(CudaStatus(cudaHostAlloc(reinterpret_cast<void**>(&met_bad_index_),
+                                                sizeof(int32_t), cudaHostAllocDefault),
+                                  "page-locked memory"));
   WEFT_RETURN_IF_ERROR(
       CudaStatus(cudaMalloc(reinterpret_cast<void**>(&bad_index_), sizeof(int32_t)), "cudaMalloc"));
   return CudaStatus(cudaMemsetAsync(bad_index_, 0, sizeof(int32_t), launch_.stream), "clearing");
@@ -76,6 +79,7 @@ CudaStream::~CudaStream() {
     if (staging.done != nullptr) cudaEventDestroy(staging.done);
     cudaFreeHost(staging.memory);
   }
+  cudaFreeHost(met_bad_index_);
   cudaFree(bad_index_);
   if (launch_.stream != nullptr) cudaStreamDestroy(launch_.stream);
 }
@@ -117,17 +121,21 @@ absl::Status CudaStream::Replay(const CapturedOps& ops) {
 
 absl::Status CudaStream::Synchronize() {
   WEFT_RETURN_IF_ERROR(CheckNotCapturing("waiting"));
-  int32_t bad_index = 0;
-  WEFT_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(&bad_index, bad_index_, sizeof(bad_index),
+  WEFT_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(met_bad_index_, bad_index_, sizeof(int32_t),
                                                   cudaMemcpyDeviceToHost, launch_.stream),
                                   "Synchronize"));
-  WEFT_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(launch_.stream), "Synchronize"));
+  WEFT_RETURN_IF_ERROR(Await("Synchronize"));
+  const int32_t bad_index = *met_bad_index_;
   if (bad_index == 0) return absl::OkStatus();
   WEFT_RETURN_IF_ERROR(
-      CudaStatus(cudaMemsetAsync(bad_index_, 0, sizeof(bad_index), launch_.stream), "clearing"));
+      CudaStatus(cudaMemsetAsync(bad_index_, 0, sizeof(int32_t), launch_.stream), "clearing"));
   return absl::InvalidArgumentError(
       absl::StrCat("an op since the last Synchronize met an index out of range, at place ",
                    bad_index - 1, " of its tokens or targets"));
+}
+
+absl::Status CudaStream::Await(absl::string_view what) {
+  return CudaStatus(cudaStreamSynchronize(launch_.stream), what);
 }
 
 absl::StatusOr<std::unique_ptr<StreamEvent>> CudaStream::Record() {
@@ -178,10 +186,11 @@ absl::Status CudaStream::Upload(void* to, const void* from, int64_t bytes) {
   WEFT_RETURN_IF_ERROR(CheckNotCapturing("a copy from the host"));
   const auto size = static_cast<size_t>(bytes);
   if (bytes > kStagingBytes) {
+    WEFT_RETURN_IF_ERROR(Await("copy to the GPU"));
     WEFT_RETURN_IF_ERROR(
         CudaStatus(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, launch_.stream),
                    "copy to the GPU"));
-    return CudaStatus(cudaStreamSynchronize(launch_.stream), "copy to the GPU");
+    return Await("copy to the GPU");
   }
   Staging& staging = staging_[next_staging_++ % staging_.size()];
   WEFT_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(staging.done), "copy to the GPU"));
@@ -195,6 +204,7 @@ absl::Status CudaStream::Upload(void* to, const void* from, int64_t bytes) {
 absl::Status CudaStream::Download(void* to, const void* from, int64_t bytes) {
   WEFT_RETURN_IF_ERROR(CheckNotCapturing("a copy to the host"));
   if (bytes > 0) {
+    WEFT_RETURN_IF_ERROR(Await("copy from the GPU"));
     WEFT_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes),
                                                     cudaMemcpyDeviceToHost, launch_.stream),
                                     "copy from the GPU"));

@@ -95,6 +95,10 @@ class CudaStream final : public Stream {
   CudaStream(Device& device, const CudaLaunch& launch, cublasLtHandle_t blas)
       : device_(device), launch_(launch), blas_(blas) {}
   absl::Status Allocate();
+  // Waits for all that is enqueued. Goes before every copy from or to memory that is not
+  // page-locked: where such a copy itself had to wait, other threads' streams stood still with it
+  // (worker/train/LOG.md, section 9).
+  absl::Status Await(absl::string_view what);
   // kFailedPrecondition while ops are captured, which may not do `what`.
   [[nodiscard]] absl::Status CheckNotCapturing(absl::string_view what) const;
 
@@ -105,6 +109,7 @@ class CudaStream final : public Stream {
   std::array<Staging, 8> staging_ = {};
   size_t next_staging_ = 0;
   int32_t* bad_index_ = nullptr;
+  int32_t* met_bad_index_ = nullptr;  // page-locked, what Synchronize has read of it
   bool capturing_ = false;
   int64_t moves_ = 0;
 };
