@@ -17,6 +17,7 @@ Block::Block(const ModelConfig& config, size_t layer, absl::string_view prefix,
                     absl::StrCat(prefix, ".mixer_norm"), layout),
       mixer_(NewMixer(config.layers[layer], PlaceOf(config, layer), absl::StrCat(prefix, ".mixer"),
                       layout)),
+      first_of_mlp_(layout.block_count()),
       around_mlp_(config, static_cast<int64_t>(layer), DropoutSite::kMlp,
                   absl::StrCat(prefix, ".mlp_norm"), layout),
       mlp_({.kind = config.mlp,
@@ -69,25 +70,29 @@ absl::Status Block::Forward(const Pass& pass, const Tensor& x, BlockActivations&
 }
 
 absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
-                             Sublayer::Backwards mix, BlockActivations& a, Tensor& gradient) const {
+                             Sublayer::Backwards mix, BlockActivations& a, Tensor& gradient,
+                             OnReady on_ready) const {
   WEFT_RETURN_IF_ERROR(around_mlp_.Backward(
       pass, gradients, a.middle,
       [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
         return mlp_.Backward(pass, gradients, in, a.mlp, d_out, d_in);
       },
       mlp_.OutputBiasIn(gradients), a.around_mlp, gradient));
-  return around_mixer_.Backward(pass, gradients, x, mix, mixer_->OutputBiasIn(gradients),
-                                a.around_mixer, gradient);
+  on_ready(first_of_mlp_);
+  WEFT_RETURN_IF_ERROR(around_mixer_.Backward(
+      pass, gradients, x, mix, mixer_->OutputBiasIn(gradients), a.around_mixer, gradient));
+  on_ready(first_element_);
+  return absl::OkStatus();
 }
 
 absl::Status Block::Backward(const Pass& pass, const ParameterBlock& gradients, const Tensor& x,
-                             BlockActivations& a, Tensor& gradient) const {
+                             BlockActivations& a, Tensor& gradient, OnReady on_ready) const {
   return Backward(
       pass, gradients, x,
       [&](const Tensor& in, const Tensor& d_out, Tensor& d_in) {
         return mixer_->Backward(pass, gradients, in, *a.mixer, d_out, d_in);
       },
-      a, gradient);
+      a, gradient, on_ready);
 }
 
 absl::Status Block::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep step,
@@ -103,7 +108,8 @@ absl::Status Block::ForwardSlice(const Pass& pass, const Tensor& x, SliceStep st
 
 absl::Status Block::BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
                                   const Tensor& x, const Boundary& before, BlockActivations& a,
-                                  Boundary& boundary_gradient, Tensor& gradient) const {
+                                  Boundary& boundary_gradient, Tensor& gradient,
+                                  OnReady on_ready) const {
   WEFT_ASSIGN_OR_RETURN(const SlicedMixer* const mixer, sliced_mixer());
   return Backward(
       pass, gradients, x,
@@ -111,7 +117,7 @@ absl::Status Block::BackwardSlice(const Pass& pass, const ParameterBlock& gradie
         return mixer->BackwardSlice(pass, gradients, in, before, *a.mixer, d_out, boundary_gradient,
                                     d_in);
       },
-      a, gradient);
+      a, gradient, on_ready);
 }
 
 absl::StatusOr<BlockState> Block::NewState(Device& device, int64_t max_tokens) const {

@@ -4,14 +4,20 @@
 //   y      = middle + Mlp(Norm(middle))
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "worker/model/mixers/sliced_mixer.h"
 #include "worker/model/mlp.h"
 #include "worker/model/model_config.h"
 #include "worker/model/sublayer.h"
 
 namespace weft::worker {
+
+// Called during a backward pass: the gradient elements from `first` on are final. `first` falls
+// from call to call, to 0 in the last.
+using OnReady = absl::FunctionRef<void(int64_t first)>;
 
 // What a block's forward pass leaves for its backward pass.
 struct BlockActivations {
@@ -41,7 +47,8 @@ class Block {
                        kernels::Tensor& y) const;
   // `gradient` holds dy when called and dx afterwards. Parameter gradients are added.
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
-                        BlockActivations& activations, kernels::Tensor& gradient) const;
+                        BlockActivations& activations, kernels::Tensor& gradient,
+                        OnReady on_ready) const;
 
   // The mixer, if it can be computed slice by slice; else kUnimplemented, saying why not.
   [[nodiscard]] absl::StatusOr<const SlicedMixer*> sliced_mixer() const {
@@ -54,7 +61,7 @@ class Block {
   absl::Status BackwardSlice(const Pass& pass, const ParameterBlock& gradients,
                              const kernels::Tensor& x, const Boundary& before,
                              BlockActivations& activations, Boundary& boundary_gradient,
-                             kernels::Tensor& gradient) const;
+                             kernels::Tensor& gradient, OnReady on_ready) const;
 
   [[nodiscard]] absl::StatusOr<BlockState> NewState(kernels::Device& device,
                                                     int64_t max_tokens) const;
@@ -64,8 +71,6 @@ class Block {
 
   // Of its matrix products in one forward pass.
   [[nodiscard]] int64_t MatmulFlopsPerToken() const;
-  // Of its first parameter: gradients before it belong to earlier layers.
-  [[nodiscard]] int64_t first_element() const { return first_element_; }
 
  private:
   // All but the mixer's.
@@ -75,14 +80,15 @@ class Block {
                        BlockActivations& activations, kernels::Tensor& y) const;
   absl::Status Backward(const Pass& pass, const ParameterBlock& gradients, const kernels::Tensor& x,
                         Sublayer::Backwards mix, BlockActivations& activations,
-                        kernels::Tensor& gradient) const;
+                        kernels::Tensor& gradient, OnReady on_ready) const;
 
   const int64_t width_;
   const MixerConfig mixer_config_;
-  const int64_t first_element_;
   // In the order of the layout.
+  const int64_t first_element_;
   const Sublayer around_mixer_;
   const std::unique_ptr<const Mixer> mixer_;
+  const int64_t first_of_mlp_;
   const Sublayer around_mlp_;
   const Mlp mlp_;
 };

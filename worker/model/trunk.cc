@@ -89,10 +89,7 @@ absl::Status Trunk::Backward(const Pass& pass, const ParameterBlock& gradients,
                                                a.gradient, Accumulate::kNo, a.gradient));
   }
   if (end_of_layers_ < gradients.layout().block_count()) on_ready(end_of_layers_);
-  for (size_t i = blocks_.size(); i-- > 0;) {
-    WEFT_RETURN_IF_ERROR(blocks(i));
-    on_ready(blocks_[i]->first_element());
-  }
+  for (size_t i = blocks_.size(); i-- > 0;) WEFT_RETURN_IF_ERROR(blocks(i));
   WEFT_RETURN_IF_ERROR(embedding_.Backward(pass, gradients, tokens, a.gradient));
   on_ready(0);
   return absl::OkStatus();
@@ -103,7 +100,8 @@ absl::Status Trunk::Backward(const Pass& pass, const ParameterBlock& gradients,
   return Backward(
       pass, gradients, tokens,
       [&](size_t i) {
-        return blocks_[i]->Backward(pass, gradients, a.residual[i], a.blocks[i], a.gradient);
+        return blocks_[i]->Backward(pass, gradients, a.residual[i], a.blocks[i], a.gradient,
+                                    on_ready);
       },
       a, on_ready);
 }
@@ -146,7 +144,7 @@ absl::Status Trunk::BackwardSlice(const Pass& pass, const ParameterBlock& gradie
       pass, gradients, tokens,
       [&](size_t i) {
         return blocks_[i]->BackwardSlice(pass, gradients, a.residual[i], before[i], a.blocks[i],
-                                         boundary_gradients[i], a.gradient);
+                                         boundary_gradients[i], a.gradient, on_ready);
       },
       a, on_ready);
 }

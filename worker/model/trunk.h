@@ -20,10 +20,6 @@
 
 namespace weft::worker {
 
-// Called during a backward pass: the gradient elements from `first` on are final. `first` falls
-// from call to call, to 0 in the last.
-using OnReady = absl::FunctionRef<void(int64_t first)>;
-
 // All that a forward pass leaves for its backward pass. Memory: the sum of the layers' activations.
 struct TrunkActivations {
   EmbeddingActivations embedding;
@@ -94,7 +90,7 @@ class Trunk {
  private:
   // Of block i, from activations.residual[i] to [i + 1].
   using BlockForwards = absl::FunctionRef<absl::Status(size_t i)>;
-  // Of block i, of activations.gradient in place.
+  // Of block i, of activations.gradient in place; tells what is final then.
   using BlockBackwards = absl::FunctionRef<absl::Status(size_t i)>;
   absl::Status Forward(const Pass& pass, const kernels::Tensor& tokens, BlockForwards blocks,
                        TrunkActivations& activations) const;

@@ -16,11 +16,16 @@ using kernels::Tensor;
 namespace {
 
 // Each costs the ranks of GPUs two agreements of half a millisecond, which a backward pass must
-// hide; what is exchanged behind its end is a share of one bucket.
+// hide.
 constexpr int64_t kMostBuckets = 32;
-// How many buckets that become ready together are exchanged as one, so that they agree once: those
-// of the embedding, which end every backward pass with nothing behind them to hide.
-constexpr int64_t kMostTogether = 4;
+// How many of the smallest buckets are exchanged at once when they become ready at once, which
+// bounds the memory for it. As many before the end, smaller buckets will do: what is left for the
+// end of the backward pass has nothing to hide behind.
+constexpr int64_t kLargest = 4;
+
+int64_t InWholeBlocks(int64_t elements) {
+  return kernels::FixedPointBlocks(elements) * kernels::kFixedPointBlock;
+}
 
 }  // namespace
 
@@ -45,64 +50,59 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(kernels
 
 absl::Status GradientReducer::Allocate(kernels::Device& device) {
   const int64_t elements = options_.elements;
-  // So many that the calls for one do not show beside a large gradient, which has few of them then.
-  const int64_t wanted = std::max(options_.bucket_elements, elements / kMostBuckets);
-  const int64_t size = kernels::FixedPointBlocks(wanted) * kernels::kFixedPointBlock;
-  for (int64_t first = 0; first < elements; first += size) {
-    buckets_.push_back({.first = first, .count = std::min(size, elements - first)});
-  }
-  if (options_.shards == 1) buckets_.clear();
-  std::reverse(buckets_.begin(), buckets_.end());
-  next_bucket_ = buckets_.size();
-
+  smallest_ = InWholeBlocks(std::max(options_.bucket_elements, elements / kMostBuckets));
+  largest_ = std::min(kLargest * smallest_, InWholeBlocks(elements));
   for (int64_t i = 0; i < (exact() ? options_.local_shards : 1); ++i) {
     WEFT_ASSIGN_OR_RETURN(Tensor gradient,
                           kernels::NewTensor(device, device.sum_dtype(), {elements}));
     shard_gradients_.push_back(std::move(gradient));
   }
-  if (buckets_.empty() || !exact()) mean_ = shard_gradients_.front();
-  if (buckets_.empty()) return absl::OkStatus();
+  if (!adds() || !exact()) mean_ = shard_gradients_.front();
+  if (!adds()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
   if (!exact()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
-  const int64_t largest = std::min(kMostTogether * size, elements);
-  WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest}));
+  WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest_}));
   WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
-                                                       {kernels::FixedPointBlocks(largest)}));
+                                                       {kernels::FixedPointBlocks(largest_)}));
   return absl::OkStatus();
 }
 
 absl::Status GradientReducer::Begin(kernels::Stream& stream) {
-  WEFT_CHECK(next_bucket_ == buckets_.size());
+  WEFT_CHECK(posted_ == 0);
   for (Tensor& gradient : shard_gradients_) {
     WEFT_RETURN_IF_ERROR(kernels::Fill(stream, gradient, 0.0));
   }
-  next_bucket_ = 0;
+  posted_ = adds() ? options_.elements : 0;
   return absl::OkStatus();
 }
 
 absl::Status GradientReducer::Ready(kernels::Stream& stream, int64_t first) {
-  const auto is_ready = [&] {
-    return next_bucket_ < buckets_.size() && buckets_[next_bucket_].first >= first;
-  };
-  if (!is_ready()) return absl::OkStatus();
+  // A block waits for all of its elements.
+  const int64_t final_from = std::min(InWholeBlocks(first), posted_);
+  int64_t wanted = smallest_;
+  if (final_from <= largest_) wanted = InWholeBlocks(options_.bucket_elements);
+  if (final_from == 0) wanted = 1;
+  return posted_ - final_from >= wanted ? Post(stream, final_from) : absl::OkStatus();
+}
+
+absl::Status GradientReducer::Post(kernels::Stream& stream, int64_t first) {
   WEFT_ASSIGN_OR_RETURN(const std::shared_ptr<kernels::StreamEvent> computed, stream.Record());
-  while (is_ready()) {
-    Bucket together = buckets_[next_bucket_++];
-    for (int64_t i = 1; i < kMostTogether && is_ready(); ++i) {
-      together.first = buckets_[next_bucket_].first;  // the one before it
-      together.count += buckets_[next_bucket_++].count;
-    }
-    thread_.Post([this, computed, together]() -> absl::Status {
+  while (posted_ > first) {
+    // The last bucket of the block may end with part of a fixed-point block.
+    const int64_t begin = std::max(first, InWholeBlocks(posted_) - largest_);
+    const Bucket bucket = {.first = begin, .count = posted_ - begin};
+    posted_ = begin;
+    thread_.Post([this, computed, bucket]() -> absl::Status {
       WEFT_RETURN_IF_ERROR(stream_->WaitFor(*computed));
-      return exact() ? ReduceBucket(together) : AddBucketInFloatingPoint(together);
+      return exact() ? ReduceBucket(bucket) : AddBucketInFloatingPoint(bucket);
     });
   }
   return absl::OkStatus();
 }
 
 absl::Status GradientReducer::Finish() {
-  WEFT_CHECK(next_bucket_ == buckets_.size());
+  WEFT_CHECK(posted_ == 0);
   return thread_.Drain();
 }
 

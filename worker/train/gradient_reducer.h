@@ -2,9 +2,9 @@
 // one mean gradient with the same bits on every rank.
 //
 // Each local shard has a gradient block of its own: two shards are never added in floating point.
-// The flat block is cut into buckets. As soon as the last local shard has a bucket's gradients, the
-// exchange thread reduces it, with its neighbours that are ready at the same time, while the
-// backward pass goes on towards earlier layers:
+// The flat block is reduced in buckets, from its end. As soon as the last local shard has gradients
+// enough for one, the exchange thread reduces it, while the backward pass goes on towards earlier
+// layers:
 //
 //   exponents = max over local shards, then over ranks, of each 1024-element block's exponent
 //   sum       = the integers of all local shards, then of all ranks
@@ -15,9 +15,8 @@
 // Where the gang never changes its size, gradients may be added in floating point instead: those of
 // all local shards in one block, in the order in which they are computed, then by the exchange.
 //
-// Blocks are counted from the start of the flat block, so neither the bucket size nor what is
-// reduced together changes a bit; which buckets are, follows from the layout alone, so all ranks do
-// the same.
+// Blocks are counted from the start of the flat block, so what is a bucket changes no bit; it
+// follows from the calls of Ready alone, so all ranks do the same.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +42,7 @@ class GradientReducer {
     int64_t shards = 1;        // of a step, over all ranks
     int64_t local_shards = 1;  // of this rank, at least one
     Reproducibility reproducibility = Reproducibility::kExact;
-    // Bounds how much is exchanged at once; rounded up to whole fixed-point blocks. 1 MiB of
+    // What is worth an exchange, at least; rounded up to whole fixed-point blocks. 1 MiB of
     // elements: large enough that the cost of a call does not show.
     int64_t bucket_elements = int64_t{1} << 20;
     // See set_timeout.
@@ -97,6 +96,9 @@ class GradientReducer {
   // On the exchange thread, with its own stream and buffers.
   absl::Status ReduceBucket(const Bucket& bucket);
   absl::Status AddBucketInFloatingPoint(const Bucket& bucket);
+  // Posts all from element `first` on that is not posted, in as many buckets as it takes.
+  absl::Status Post(kernels::Stream& stream, int64_t first);
+  [[nodiscard]] bool adds() const { return options_.shards > 1; }
   [[nodiscard]] bool exact() const { return options_.reproducibility == Reproducibility::kExact; }
 
   Exchange& exchange_;
@@ -106,11 +108,12 @@ class GradientReducer {
   absl::Duration timeout_;
   std::vector<kernels::Tensor> shard_gradients_;
   kernels::Tensor mean_;
-  std::vector<Bucket> buckets_;  // last elements first: the order in which they become ready
-  size_t next_bucket_ = 0;       // the first that is not posted
+  int64_t smallest_ = 0;  // elements of a bucket far from the start of the block
+  int64_t largest_ = 0;
+  int64_t posted_ = 0;  // the first element that is
   // Used by the exchange thread only.
   std::unique_ptr<kernels::Stream> stream_;
-  kernels::Tensor sum_;        // I32 [most elements together]
+  kernels::Tensor sum_;        // I32 [largest bucket]
   kernels::Tensor exponents_;  // I32 [its blocks]
 };
 

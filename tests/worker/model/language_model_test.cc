@@ -411,7 +411,7 @@ TEST_P(LanguageModelTest, GradientsAreFinalWhenTheyAreSaidToBe) {
   EXPECT_EQ(last, 0);
   const ModelConfig& config = GetParam().config;
   const bool has_head = config.final_norm || !config.tied || config.biases.logits;
-  EXPECT_EQ(calls, static_cast<int>(config.layers.size()) + (has_head ? 2 : 1));
+  EXPECT_EQ(calls, 2 * static_cast<int>(config.layers.size()) + (has_head ? 2 : 1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, LanguageModelTest, ::testing::ValuesIn(Models()),

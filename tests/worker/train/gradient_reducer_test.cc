@@ -211,6 +211,38 @@ TEST(GradientReducerTest, BucketsThatAreReadyTogetherAreExchangedAsOne) {
   EXPECT_EQ(exchange.calls, 2 * 2);  // exponents and sums, of four buckets and then of one
 }
 
+TEST(GradientReducerTest, AnExchangeWaitsUntilItIsWorthIt) {
+  kernels::RegisterCpuKernels();
+  const auto device = kernels::NewCpuDevice({.threads = 1});
+  const auto stream = (*device)->NewStream();
+  const RealClock clock;
+  CountsCalls exchange;
+  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
+                             absl::InfiniteFuture()));
+  ExchangeThread thread;
+  // Buckets of 8 to 32 blocks of 1024 elements.
+  const auto reducer =
+      GradientReducer::Create(**device, exchange, thread, clock,
+                              {.elements = 256 << 10, .shards = 2, .bucket_elements = 1024});
+  ASSERT_OK(reducer);
+  ASSERT_OK((*reducer)->Begin(**stream));
+  const auto exchanges_at = [&](int64_t first) {
+    const int before = exchange.calls;
+    EXPECT_OK((*reducer)->Ready(**stream, first));
+    EXPECT_OK(thread.Drain());
+    return (exchange.calls - before) / 2;  // exponents and sums
+  };
+  EXPECT_EQ(exchanges_at(252 << 10), 0);
+  EXPECT_EQ(exchanges_at((248 << 10) - 1), 1);
+  EXPECT_EQ(exchanges_at((248 << 10) - 1), 0) << "nothing new";
+  EXPECT_EQ(exchanges_at(100 << 10), 5);  // of 148 blocks
+  EXPECT_EQ(exchanges_at(94 << 10), 0);
+  EXPECT_EQ(exchanges_at(32 << 10), 3);
+  EXPECT_EQ(exchanges_at(31 << 10), 1) << "near the end there is no waiting";
+  EXPECT_EQ(exchanges_at(0), 1);
+  EXPECT_OK((*reducer)->Finish());
+}
+
 TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {
   auto shards = AllShards();
   shards[4][1500] = std::numeric_limits<float>::infinity();
