@@ -153,19 +153,21 @@ absl::StatusOr<StepResult> Trainer::RunStep(bool wants_stop) {
   for (int64_t shard = shards_.first; shard < shards_.last; ++shard) {
     WEFT_RETURN_IF_ERROR(RunShard(shard));  // hands buckets over at its end
   }
-  values_->Set(rank_values() + place_.rank, wants_stop ? 1.0 : 0.0);
-  PostValues();
-
   place_.time.Switch(TimeCause::kExchange);
   WEFT_RETURN_IF_ERROR(reducer_->Finish());
 
   place_.time.Switch(TimeCause::kCompute);
+  values_->Set(rank_values() + place_.rank, wants_stop ? 1.0 : 0.0);
+  PostValues();  // while the device updates the weights
   const double rate = LearningRateAt(config_.learning_rate, step_ + 1);
   WEFT_ASSIGN_OR_RETURN(
       const Optimizer::Outcome update,
       optimizer_->Step(*stream_, reducer_->mean(), rate, Beta1At(config_, step_ + 1), *weights_,
                        reads_rounded() ? model_weights_->block() : kernels::Tensor()));
   if (shares_optimizer() && update.applied) WEFT_RETURN_IF_ERROR(ShareWeights());
+  place_.time.Switch(TimeCause::kExchange);
+  WEFT_RETURN_IF_ERROR(exchange_thread_.Drain());
+  place_.time.Switch(TimeCause::kCompute);
   ++step_;
   TaskMetrics told = MetricsOfSums(config_.batch.sequences);
   return StepResult{

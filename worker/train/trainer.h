@@ -131,7 +131,7 @@ class Trainer {
   // Whether the model reads other weights than the optimizer updates, rounded from those.
   [[nodiscard]] bool reads_rounded() const;
   absl::Status RoundWeights();
-  // Queues the exchange of values_ behind that of the gradients.
+  // Queues the exchange of values_.
   void PostValues();
   // Where in values_ the ranks' own begin.
   [[nodiscard]] int64_t rank_values() const {
