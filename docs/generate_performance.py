@@ -53,11 +53,13 @@ GANGS = """
 ## Gangs of GPUs
 
 One job, {gpus} GPUs of one host, whole steps, a shard for each GPU; ratios of the same run. `exact` adds gradients as
-integers, the same bits on any number of GPUs; `fixed_gang` adds them in floating point. Of the 14 ms by which two GPUs fall
-short of half the small DeltaNet's 620 ms, 10 are there with plain sums too, 4 of them the optimizer's, which each GPU does
-whole. With NCCL held to 16, 8 and 4 blocks a step took 334, 340 and 346 instead of 336 ms: the exchange itself shows, not the
-multiprocessors that it holds. At GPT-2's half a million tokens for each GPU none of it matters. The 1.3B model has 32,768 tokens for
-each GPU and 5.5 GB of gradients to exchange: of the 38 ms that two GPUs lack of half of one's 983, 20 are there with plain sums too.
+integers, the same bits on any number of GPUs; `fixed_gang` adds them in floating point; GPUs that are `apart` do the same but
+exchange nothing, which no gang can beat. What two GPUs lack is the same for every step: the less, the more tokens a step has.
+GPT-2's has 524,288 for each GPU, the small DeltaNet's 65,536, the 1.3B model's 32,768 and 5.5 GB of gradients to exchange. Of the
+22 ms that it lacks of half of one GPU's 945, 14 are the exchange, 6 the optimizer, which each GPU runs whole, and the rest exact
+sums, which move 20 bytes an element on each of two GPUs and 36 on one. The exchange takes those 14 ms from products at the limit
+of power, carried by NCCL's kernels as by copy engines alone (`worker/train/LOG.md`, section 9). Over five pairs of GPUs, two were 1.89 to
+1.94 times as fast as one at 1.3B.
 
 | model | GPUs | sums | tokens/s | times one GPU | cost of exact sums |
 |---|---|---|---|---|---|
@@ -69,7 +71,7 @@ RECOVERY = """
 {gpus} GPUs of one host, a process each; one dies by SIGKILL, the others are inside an all-reduce. Milliseconds: `abort` is
 ncclCommAbort, `again` connecting anew with a process that stood by in the dead one's place, or ncclCommShrink with the
 abort in it (of two ranks, one is left, whose all-reduce has nothing to add); all-reduces are of 64 MiB. A gang of GPUs that loses a rank is formed anew by the service
-with new processes, which takes longer than this: 1.6 s from the kill to a step of the next generation
+with new processes, which takes longer than this: 1.3 s from the kill to a step of the next generation
 (`tests/gpu/service_check.py`).
 
 | | first init | all-reduce, first | steady | abort | again | all-reduce, first again |
@@ -104,9 +106,9 @@ ATTENTION_HEAD = """
 ## Attention
 
 32,768 tokens a call, heads x head width 2048, milliseconds; ours gives the same bits each time. The rivals were timed in the same run
-(`kernels/bench/gpu_attention_rivals.py`), those with a star in another, and so was flash-linear-attention's linear attention, which no
-change since has to do with. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each mechanism's
-kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
+(`kernels/bench/gpu_attention_rivals.py`), those with a star in another; flash-linear-attention's linear attention beside ours in a
+run of its own, at width 64 on another day but for one figure. What falls short of a rival, and what is known of why, stands in the `LOG.md` beside each
+mechanism's kernels. The gradient of `softmax` adds in a fixed order, which the rival does not.
 
 | mechanism | head width | sequences x tokens | forward | rival | ratio | forward + backward | rival | ratio |
 |---|---|---|---|---|---|---|---|---|
@@ -126,7 +128,8 @@ DENSITIES_HEAD = """
 ### By density
 
 16 x 2048, head width 128, milliseconds: the time follows the pairs that are computed. `sbm` attends along a graph that is there,
-`scatterbrain` has 64 features beside its exact pairs. All pairs by cuDNN's softmax take 0.55 and 2.3 here.
+`scatterbrain` has 64 features beside its exact pairs. All pairs by cuDNN's softmax take 0.56 and 2.3 here. Buckets of 32 take as
+long as larger ones: of the 64 rows that are computed at a time half are empty there.
 
 | mechanism | pairs | forward | forward + backward |
 |---|---|---|---|
@@ -207,7 +210,7 @@ def gangs(runs):
         scale = f"{run['tokens/s'] / one:.2f}" if one and gpus > 1 else ""
         cost = f"{100 * (plain / run['tokens/s'] - 1):.1f} %" if plain and sums == "exact" else ""
         where = ", through the service" if kind == "Service" else ""
-        rows += f"| `{model}`{where} | {gpus} | {sums} | {run['tokens/s']:,.0f} | {scale} | {cost} |\n"
+        rows += f"| `{model}`{where} | {gpus} | {sums.replace('_apart', ', apart')} | {run['tokens/s']:,.0f} | {scale} | {cost} |\n"
     return GANGS.format(gpus=most) + rows if rows else ""
 
 
