@@ -57,11 +57,9 @@ absl::Status GradientReducer::Allocate(kernels::Device& device) {
                           kernels::NewTensor(device, device.sum_dtype(), {elements}));
     shard_gradients_.push_back(std::move(gradient));
   }
-  if (!adds() || !exact()) mean_ = shard_gradients_.front();
   if (!adds()) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(stream_, device.NewStream());
   if (!exact()) return absl::OkStatus();
-  WEFT_ASSIGN_OR_RETURN(mean_, kernels::NewTensor(device, device.sum_dtype(), {elements}));
   WEFT_ASSIGN_OR_RETURN(sum_, kernels::NewTensor(device, kernels::DType::kI32, {largest_}));
   WEFT_ASSIGN_OR_RETURN(exponents_, kernels::NewTensor(device, kernels::DType::kI32,
                                                        {kernels::FixedPointBlocks(largest_)}));
@@ -127,14 +125,14 @@ absl::Status GradientReducer::ReduceBucket(const Bucket& bucket) {
   }
   WEFT_RETURN_IF_ERROR(stream_->Synchronize());
   WEFT_RETURN_IF_ERROR(exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + timeout_));
-  Tensor mean = mean_.Part(bucket.first, {bucket.count});
-  WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean));
+  Tensor mean_part = mean().Part(bucket.first, {bucket.count});
+  WEFT_RETURN_IF_ERROR(kernels::Dequantize(*stream_, sum, exponents, bits, mean_part));
   return stream_->Synchronize();
 }
 
 absl::Status GradientReducer::AddBucketInFloatingPoint(const Bucket& bucket) {
   WEFT_RETURN_IF_ERROR(stream_->Synchronize());
-  Tensor sum = mean_.Part(bucket.first, {bucket.count});
+  Tensor sum = mean().Part(bucket.first, {bucket.count});
   return exchange_.Reduce(sum, ReduceOp::kSum, clock_.Now() + timeout_);
 }
 

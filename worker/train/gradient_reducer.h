@@ -10,7 +10,8 @@
 //   sum       = the integers of all local shards, then of all ranks
 //   mean      = sum as floating point (the shards' gradients carry 1 / tokens of the step already)
 //
-// A step of one shard has nothing to add: its gradient is the mean.
+// The mean takes the place of the first shard's gradient, which has gone into it. A step of one
+// shard has nothing to add.
 //
 // Where the gang never changes its size, gradients may be added in floating point instead: those of
 // all local shards in one block, in the order in which they are computed, then by the exchange.
@@ -77,7 +78,7 @@ class GradientReducer {
   // Waits for the exchange thread, with whatever else was posted there; everything must be Ready.
   // Then mean() holds the step's gradient.
   absl::Status Finish();
-  [[nodiscard]] const kernels::Tensor& mean() const { return mean_; }
+  [[nodiscard]] const kernels::Tensor& mean() const { return shard_gradients_.front(); }
 
  private:
   struct Bucket {
@@ -107,7 +108,6 @@ class GradientReducer {
   const Options options_;
   absl::Duration timeout_;
   std::vector<kernels::Tensor> shard_gradients_;
-  kernels::Tensor mean_;
   int64_t smallest_ = 0;  // elements of a bucket far from the start of the block
   int64_t largest_ = 0;
   int64_t posted_ = 0;  // the first element that is
