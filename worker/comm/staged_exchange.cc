@@ -27,7 +27,8 @@ absl::Status StagedExchange::Stage(kernels::Tensor& operand, const Call& call) {
   kernels::Tensor staged(staging_, operand.dtype(), operand.shape());
   WEFT_RETURN_IF_ERROR(device.CopyToHost(staged.address(), operand, *stream_));
   WEFT_RETURN_IF_ERROR(call(staged));
-  return device.CopyFromHost(operand, staged.address(), *stream_);
+  WEFT_RETURN_IF_ERROR(device.CopyFromHost(operand, staged.address(), *stream_));
+  return stream_->Synchronize();
 }
 
 absl::Status StagedExchange::Reduce(kernels::Tensor& bucket, ReduceOp op, absl::Time deadline) {

@@ -31,6 +31,7 @@ void SharedValues::Set(int64_t index, double value) {
 absl::Status SharedValues::Share(Exchange& exchange, kernels::Stream& stream, absl::Time deadline) {
   kernels::Device& device = stream.device();
   WEFT_RETURN_IF_ERROR(device.CopyFromHost(words_, host_.data(), stream));
+  WEFT_RETURN_IF_ERROR(stream.Synchronize());
   WEFT_RETURN_IF_ERROR(exchange.Reduce(words_, ReduceOp::kSum, deadline));
   return device.CopyToHost(host_.data(), words_, stream);
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/device/cpu/cpu_device.h"
+#include "tests/testing/late_device.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/worker/comm/exchange_contract.h"
 #include "tests/worker/comm/host_tensor.h"
@@ -169,6 +170,20 @@ TEST(StagedExchange, CarriesWhatLiesOnADevice) {
     return absl::OkStatus();
   };
   EXPECT_THAT(gang.RunGeneration(1, body), Each(IsOk()));
+}
+
+TEST(StagedExchange, ReturnsWhenTheResultIsThere) {
+  LateDevice device;
+  ASSERT_OK_AND_ASSIGN(auto exchange, worker::StagedExchange::Create(
+                                          std::make_unique<worker::LocalExchange>(), device));
+  ASSERT_OK(exchange->Prepare({"job", worker::Generation(1), 0, 1, 0, ""}, Soon()));
+  ASSERT_OK_AND_ASSIGN(auto bucket, kernels::NewTensor(device, kernels::DType::kI32, {3}));
+  std::fill_n(bucket.data<int32_t>(), 3, 5);
+  const auto reduce = [&] { return exchange->Reduce(bucket, ReduceOp::kSum, Soon()); };
+  ASSERT_OK(reduce());
+  std::fill_n(bucket.data<int32_t>(), 3, 7);  // nothing late may come upon it
+  ASSERT_OK(reduce());
+  EXPECT_THAT(ValuesOf<int32_t>(bucket), Each(7));
 }
 
 TEST(FaultyExchange, FailsTheCallThatItIsToldToAndTellsTheOthers) {

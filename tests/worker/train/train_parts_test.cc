@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "kernels/device/reference/reference_device.h"
 #include "kernels/ops/register.h"
+#include "tests/testing/late_device.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/in_process_exchange.h"
 #include "worker/model/model.h"
@@ -180,8 +181,8 @@ TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
   threads.reserve(ranks);
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
-      const auto device = kernels::NewReferenceDevice();
-      auto stream = device->NewStream();
+      weft::testing::LateDevice device;
+      auto stream = device.NewStream();
       InProcessExchange exchange(hub);
       ASSERT_OK(exchange.Prepare({.job = "j",
                                   .generation = Generation(1),
@@ -189,7 +190,7 @@ TEST(SharedValuesTest, EveryRankHasEveryValueBitByBit) {
                                   .ranks = ranks,
                                   .relay_channel = ""},
                                  absl::Now() + absl::Minutes(1)));
-      auto shared = SharedValues::Create(*device, static_cast<int64_t>(values.size()));
+      auto shared = SharedValues::Create(device, static_cast<int64_t>(values.size()));
       ASSERT_OK(shared);
       for (size_t i = 0; i < values.size(); ++i) {
         if (static_cast<int>(i) % ranks == rank) shared->Set(static_cast<int64_t>(i), values[i]);
