@@ -23,10 +23,11 @@ namespace {
 constexpr absl::Duration kPollInterval = absl::Microseconds(20);
 constexpr int kLooksWithoutSleep = 200;
 
-// Whatever it was, the transport is lost.
+// The transport is lost, unless it is this rank's own GPU that is.
 absl::Status OfCuda(cudaError_t error, absl::string_view what) {
   const absl::Status status = kernels::CudaStatus(error, what);
-  return status.ok() ? status : absl::UnavailableError(status.message());
+  if (status.ok() || kernels::IsSticky(error)) return status;
+  return absl::UnavailableError(status.message());
 }
 
 // A call on a non-blocking communicator may go on in the background.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/status/status.h"
 #include "kernels/device/cpu/cpu_device.h"
 #include "kernels/device/cuda/cuda_device.h"
 #include "worker/comm/gpu_exchange.h"
@@ -16,8 +17,11 @@ absl::StatusOr<std::unique_ptr<kernels::Device>> NewRankDevice(
     return kernels::NewCpuDevice({.threads = assignment.threads()});
   }
   const bool bf16 = assignment.spec().training().precision() == v1::PRECISION_BF16;
-  return kernels::NewCudaDevice(
+  auto device = kernels::NewCudaDevice(
       {.ordinal = 0, .compute = bf16 ? kernels::DType::kBf16 : kernels::DType::kF32});
+  // Unavailable is what a lost peer is: a GPU that cannot be used is this worker's own failure.
+  if (absl::IsUnavailable(device.status())) return absl::InternalError(device.status().message());
+  return device;
 }
 
 absl::StatusOr<std::unique_ptr<Exchange>> NewRankExchange(const v1::RankAssignment& assignment,
