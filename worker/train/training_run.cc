@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -214,9 +215,14 @@ class Run {
 
 absl::StatusOr<RunOutcome> RunTraining(const TrainConfig& config, const RunContext& context) {
   Run run(config, context);
+  // Before the trainer ends, by an exception, too: its exchange thread may be waiting for the
+  // others, and they for us. The first cause is the one kept.
+  absl::Cleanup give_up = [&] {
+    context.exchange.Abort(absl::InternalError("this rank has ended without a word"));
+  };
   absl::StatusOr<RunOutcome> outcome = run.Execute();
-  // Before the trainer ends: its exchange thread may be waiting for the others, and they for us.
   if (!outcome.ok()) context.exchange.Abort(outcome.status());
+  std::move(give_up).Cancel();
   return outcome;
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -98,6 +99,7 @@ struct GangOptions {
   int stopping_rank = -1;       // this one asks for save and stop ...
   int64_t stop_after_step = 0;  // ... when it has made this step
   int odd_rank = -1;            // this one has other data
+  int starved_rank = -1;        // this one has no memory left after its second step
   // What to train on; null: RuleSource.
   std::function<std::unique_ptr<SampleSource>()> data = nullptr;
   // Where a rank sees its checkpoints; null: on the machine's own disk.
@@ -131,6 +133,7 @@ inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOpti
     std::atomic<bool> stop{false};
     record.after_step = [&, rank](int64_t step) {
       if (rank == options.stopping_rank && step == options.stop_after_step) stop = true;
+      if (rank == options.starved_rank && step == 2) throw std::bad_alloc();
     };
     const Membership membership = {.job = "jobs/tiny",
                                    .generation = Generation(options.generation),
@@ -138,16 +141,20 @@ inline std::vector<RankRecord> RunGang(const TrainConfig& config, const GangOpti
                                    .ranks = options.ranks,
                                    .local_rank = rank,
                                    .relay_channel = ""};
-    record.outcome = RunTraining(config, {.device = **device,
-                                          .data = *data,
-                                          .exchange = *exchange,
-                                          .membership = membership,
-                                          .checkpoints = **store,
-                                          .clock = clock,
-                                          .observer = record,
-                                          .save_and_stop = stop,
-                                          .spec = "spec",
-                                          .exchange_timeout = absl::Minutes(1)});
+    try {
+      record.outcome = RunTraining(config, {.device = **device,
+                                            .data = *data,
+                                            .exchange = *exchange,
+                                            .membership = membership,
+                                            .checkpoints = **store,
+                                            .clock = clock,
+                                            .observer = record,
+                                            .save_and_stop = stop,
+                                            .spec = "spec",
+                                            .exchange_timeout = absl::Minutes(1)});
+    } catch (const std::bad_alloc& error) {
+      record.outcome = absl::ResourceExhaustedError(error.what());
+    }
     record.after_step = nullptr;
   };
   std::vector<std::thread> threads;

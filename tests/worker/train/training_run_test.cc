@@ -422,6 +422,13 @@ TEST(TrainingRunTest, ALostRankEndsTheGangAndTheNextGenerationEndsWithTheSameWei
   EXPECT_EQ(HashOf(second), hash);
 }
 
+TEST(TrainingRunTest, ARankWithoutMemoryTellsTheOthersAtOnce) {
+  const auto records = Train(TinyRun(8), {.ranks = 2, .starved_rank = 1});
+  EXPECT_THAT(records[1].outcome, StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(records[0].outcome,
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("ended without a word")));
+}
+
 // Runs whose first generation left checkpoints of steps 3 and 6, and whose last one must end with
 // the weights of `whole`. Rank 1 of the generations between sees its disk through `disk`.
 class RanksThatSeeTheirCheckpointsDifferently : public ::testing::Test {
