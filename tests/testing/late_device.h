@@ -1,5 +1,5 @@
-// LateDevice: a CPU device whose copies from the host are there no sooner than their stream is waited
-// for, as those of a GPU may be.
+// LateDevice: a CPU device whose copies from the host are there no sooner than their stream is
+// waited for, as those of a GPU may be.
 #pragma once
 
 #include <cstring>
@@ -41,10 +41,9 @@ class LateDevice final : public kernels::Device {
   absl::Status CopyFromHost(kernels::Tensor& to, const void* from,
                             kernels::Stream& stream) override {
     const auto* bytes = static_cast<const char*>(from);
-    static_cast<LateStream&>(stream).Enqueue(
-        [to, copy = std::string(bytes, bytes + to.bytes())] {
-          std::memcpy(to.address(), copy.data(), copy.size());
-        });
+    static_cast<LateStream&>(stream).Enqueue([to, copy = std::string(bytes, bytes + to.bytes())] {
+      std::memcpy(to.address(), copy.data(), copy.size());
+    });
     return absl::OkStatus();
   }
 
