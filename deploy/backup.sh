@@ -40,13 +40,13 @@ restore() {
   exec 9>>"$state/coordinator.lock"
   flock -n 9 || fail "a coordinator runs on $state: stop it first"
   [ ! -e "$state/replaced" ] || fail "$state/replaced is there from an earlier restore: remove it, or keep it elsewhere"
-  mkdir "$state/replaced"
-  for name in weft.db weft.db-wal weft.db-shm history.db history.db-wal history.db-shm logs; do
-    [ ! -e "$state/$name" ] || mv "$state/$name" "$state/replaced/"
-  done
-  tar -C "$state" --no-same-owner -xf "$source"
-  [ "$(sqlite3 "$state/weft.db" 'PRAGMA integrity_check')" = ok ] || fail "weft.db of $source is damaged"
-  sqlite3 "$state/weft.db" <<'SQL'
+  # Nothing takes its place before it is complete: a coordinator that served an old state as it was saved would place
+  # gangs and jobs under numbers that are taken.
+  work=$(mktemp -d -p "$state" restore.XXXXXX)
+  trap 'rm -rf "$work"' EXIT
+  tar -C "$work" --no-same-owner -xf "$source"
+  [ "$(sqlite3 "$work/weft.db" 'PRAGMA integrity_check')" = ok ] || fail "weft.db of $source is damaged"
+  sqlite3 -bail "$work/weft.db" <<'SQL'
 BEGIN;
 UPDATE meta SET last_job = last_job + 1000;
 UPDATE jobs SET generation = generation + 1000,
@@ -54,6 +54,14 @@ UPDATE jobs SET generation = generation + 1000,
   WHERE generation > 0 AND state NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED');
 COMMIT;
 SQL
+  mkdir "$state/replaced"
+  for name in weft.db weft.db-wal weft.db-shm history.db history.db-wal history.db-shm logs; do
+    [ ! -e "$state/$name" ] || mv "$state/$name" "$state/replaced/"
+  done
+  # weft.db last: where it is, the rest is.
+  for name in logs history.db weft.db; do
+    [ ! -e "$work/$name" ] || mv "$work/$name" "$state/"
+  done
   echo "restored $(sqlite3 "$state/weft.db" 'SELECT count(*) FROM jobs') jobs into $state"
 }
 

@@ -1,6 +1,8 @@
 """deploy/backup.sh: a copy is taken while jobs train, time goes on, the coordinator's disk is lost, the copy restored."""
 
+import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import unittest
@@ -90,6 +92,28 @@ class Backup(unittest.TestCase):
         archive.write_bytes(data)
         damaged = backup("restore", archive, self.folder / "restored")
         self.assertNotEqual(damaged.returncode, 0, damaged.stdout)
+
+        self.assertEqual(list((self.folder / "restored").glob("*/")), [], "nothing half restored is left")
+
+    @unittest.skipUnless(os.geteuid() == 0, "makes files of another user")
+    def test_a_volume_may_belong_to_somebody_else(self):
+        """As Kubernetes gives it to a pod: the root is of root and writable for the group of fsGroup."""
+        self.start_coordinator(self.state)
+        self.cluster.submit(self.job_file("first", 20))
+        archive = self.folder / "backup.tar"
+        self.assertEqual(backup("save", self.state, archive).returncode, 0)
+        volume = self.folder / "volume"
+        volume.mkdir()
+        os.chown(volume, 0, 10001)
+        volume.chmod(0o2775)
+        script = shutil.copy(SCRIPT, self.folder)  # where that user may read it
+        self.folder.chmod(0o755)
+        restored = subprocess.run(["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", script, "restore", archive,
+                                   volume], capture_output=True, text=True, timeout=60)
+        self.assertEqual(restored.returncode, 0, restored.stderr)
+        database = sqlite3.connect(volume / "weft.db")
+        self.addCleanup(database.close)
+        self.assertEqual(database.execute("SELECT last_job FROM meta").fetchone(), (1001,))
 
 
 if __name__ == "__main__":
