@@ -35,7 +35,7 @@ MATRIX = {
             {"name": "cpu", "device": "cpu", "replicas": 4, "devices": 2, "threads": 8, "extraArgs": ["--log-level=debug"]},
             {"name": "h100", "device": "gpu", "replicas": 2, "gpus": 8, "saveTime": 300, "sharedMemory": "16Gi",
              "resources": {"limits": {"cpu": "64", "memory": "512Gi"}, "requests": {"cpu": "64", "memory": "512Gi"}},
-             "priorityClassName": "training", "nodeSelector": {"gpu": "h100"},
+             "priorityClassName": "training", "runtimeClassName": "nvidia", "nodeSelector": {"gpu": "h100"},
              "tolerations": [{"key": "team", "operator": "Equal", "value": "ml", "effect": "NoSchedule"}],
              "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]},
             {"name": "own", "device": "gpu", "replicas": 1, "image": "registry.example/own:1@sha256:" + "0" * 64},

@@ -176,6 +176,28 @@ class Rendered(unittest.TestCase):
         shared = {v["name"]: v for v in spec["h100"]["volumes"]}["shared-memory"]
         self.assertEqual(shared["emptyDir"], {"medium": "Memory", "sizeLimit": "16Gi"})
 
+    def test_a_pool_replaces_whole_keys_of_the_defaults(self):
+        values = {
+            "workerDefaults": {
+                "priorityClassName": "training", "runtimeClassName": "nvidia", "tolerations": [{"operator": "Exists"}],
+                "nodeSelector": {"disk": "fast"}, "podLabels": {"a": "b"}, "extraArgs": ["--log-level=debug"],
+                "resources": {"requests": {"cpu": "16", "memory": "64Gi"}, "limits": {"cpu": "16", "memory": "64Gi"}}},
+            "workerPools": [
+                {"name": "plain", "device": "cpu", "replicas": 1},
+                {"name": "own", "device": "cpu", "replicas": 1, "priorityClassName": "", "runtimeClassName": "",
+                 "tolerations": [], "nodeSelector": {}, "podLabels": {}, "extraArgs": [],
+                 "resources": {"limits": {"cpu": "2"}}}]}
+        found = objects(values)
+        plain, own = (of_kind(found, "StatefulSet", f"demo-weft-{name}")[0]["spec"]["template"] for name in ["plain", "own"])
+        for key in ["priorityClassName", "runtimeClassName", "tolerations", "nodeSelector"]:
+            self.assertEqual(plain["spec"][key], values["workerDefaults"][key])
+            self.assertNotIn(key, own["spec"])
+        self.assertEqual(plain["metadata"]["labels"]["a"], "b")
+        self.assertNotIn("a", own["metadata"]["labels"])
+        self.assertIn("--log-level=debug", plain["spec"]["containers"][0]["args"])
+        self.assertNotIn("--log-level=debug", own["spec"]["containers"][0]["args"])
+        self.assertEqual(own["spec"]["containers"][0]["resources"], {"limits": {"cpu": "2"}, "requests": {}})
+
     def test_several_coordinators_share_a_database_and_no_volume(self):
         found = objects(MATRIX["shared"])
         self.assertEqual(of_kind(found, "StatefulSet", "demo-weft-coordinator"), [])
@@ -433,6 +455,7 @@ class Refused(unittest.TestCase):
         self.refuses({"coordinator": {"postgres": {"passwordSecret": "s"}}}, "is for coordinator.postgres.connection")
         self.refuses({"coordinator": {"postgres": shared, "volume": {"existingClaim": "c"}}}, "have no volume")
         self.refuses({"workerPools": [pool, pool]}, "two pools named \"a\"")
+        self.refuses({"workerPools": [{**pool, "name": "coordinator"}]}, "a pool named \"coordinator\"")
         self.refuses({"workerPools": [{**pool, "name": "a-long-pool-of-cpus"}]}, "at most 35 characters", name="a-long-release-name")
 
 
