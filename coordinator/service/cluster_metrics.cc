@@ -15,7 +15,7 @@ constexpr JobState kJobStates[] = {JobState::kQueued,    JobState::kStarting, Jo
 }  // namespace
 
 void ClusterMetrics::Begin(const ClusterState& state, absl::Time now) {
-  for (const auto& [id, job] : state.jobs) jobs_.Begin(job);
+  for (const auto& [id, job] : state.jobs) jobs_.Begin(job, now);
   Tick(state, now);
 }
 

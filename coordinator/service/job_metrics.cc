@@ -29,13 +29,13 @@ const Metric* MetricOf(absl::string_view reported) {
   return nullptr;
 }
 
-double PlannedSteps(const Job& job) {
-  v1::JobSpec spec;
-  spec.ParseFromString(job.request.spec.str());  // ours, so it parses
-  return static_cast<double>(spec.training().steps());
-}
-
 }  // namespace
+
+void JobMetrics::Begin(const Job& job, absl::Time now) {
+  Follow(job);
+  // No fact will tell of a gang that trains already, and one that hangs sends no step either.
+  if (job.state == JobState::kRunning) ShowTraining(job, now);
+}
 
 void JobMetrics::Follow(const Job& job) {
   if (!HasSeries(job)) return End(job.id);
@@ -57,7 +57,11 @@ void JobMetrics::Follow(const Job& job) {
 // Counters begin at 0, so that their first rise is seen as one.
 void JobMetrics::Start(const Job& job) {
   metrics_.Set(kJobFacts, {job.name, job.request.queue}, 1);
-  metrics_.Set(kJobPlannedSteps, {job.name}, PlannedSteps(job));
+  v1::JobSpec spec;
+  spec.ParseFromString(job.request.spec.str());  // ours, so it parses
+  metrics_.Set(kJobPlannedSteps, {job.name}, static_cast<double>(spec.training().steps()));
+  metrics_.Set(kJobCheckpointEverySteps, {job.name},
+               static_cast<double>(spec.checkpoint().every_steps()));
   for (const char* const cause : kTimeCauses) AddTime(job.name, cause, 0);
   for (const ReasonCode cause : kRecoveryCauses) {
     metrics_.Add(kJobRecoveries, {job.name, CauseName(cause)}, 0);
@@ -118,11 +122,16 @@ void JobMetrics::Changed(const Fact& fact, const Job& job, Series& series) {
 }
 
 void JobMetrics::OnRunning(const GangRunning& running, const Job& job, Series& series) {
-  metrics_.Set(kJobStepTime, {job.name}, UnixSeconds(running.at));
+  ShowTraining(job, running.at);
   if (series.ending < absl::InfiniteFuture()) {
     metrics_.Observe(kRecoverySeconds, {}, absl::ToDoubleSeconds(running.at - series.ending));
   }
   series.ending = absl::InfiniteFuture();
+}
+
+void JobMetrics::ShowTraining(const Job& job, absl::Time at) {
+  metrics_.Set(kJobStepTime, {job.name}, UnixSeconds(at));
+  metrics_.Set(kJobRunningSince, {job.name}, UnixSeconds(at));
 }
 
 void JobMetrics::ShowCheckpoint(const Job& job) {

@@ -19,7 +19,7 @@ class JobMetrics {
   explicit JobMetrics(MetricsSink& metrics) : metrics_(metrics) {}
 
   // Once for each job that was loaded.
-  void Begin(const Job& job) { Follow(job); }
+  void Begin(const Job& job, absl::Time now);
   // A fact about the job `id`; `job` is what is left of it afterwards, or null.
   void OnFact(const Fact& fact, JobId id, const Job* job);
   // `repeated`: the job had come this far before.
@@ -40,6 +40,8 @@ class JobMetrics {
   void Changed(const Fact& fact, const Job& job, Series& series);
   void CountRecovery(const GangReleased& released, const Job& job);
   void OnRunning(const GangRunning& running, const Job& job, Series& series);
+  // It trains, and has done so since `at` as far as is known.
+  void ShowTraining(const Job& job, absl::Time at);
   void ShowCheckpoint(const Job& job);
   void AddTime(const std::string& job, absl::string_view cause, double seconds);
 

@@ -161,7 +161,12 @@ inline constexpr Metric kJobPlannedSteps = {.name = "weft_job_planned_steps",
                                             .labels = {"job_name"}};
 inline constexpr Metric kJobStepTime = {
     .name = "weft_job_last_step_timestamp_seconds",
-    .help = "When the last step was heard of, or a gang began to train.",
+    .help = "When the last step was heard of, or the job was seen to begin to train.",
+    .kind = MetricKind::kGauge,
+    .labels = {"job_name"}};
+inline constexpr Metric kJobRunningSince = {
+    .name = "weft_job_running_since_timestamp_seconds",
+    .help = "When the gang began to train, or the coordinator, where it found it training.",
     .kind = MetricKind::kGauge,
     .labels = {"job_name"}};
 inline constexpr Metric kJobSkippedSteps = {
@@ -207,6 +212,11 @@ inline constexpr Metric kJobCheckpoints = {
     .name = "weft_job_checkpoints_total",
     .help = "Checkpoints that became durable since the coordinator started.",
     .kind = MetricKind::kCounter,
+    .labels = {"job_name"}};
+inline constexpr Metric kJobCheckpointEverySteps = {
+    .name = "weft_job_checkpoint_every_steps",
+    .help = "Steps between checkpoints as the job wants it; 0: only after the last step.",
+    .kind = MetricKind::kGauge,
     .labels = {"job_name"}};
 inline constexpr Metric kJobCheckpointStep = {.name = "weft_job_checkpoint_step",
                                               .help = "Step of the newest checkpoint.",

@@ -114,6 +114,8 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
            "weft_job_gradient_norm{job_name=\"demo-1\"} 2.5",
            "weft_job_learning_rate{job_name=\"demo-1\"} 0.125",
            "weft_job_last_step_timestamp_seconds{job_name=\"demo-1\"}",
+           "weft_job_running_since_timestamp_seconds{job_name=\"demo-1\"}",
+           "weft_job_checkpoint_every_steps{job_name=\"demo-1\"} 100",
            "weft_job_skipped_steps_total{job_name=\"demo-1\"} 1",
            "weft_job_generation{job_name=\"demo-1\"} 2",
            "weft_job_workers{job_name=\"demo-1\"} 1",
@@ -130,6 +132,20 @@ TEST_F(CoordinatorServerTest, TheMetricsShowARunningJobAndForgetItWhenItHasEnded
   ASSERT_OK(AwaitState(start.job(), v1::Job::STATE_CANCELLED));
   EXPECT_THAT(Http("/metrics"), AllOf(Not(HasSubstr("=\"demo-1\"")),
                                       HasSubstr("weft_recoveries_total{cause=\"rank_failed\"} 2")));
+}
+
+TEST_F(CoordinatorServerTest, AJobThatRanThroughARestartIsSeenToStandStillFromThenOn) {
+  const auto worker = Join("w1");
+  const v1::StartMember running = Run(*worker, "running");
+  ASSERT_OK_AND_ASSIGN(const v1::Job waiting, Create(SpecOf("waiting")));
+  RestartServer();
+  const std::string text = Http("/metrics");
+  for (const char* name : {"weft_job_state{job_name=\"running-1\",state=\"RUNNING\"} 1",
+                           "weft_job_last_step_timestamp_seconds{job_name=\"running-1\"}",
+                           "weft_job_running_since_timestamp_seconds{job_name=\"running-1\"}"}) {
+    EXPECT_THAT(text, HasSubstr(name));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("timestamp_seconds{job_name=\"waiting-2\"}")));
 }
 
 TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {
