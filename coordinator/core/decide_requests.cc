@@ -149,6 +149,10 @@ void Decision::Handle(const UndrainRequested& event) {
   const Worker* worker = RequireWorker(event.worker);
   if (worker == nullptr || !worker->draining) return;
   Record(WorkerDrainSet{event.worker, false, "", now_, ""});
+  // One that is lost was listed for its drain alone.
+  if (worker->connection == WorkerConnection::kLost) {
+    Record(WorkerLost{event.worker, worker->lost_why, now_, now_ + policy_.forget_lost_worker});
+  }
 }
 
 void Decision::Handle(const QueueCreateRequested& event) {

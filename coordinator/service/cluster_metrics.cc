@@ -81,14 +81,14 @@ void ClusterMetrics::CountWorkers(const ClusterState& state, absl::Time now) {
   std::set<std::string> present;
   for (const auto& [name, worker] : state.workers) {
     present.insert(name);
-    if (worker.connection != WorkerConnection::kConnected) {
+    if (worker.IsDrained()) {
+      ++drained;  // connected or not: nobody misses it
+    } else if (worker.connection != WorkerConnection::kConnected) {
       ++lost;
-    } else if (!worker.draining) {
-      ++ready;
-    } else if (worker.IsDrained()) {
-      ++drained;
-    } else {
+    } else if (worker.draining) {
       ++draining;
+    } else {
+      ++ready;
     }
     if (worker.last_seen > absl::InfinitePast()) {
       metrics_.Set(kHeartbeatAge, {name}, absl::ToDoubleSeconds(now - worker.last_seen));

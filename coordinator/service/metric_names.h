@@ -29,10 +29,11 @@ inline constexpr Metric kJobCount = {.name = "weft_jobs",
                                      .help = "Jobs by state and queue.",
                                      .kind = MetricKind::kGauge,
                                      .labels = {"state", "queue"}};
-inline constexpr Metric kWorkerCount = {.name = "weft_workers",
-                                        .help = "Workers by state.",
-                                        .kind = MetricKind::kGauge,
-                                        .labels = {"state"}};
+inline constexpr Metric kWorkerCount = {
+    .name = "weft_workers",
+    .help = "Workers by state; one that was drained and has gone is DRAINED, not LOST.",
+    .kind = MetricKind::kGauge,
+    .labels = {"state"}};
 inline constexpr Metric kSlots = {
     .name = "weft_slots",
     .help = "Places for ranks on workers that are connected: free to be given, or used.",

@@ -621,6 +621,9 @@ TEST_F(GangLife, ALostWorkerIsForgottenAfterAWhileUnlessItIsDrained) {
   EXPECT_EQ(cluster_.state.FindWorker("a"), nullptr);
   ASSERT_NE(cluster_.state.FindWorker("b"), nullptr);
   EXPECT_EQ(cluster_.wakeup, absl::InfiniteFuture());
+  ASSERT_OK(cluster_.On(UndrainRequested{"b"}).reply);
+  cluster_.Pass(absl::Hours(2));
+  EXPECT_EQ(cluster_.state.FindWorker("b"), nullptr);
 }
 
 }  // namespace

@@ -148,6 +148,23 @@ TEST_F(CoordinatorServerTest, AJobThatRanThroughARestartIsSeenToStandStillFromTh
   EXPECT_THAT(text, Not(HasSubstr("timestamp_seconds{job_name=\"waiting-2\"}")));
 }
 
+TEST_F(CoordinatorServerTest, ADrainedWorkerThatIsGoneIsNotCountedAmongTheLost) {
+  auto drained = Join("drained");
+  auto missed = Join("missed");
+  v1::DrainWorkerRequest request;
+  request.set_name("workers/drained");
+  ASSERT_OK(Call(&v1::WorkerService::Stub::DrainWorker, *workers_, request).status());
+  drained.reset();
+  missed.reset();
+  std::string text;
+  EXPECT_TRUE(weft::testing::Await([&] {
+    text = Http("/metrics");
+    return absl::StrContains(text, "weft_workers{state=\"READY\"} 0") &&
+           absl::StrContains(text, "weft_workers{state=\"LOST\"} 1") &&
+           absl::StrContains(text, "weft_workers{state=\"DRAINED\"} 1");
+  })) << text;
+}
+
 TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {
   EXPECT_THAT(Http("/startupz"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(Http("/livez"), StartsWith("HTTP/1.1 200"));
