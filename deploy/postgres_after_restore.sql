@@ -2,6 +2,7 @@
 --   psql -d weft -f deploy/postgres_after_restore.sql
 -- The backup is older than what has happened since. So that nothing is mixed up, numbers of jobs and generations move on
 -- by a thousand, as weft-backup does for SQLite.
+\set ON_ERROR_STOP on
 BEGIN;
 UPDATE weft.meta SET last_job = last_job + 1000;
 UPDATE weft.jobs SET generation = generation + 1000,

@@ -1,4 +1,5 @@
-"""deploy/backup.sh: a copy is taken while jobs train, time goes on, the coordinator's disk is lost, the copy restored."""
+"""deploy/backup.sh: a copy is taken while jobs train, time goes on, the coordinator's disk is lost, the copy restored. And
+what the operations guide does with a dump of PostgreSQL."""
 
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from postgres import PostgresServer
 from programs import Cluster, await_that
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +116,31 @@ class Backup(unittest.TestCase):
         database = sqlite3.connect(volume / "weft.db")
         self.addCleanup(database.close)
         self.assertEqual(database.execute("SELECT last_job FROM meta").fetchone(), (1001,))
+
+    def test_a_dump_of_postgres_is_loaded_and_moved_on(self):
+        server = PostgresServer()
+        self.addCleanup(server.close)
+
+        def psql(*arguments):
+            return subprocess.run([server.programs / "psql", server.target, "--no-psqlrc", "--quiet", "-At", *arguments],
+                                  capture_output=True, text=True, timeout=60)
+
+        move_on = ["-f", ROOT / "deploy" / "postgres_after_restore.sql"]
+        self.assertNotEqual(psql(*move_on).returncode, 0, "there is nothing yet")
+        self.cluster.start_coordinator(self.state, f"--checkpoint-root={self.checkpoints}",
+                                       f"--log-root={self.folder / 'logs'}", f"--postgres={server.target}")
+        self.cluster.start_worker("w1")
+        self.cluster.submit(self.job_file("first", 1000000))
+        await_that(lambda: psql("-c", "SELECT generation FROM weft.jobs").stdout == "1\n")
+        dump = self.folder / "weft.sql"
+        with dump.open("w") as out:
+            subprocess.run([server.programs / "pg_dump", "-n", "weft", server.target], stdout=out, check=True, timeout=60)
+        self.cluster.kill("coordinator")
+        for arguments in [["-c", "DROP SCHEMA weft CASCADE"], ["-v", "ON_ERROR_STOP=1", "-1", "-f", dump], move_on]:
+            done = psql(*arguments)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        moved = psql("-c", "SELECT last_job, generation, record::jsonb ->> 'generation' FROM weft.meta, weft.jobs")
+        self.assertEqual(moved.stdout, "1001|1001|1001\n", moved.stderr)
 
 
 if __name__ == "__main__":
