@@ -5,23 +5,26 @@
 # The text is the licences that come with every Debian unless --text names another. A second run uses the
 # build of the first.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(realpath -- "$(dirname "$0")/..")
 
-state="${WEFT_STATE_DIR:-$PWD/build/demo-state}"
+state="${WEFT_STATE_DIR:-$root/build/demo-state}"
 jobs=$(nproc)
 texts=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --text)
       shift
-      while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do texts+=("$(realpath -- "$1")"); shift; done
+      while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do texts+=("$(realpath -e -- "$1")"); shift; done
       [ ${#texts[@]} -gt 0 ] || { echo "--text needs at least one file or folder" >&2; exit 2; } ;;
-    --state-dir) state=$(realpath -m -- "${2:?--state-dir needs a folder}"); shift 2 ;;
+    --state-dir) state=${2:?--state-dir needs a folder}; shift 2 ;;
     --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "unknown argument: $1 (see $0 --help)" >&2; exit 2 ;;
   esac
 done
+# Arguments are relative to where the caller stands, what follows to the tree.
+state=$(realpath -m -- "$state")
+cd "$root"
 
 say() { printf '\n== %s\n' "$*"; }
 started=$SECONDS

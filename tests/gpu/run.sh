@@ -36,18 +36,20 @@ benchmarks=(gpu_ops_bench gpu_attention_bench gpu_training_bench gpu_gang_bench 
             nccl_recovery_bench)
 rivals=(kernels/bench/gpu_attention_rivals.py worker/train/gpu_training_rivals.py)
 programs=(weft weft-coordinator weft-worker weft-rank weft-relay)
-out="${OUT:-gpu-results}"
+out="$(realpath -m -- "${OUT:-gpu-results}")"
 
 # Where the parts of a build lie, in the order in which they are looked for.
 folders() { echo "$build_dir/bin" "$build_dir/tests" "$build_dir/bench"; }
 
 build() {
-  build_dir="${WEFT_BUILD_DIR:-$here/../../build/cuda}"
+  build_dir="$(realpath -m -- "${WEFT_BUILD_DIR:-$here/../../build/cuda}")"
   if [ -n "${WEFT_BUILD_DIR:-}" ]; then return; fi
-  cd "$here/../.."
-  cmake --preset cuda >/dev/null
-  cmake --build --preset cuda --target "${programs[@]}" "${benchmarks[@]}" \
-    $(printf '%s\n' "${tests[@]}" | grep -v service_check)
+  (
+    cd "$here/../.." # where the presets are; the caller's folder stays what relative paths mean
+    cmake --preset cuda >/dev/null
+    cmake --build --preset cuda --target "${programs[@]}" "${benchmarks[@]}" \
+      $(printf '%s\n' "${tests[@]}" | grep -v service_check)
+  )
 }
 
 # Libraries that a program needs and that a machine with CUDA may lack: all but the compiler's, the
