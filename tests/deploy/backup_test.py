@@ -94,7 +94,6 @@ class Backup(unittest.TestCase):
         archive.write_bytes(data)
         damaged = backup("restore", archive, self.folder / "restored")
         self.assertNotEqual(damaged.returncode, 0, damaged.stdout)
-
         self.assertEqual(list((self.folder / "restored").glob("*/")), [], "nothing half restored is left")
 
     @unittest.skipUnless(os.geteuid() == 0, "makes files of another user")
