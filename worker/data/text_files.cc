@@ -33,15 +33,16 @@ absl::Status Collect(const std::filesystem::path& folder, std::vector<Candidate>
   for (; !error && each != std::filesystem::directory_iterator(); each.increment(error)) {
     const std::filesystem::path& path = each->path();
     if (IsHidden(path)) continue;
-    std::error_code ignored;
-    if (!each->is_symlink(ignored) && each->is_directory(ignored)) {
-      WEFT_RETURN_IF_ERROR(Collect(path, found));
-      continue;
+    struct stat entry = {};
+    struct stat status = {};  // of what the entry is or, as a link, leads to
+    if (lstat(path.c_str(), &entry) != 0 || stat(path.c_str(), &status) != 0) {
+      // What has gone is no data, nor is a link to nothing or to itself. Of others we cannot tell.
+      if (errno == ENOENT || errno == ELOOP) continue;
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot read text from ", path.string()));
     }
-    struct stat status = {};
-    // A link to nothing is no data; neither are folders behind links, pipes, sockets and devices.
-    if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
-    if (status.st_size == 0) continue;
+    if (S_ISDIR(entry.st_mode)) WEFT_RETURN_IF_ERROR(Collect(path, found));
+    // Folders behind links, pipes, sockets and devices are no data either.
+    if (!S_ISREG(status.st_mode) || status.st_size == 0) continue;
     found.push_back({{path.string(), status.st_size}, {status.st_dev, status.st_ino}});
   }
   if (error) {

@@ -75,6 +75,7 @@ TEST_F(ByteTextTest, HiddenEmptyRepeatedAndSpecialFilesOfAFolderAreLeftOut) {
   Put("d/GPL-3", "text");
   std::filesystem::create_symlink("GPL-3", Path("d/GPL"));
   std::filesystem::create_symlink("nowhere", Path("d/dangling"));
+  std::filesystem::create_symlink("itself", Path("d/itself"));
   std::filesystem::create_directory_symlink(folder_.path(), Path("d/loop"));
   Put("d/.git/config", "hidden");
   Put("d/.swp", "hidden");
@@ -101,6 +102,14 @@ TEST_F(ByteTextTest, WhatCannotBeReadIsNamed) {
   EXPECT_THAT(OpenByteText({Put("f", "x"), Path("f/g")}).status().message(), HasSubstr("f/g"));
 }
 
+// No more than a name is wrong here, so that root fails as well.
+TEST_F(ByteTextTest, AFileOfAFolderThatCannotBeReachedIsNamedNotSkipped) {
+  Put("d/good", "text");
+  std::filesystem::create_symlink("good/below", Path("d/odd"));
+  EXPECT_THAT(OpenByteText({Path("d")}).status().message(),
+              AllOf(HasSubstr("cannot read text from"), HasSubstr(Path("d/odd"))));
+}
+
 // Root may read everything, so the test looks with the eyes of another user.
 class OtherUser {
  public:
@@ -118,14 +127,19 @@ TEST_F(ByteTextTest, UnreadableFilesAndFoldersAreNamedNotSkipped) {
   Put("d/good", "text");
   const std::string secret = Put("d/secret", "text");
   Put("closed/inner/f", "text");
+  Put("listed/good", "text");
+  const std::string beyond = Put("listed/inner/f", "text");
   ASSERT_EQ(chmod(secret.c_str(), 0), 0);
   ASSERT_EQ(chmod(Path("closed/inner").c_str(), 0), 0);
+  ASSERT_EQ(chmod(Path("listed/inner").c_str(), 0744), 0);  // shows names, and nothing behind them
   {
     OtherUser other;
     EXPECT_THAT(OpenByteText({Path("d")}),
                 StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(secret)));
     EXPECT_THAT(OpenByteText({Path("closed")}),
                 StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(Path("closed/inner"))));
+    EXPECT_THAT(OpenByteText({Path("listed")}),
+                StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(beyond)));
   }
   ASSERT_EQ(chmod(Path("closed/inner").c_str(), 0700), 0);  // or it could not be removed
 }
