@@ -23,6 +23,20 @@ constexpr std::array<absl::string_view, kListOpsVocabulary> kWords = {
 bool IsDigit(int32_t token) { return token >= kListOpsFirstDigit && token < kListOpsMin; }
 bool IsOperator(int32_t token) { return token >= kListOpsMin && token < kListOpsClose; }
 
+// kListOpsPadding for what is none. Files have hundreds of millions of words, mostly of one letter.
+int32_t TokenOf(absl::string_view word) {
+  if (word.size() == 1) {
+    if (absl::ascii_isdigit(static_cast<unsigned char>(word[0]))) {
+      return kListOpsFirstDigit + (word[0] - '0');
+    }
+    return word[0] == ']' ? kListOpsClose : kListOpsPadding;
+  }
+  for (int32_t token = kListOpsMin; token < kListOpsClose; ++token) {
+    if (word == kWords[static_cast<size_t>(token)]) return token;
+  }
+  return kListOpsPadding;
+}
+
 // Sorts the values of the median.
 int32_t Apply(int32_t operation, absl::Span<int32_t> values) {
   switch (operation) {
@@ -119,13 +133,13 @@ absl::StatusOr<std::vector<int32_t>> ListOpsFromText(absl::string_view text, int
     at = end;
     ++number;
     if (word == "(" || word == ")") continue;
-    const auto* found = std::find(kWords.begin() + 1, kWords.end(), word);
-    if (found == kWords.end()) {
+    const int32_t token = TokenOf(word);
+    if (token == kListOpsPadding) {
       return absl::InvalidArgumentError(
           absl::StrCat("word ", number, " is '", word.substr(0, 40),
                        "'; expected ( ) ] a digit, [MIN, [MAX, [MED or [SM"));
     }
-    tokens.push_back(static_cast<int32_t>(found - kWords.begin()));
+    tokens.push_back(token);
   }
   return tokens;
 }

@@ -25,7 +25,9 @@ std::pair<absl::string_view, char> SplitLine(absl::string_view line) {
   return {line.substr(0, tab), line.back()};
 }
 
-absl::StatusOr<LineFile> OpenPart(const std::string& folder, absl::string_view name) {
+// A file of which every line can be read.
+absl::StatusOr<LineFile> OpenPart(const std::string& folder, absl::string_view name,
+                                  int64_t max_tokens) {
   WEFT_ASSIGN_OR_RETURN(LineFile file, LineFile::Open(JoinPath(folder, name)));
   if (file.Line(0) != kHeader) return file.Error(0, "expected the header 'Source<TAB>Target'");
   if (file.lines() == 1) return file.Error(0, "nothing follows the header");
@@ -34,6 +36,8 @@ absl::StatusOr<LineFile> OpenPart(const std::string& folder, absl::string_view n
     if (expression.empty() || !absl::ascii_isdigit(static_cast<unsigned char>(label))) {
       return file.Error(line, "expected an expression, a tab and a digit");
     }
+    const absl::Status tokens = ListOpsFromText(expression, max_tokens).status();
+    if (!tokens.ok()) return file.Error(line, tokens.message());
   }
   return file;
 }
@@ -51,7 +55,7 @@ class ListOpsReader : public BasicSampleSource {
     const LineFile& file = split == Split::kTrain ? train_ : held_out_;
     const auto [expression, label] = SplitLine(file.Line(sample + 1));
     const absl::StatusOr<std::vector<int32_t>> tokens = ListOpsFromText(expression, max_tokens_);
-    if (!tokens.ok()) {
+    if (!tokens.ok()) {  // it was good when the file was opened
       return absl::DataLossError(file.Error(sample + 1, tokens.status().message()).message());
     }
     WritePaddedRow(*tokens, into.tokens, into.valid);
@@ -68,10 +72,12 @@ class ListOpsReader : public BasicSampleSource {
 
 SampleSourceOr OpenListOpsFiles(const ListOpsFiles& files, int64_t sequence, HeldOut held_out) {
   WEFT_RETURN_IF_ERROR(CheckMaxTokens(files.max_tokens, sequence));
-  WEFT_ASSIGN_OR_RETURN(LineFile train, OpenPart(files.folder, "basic_train.tsv"));
+  WEFT_ASSIGN_OR_RETURN(LineFile train,
+                        OpenPart(files.folder, "basic_train.tsv", files.max_tokens));
   WEFT_ASSIGN_OR_RETURN(
       LineFile other,
-      OpenPart(files.folder, held_out == HeldOut::kTest ? "basic_test.tsv" : "basic_val.tsv"));
+      OpenPart(files.folder, held_out == HeldOut::kTest ? "basic_test.tsv" : "basic_val.tsv",
+               files.max_tokens));
   Sha256 hash;
   hash.Update("listops");
   HashContents(train.bytes(), hash);

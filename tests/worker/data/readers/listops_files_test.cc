@@ -96,16 +96,15 @@ TEST_F(ListOpsFilesTest, ErrorsNameFileAndLine) {
   EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kNotFound, HasSubstr("basic_val.tsv")));
 }
 
-TEST_F(ListOpsFilesTest, AnUnknownWordIsSeenWhenItIsRead) {
+TEST_F(ListOpsFilesTest, AnUnknownWordIsSeenWhenTheFilesAreOpened) {
   PutParts("5\t5\n( ( [AVG 4 ) ] )\t4\n");
-  ASSERT_OK_AND_ASSIGN(const auto source, Open());
-  ReadSample sample = {std::vector<int32_t>(8), std::vector<int32_t>(1), std::vector<int32_t>(8)};
-  EXPECT_THAT(source->Read(Split::kTrain, 1,
-                           {.tokens = absl::MakeSpan(sample.tokens),
-                            .targets = absl::MakeSpan(sample.targets),
-                            .valid = absl::MakeSpan(sample.valid)}),
-              StatusIs(absl::StatusCode::kDataLoss,
-                       AllOf(HasSubstr("basic_train.tsv:3"), HasSubstr("'[AVG'"))));
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("basic_train.tsv:3"), HasSubstr("'[AVG'"))));
+  PutParts("5\t5\n");
+  Put("basic_val.tsv", "Source\tTarget\n( ( [MAX 12 ) ] )\t4\n");
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("basic_val.tsv:2"), HasSubstr("'12'"))));
+  EXPECT_OK(Open(HeldOut::kTest)) << "a file that is not used";
 }
 
 TEST_F(ListOpsFilesTest, MaxTokensMustFit) {
