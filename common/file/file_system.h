@@ -2,7 +2,7 @@
 // that loses what was not synced, tears writes and runs out of space.
 //
 // Errors name the path and the cause; kNotFound, kPermissionDenied, kResourceExhausted (disk full,
-// quota, too many open files) and kAlreadyExists mean what they say.
+// quota, too many open files) and kAlreadyExists mean what they say. A pipe is kInvalidArgument.
 // Threads: every method may be called from any thread.
 #pragma once
 

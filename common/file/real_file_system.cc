@@ -81,11 +81,15 @@ class PosixFileSystem : public FileSystem {
 
   absl::StatusOr<std::string> Read(absl::string_view path, int64_t offset,
                                    int64_t max_bytes) override {
-    Descriptor file(std::string(path), O_RDONLY);
+    // Non-blocking: opening a pipe must not wait for a writer before we can refuse it.
+    Descriptor file(std::string(path), O_RDONLY | O_NONBLOCK);
     if (file.get() < 0) return ErrnoError("open", path, errno);
     struct stat found = {};
     if (fstat(file.get(), &found) != 0) return ErrnoError("read", path, errno);
     if (S_ISDIR(found.st_mode)) return ErrnoError("read", path, EISDIR);
+    if (S_ISFIFO(found.st_mode)) {  // its bytes have no size; /dev/null is an empty file
+      return absl::InvalidArgumentError(absl::StrCat(path, " is a pipe, not a file"));
+    }
     const int64_t wanted = std::clamp<int64_t>(found.st_size - offset, 0, max_bytes);
     std::string bytes(static_cast<size_t>(wanted), '\0');
     size_t filled = 0;

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <memory>
@@ -136,6 +137,15 @@ TEST(RealFileSystemTest, AFullDiskIsResourceExhausted) {
   EXPECT_THAT(RealFileSystem().Write("/dev/full", absl::MakeConstSpan(&bytes, 1)),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        ::testing::AllOf(HasSubstr("/dev/full"), HasSubstr("No space left"))));
+}
+
+TEST(RealFileSystemTest, APipeIsRefusedAtOnce) {
+  testing::TempDir folder;
+  const std::string path = JoinPath(folder.path().string(), "pipe");
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(RealFileSystem().Read(path, 0, 1),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(path)));
+  EXPECT_THAT(RealFileSystem().Read("/dev/null", 0, 1), IsOkAndHolds(""));
 }
 
 TEST(RealFileSystemTest, AFolderIsNotReadAsAFile) {

@@ -11,6 +11,7 @@
 #include "common/file/durable_file.h"
 #include "common/file/sha256.h"
 #include "worker/data/basic_sample_source.h"
+#include "worker/data/content_hash.h"
 #include "worker/data/readers/line_file.h"
 #include "worker/data/readers/pixels.h"
 #include "worker/data/readers/png_image.h"
@@ -70,15 +71,16 @@ absl::StatusOr<Listing> ListImages(const std::string& folder, Sha256& hash) {
     for (int64_t line = 0; line < file.lines(); ++line) {
       if (file.Line(line).empty()) continue;
       WEFT_ASSIGN_OR_RETURN(Image image, ParseLine(file, line));
-      const absl::StatusOr<std::string> start =
-          RealFileSystem().Read(JoinPath(folder, image.path), 0, 1);
-      if (!start.ok()) return file.Error(line, start.status().message());
-      if (start->empty()) {
+      const absl::StatusOr<std::string> content =
+          ReadFile(RealFileSystem(), JoinPath(folder, image.path));
+      if (!content.ok()) return file.Error(line, content.status().message());
+      if (content->empty()) {
         ++listing.empty_files;
         continue;
       }
       hash.Update(image.path);
       hash.UpdateInteger(static_cast<uint64_t>(image.label));
+      HashContents(*content, hash);
       listing.images.push_back(std::move(image));
     }
   }

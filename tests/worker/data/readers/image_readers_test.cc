@@ -1,6 +1,7 @@
 // CIFAR-10 and Pathfinder.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstdint>
@@ -187,6 +188,36 @@ TEST_F(PathfinderTest, EmptyFilesAreLeftOut) {
   EXPECT_EQ(source->sample_count(Split::kTrain), 9);
   EXPECT_EQ(Sample(*source, Split::kTrain, 1).tokens[1], 3);
   EXPECT_THAT(source->Describe(), HasSubstr("without 1 empty files"));
+}
+
+TEST_F(PathfinderTest, TheFingerprintFollowsPathsLabelsAndBytes) {
+  const auto fingerprint = [this] {
+    const auto source = Open();
+    EXPECT_OK(source);
+    return source.ok() ? (*source)->fingerprint() : "";
+  };
+  const std::string base = fingerprint();
+  std::vector<uint8_t> pixels(16, 22);
+  pixels[0] = 0;
+  PutImage(2, 1, GreyPng(4, 4, pixels));
+  EXPECT_EQ(fingerprint(), base) << "the same image, written anew";
+  pixels[15] = 23;
+  PutImage(2, 1, GreyPng(4, 4, pixels));
+  EXPECT_NE(fingerprint(), base) << "one other pixel";
+  pixels[15] = 22;
+  PutImage(2, 1, GreyPng(4, 4, pixels));
+  Put("metadata/10.npy", "imgs/10 sample_0.png 0 0\nimgs/10 sample_1.png 1 1\n");
+  const std::string fewer = fingerprint();
+  EXPECT_NE(fewer, base) << "fewer images";
+  Put("metadata/10.npy", "imgs/10 sample_0.png 0 0\nimgs/10 sample_1.png 1 0\n");
+  EXPECT_NE(fingerprint(), fewer) << "another label";
+}
+
+TEST_F(PathfinderTest, APipeAmongTheImagesIsRefused) {
+  std::filesystem::remove(Path("imgs/2/sample_1.png"));
+  ASSERT_EQ(mkfifo(Path("imgs/2/sample_1.png").c_str(), 0600), 0);
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("2.npy:2"), HasSubstr("sample_1.png is a pipe"))));
 }
 
 TEST_F(PathfinderTest, ErrorsSayWhatWasExpectedWhere) {
