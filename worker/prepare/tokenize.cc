@@ -6,8 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/file/durable_file.h"
 #include "worker/prepare/token_writer.h"
 
 namespace weft::worker {
@@ -91,13 +94,31 @@ class Tokenization {
   TokenizeResult result_;
 };
 
+// kAlreadyExists if an earlier run wrote files of this name: they may lie among the texts, and the
+// last of them would stay beside fewer new ones.
+absl::Status CheckUnused(const std::string& folder, const std::string& prefix, FileSystem& files) {
+  const std::string start = absl::StrCat(std::filesystem::path(prefix).filename().string(), "_");
+  WEFT_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, files.List(folder));
+  for (const DirectoryEntry& entry : entries) {
+    absl::string_view number = entry.name;
+    if (absl::ConsumePrefix(&number, start) && absl::ConsumeSuffix(&number, ".bin") &&
+        number.size() >= 6 && number.find_first_not_of("0123456789") == absl::string_view::npos) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(JoinPath(folder, entry.name),
+                       " is there already: name another output, or remove the files of this one"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizeResult> Tokenize(const Tokenizer& tokenizer, const TokenizeOptions& options,
                                         FileSystem& files) {
   WEFT_CHECK(options.threads >= 1);
-  const std::string folder = std::filesystem::path(options.prefix).parent_path().string();
-  if (!folder.empty()) WEFT_RETURN_IF_ERROR(files.CreateDirectories(folder));
+  const std::string folder(DirectoryOf(options.prefix));
+  WEFT_RETURN_IF_ERROR(files.CreateDirectories(folder));
+  WEFT_RETURN_IF_ERROR(CheckUnused(folder, options.prefix, files));
   return Tokenization(tokenizer, options, files).Run();
 }
 

@@ -28,6 +28,7 @@ struct TokenizeResult {
   std::vector<std::string> paths;  // of the token files
 };
 
+// kAlreadyExists, naming the file, when there are token files of the prefix.
 absl::StatusOr<TokenizeResult> Tokenize(const Tokenizer& tokenizer, const TokenizeOptions& options,
                                         FileSystem& files);
 

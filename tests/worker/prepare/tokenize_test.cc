@@ -53,6 +53,7 @@ TEST_F(TokenizeTest, TextsFollowEachOtherWithTheirEnds) {
   EXPECT_EQ(result.bytes, 7);
   EXPECT_EQ(result.tokens, 5);
   options.mark_ends = false;
+  options.prefix = Path("plain");
   ASSERT_OK_AND_ASSIGN(const TokenizeResult plain, Tokenize(Lengths(), options, RealFileSystem()));
   EXPECT_THAT(TokensOf(plain), ElementsAre(4, 2, 1));
 }
@@ -80,6 +81,24 @@ TEST_F(TokenizeTest, AMissingFolderIsMade) {
   EXPECT_FALSE(Tokenize(Lengths(), options, RealFileSystem()).ok());
 }
 
+// They would be read as text where they lie among it, and stay beside fewer new ones.
+TEST_F(TokenizeTest, FilesOfAnEarlierRunAreRefused) {
+  Put("texts/a", "abc");
+  TokenizeOptions options = Options();
+  options.prefix = Path("texts/out");
+  ASSERT_OK(Tokenize(Lengths(), options, RealFileSystem()).status());
+  EXPECT_THAT(Tokenize(Lengths(), options, RealFileSystem()),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr(Path("texts/out_000000.bin"))));
+  std::filesystem::rename(Path("texts/out_000000.bin"), Path("texts/out_000007.bin"));
+  EXPECT_THAT(Tokenize(Lengths(), options, RealFileSystem()),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr(Path("texts/out_000007.bin"))));
+  std::filesystem::remove(Path("texts/out_000007.bin"));
+  for (const char* other : {"out_1.bin", "out_000000.txt", "out2_000000.bin", "out_00000x.bin"}) {
+    Put(absl::StrCat("texts/", other), "de");
+  }
+  EXPECT_OK(Tokenize(Lengths(), options, RealFileSystem()).status());
+}
+
 TEST_F(TokenizeTest, TheFilesDoNotDependOnThreads) {
   std::string lines;
   for (int i = 0; i < 5000; ++i) absl::StrAppend(&lines, std::string(i % 97 + 1, 'x'), "\n");
@@ -91,6 +110,7 @@ TEST_F(TokenizeTest, TheFilesDoNotDependOnThreads) {
   EXPECT_EQ(expected.size(), 10'000U);
   for (const int threads : {2, 5}) {
     options.threads = threads;
+    options.prefix = Path(absl::StrCat("out", threads));
     ASSERT_OK_AND_ASSIGN(const TokenizeResult more, Tokenize(Lengths(), options, RealFileSystem()));
     EXPECT_EQ(TokensOf(more), expected);
   }
