@@ -107,7 +107,8 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-  return Fail(app.got_subcommand("listops") ? WriteListOps(listops) : RunTokenize(tokenize));
+  return Fail(app.got_subcommand("listops") ? WriteListOps(listops, RealFileSystem())
+                                            : RunTokenize(tokenize));
 }
 
 }  // namespace

@@ -1,49 +1,44 @@
 #include "worker/prepare/write_listops.h"
 
-#include <fstream>
+#include <vector>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/node_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "common/base/status_macros.h"
 #include "common/file/durable_file.h"
-#include "common/file/file_system.h"
 #include "worker/data/generated/listops.h"
 
 namespace weft::worker {
 namespace {
 
-using Seen = absl::flat_hash_set<std::vector<int32_t>>;
+// All of them, whichever part they are in; views of them stay valid.
+using Lines = absl::node_hash_set<std::string>;
 
-absl::Status WritePart(const std::string& path, uint64_t seed, SampleSet set, int64_t count,
-                       Seen& seen) {
-  const std::string unfinished = absl::StrCat(path, ".unfinished");
-  std::ofstream file(unfinished, std::ios::binary | std::ios::trunc);
-  file << "Source\tTarget\r\n";
-  int64_t sample = 0;
-  for (int64_t written = 0; written < count && file.good(); ++sample) {
+absl::Status WritePart(FileSystem& files, const std::string& path, uint64_t seed, SampleSet set,
+                       int64_t count, Lines& lines) {
+  std::vector<absl::string_view> pieces = {"Source\tTarget\r\n"};
+  for (int64_t sample = 0; static_cast<int64_t>(pieces.size()) <= count; ++sample) {
     SampleDraws draws(seed, set, sample);
-    ListOpsTree tree = GenerateListOps(draws);
-    const std::string line = absl::StrCat(ListOpsToText(tree.tokens), "\t", tree.value, "\r\n");
-    if (!seen.insert(std::move(tree.tokens)).second) continue;
-    file << line;
-    ++written;
+    const ListOpsTree tree = GenerateListOps(draws);
+    const auto [line, is_new] =
+        lines.insert(absl::StrCat(ListOpsToText(tree.tokens), "\t", tree.value, "\r\n"));
+    if (is_new) pieces.push_back(*line);
   }
-  file.close();
-  if (!file.good()) return absl::UnavailableError(absl::StrCat("cannot write ", unfinished));
-  return RealFileSystem().Rename(unfinished, path);
+  return WriteFileDurably(files, path, pieces);
 }
 
 }  // namespace
 
-absl::Status WriteListOps(const WriteListOpsOptions& options) {
-  WEFT_RETURN_IF_ERROR(RealFileSystem().CreateDirectories(options.folder));
-  Seen seen;
-  WEFT_RETURN_IF_ERROR(WritePart(JoinPath(options.folder, "basic_train.tsv"), options.seed,
-                                 SampleSet::kTrain, options.train, seen));
-  WEFT_RETURN_IF_ERROR(WritePart(JoinPath(options.folder, "basic_val.tsv"), options.seed,
-                                 SampleSet::kValidation, options.validation, seen));
-  return WritePart(JoinPath(options.folder, "basic_test.tsv"), options.seed, SampleSet::kTest,
-                   options.test, seen);
+absl::Status WriteListOps(const WriteListOpsOptions& options, FileSystem& files) {
+  WEFT_RETURN_IF_ERROR(files.CreateDirectories(options.folder));
+  Lines lines;
+  WEFT_RETURN_IF_ERROR(WritePart(files, JoinPath(options.folder, "basic_train.tsv"), options.seed,
+                                 SampleSet::kTrain, options.train, lines));
+  WEFT_RETURN_IF_ERROR(WritePart(files, JoinPath(options.folder, "basic_val.tsv"), options.seed,
+                                 SampleSet::kValidation, options.validation, lines));
+  return WritePart(files, JoinPath(options.folder, "basic_test.tsv"), options.seed,
+                   SampleSet::kTest, options.test, lines);
 }
 
 }  // namespace weft::worker

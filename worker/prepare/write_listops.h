@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/file/file_system.h"
 
 namespace weft::worker {
 
@@ -17,7 +18,8 @@ struct WriteListOpsOptions {
 };
 
 // Writes basic_train.tsv, basic_val.tsv and basic_test.tsv: the generated samples of the three sets
-// in their order. No expression comes twice.
-absl::Status WriteListOps(const WriteListOpsOptions& options);
+// in their order. No expression comes twice. Keeps all lines in memory, some 6.6 KB each; a file
+// appears when it is whole.
+absl::Status WriteListOps(const WriteListOpsOptions& options, FileSystem& files);
 
 }  // namespace weft::worker

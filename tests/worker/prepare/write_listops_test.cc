@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/file/durable_file.h"
+#include "tests/testing/faulty_file_system.h"
 #include "tests/worker/data/data_files.h"
 #include "tests/worker/data/read_sample.h"
 #include "worker/data/generated/listops.h"
@@ -15,13 +16,16 @@
 namespace weft::worker {
 namespace {
 
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
 class WriteListOpsTest : public DataFilesTest {};
 
 TEST_F(WriteListOpsTest, TheFilesAreReadBackAndTrue) {
   const std::string folder = Path("made/listops");
   const WriteListOpsOptions options = {
       .folder = folder, .seed = 4, .train = 30, .validation = 10, .test = 5};
-  ASSERT_OK(WriteListOps(options));
+  ASSERT_OK(WriteListOps(options, RealFileSystem()));
   std::set<std::vector<int32_t>> seen;
   for (const HeldOut held_out : {HeldOut::kValidation, HeldOut::kTest}) {
     ASSERT_OK_AND_ASSIGN(const auto source, OpenListOpsFiles({.folder = folder}, 2048, held_out));
@@ -46,7 +50,8 @@ TEST_F(WriteListOpsTest, TheFilesAreReadBackAndTrue) {
 TEST_F(WriteListOpsTest, EqualSeedsGiveEqualFiles) {
   const auto file_of = [this](const std::string& name, uint64_t seed) {
     EXPECT_OK(
-        WriteListOps({.folder = Path(name), .seed = seed, .train = 3, .validation = 1, .test = 1}));
+        WriteListOps({.folder = Path(name), .seed = seed, .train = 3, .validation = 1, .test = 1},
+                     RealFileSystem()));
     auto bytes = ReadFile(RealFileSystem(), Path(name + "/basic_train.tsv"));
     EXPECT_OK(bytes);
     return bytes.value_or("");
@@ -57,9 +62,18 @@ TEST_F(WriteListOpsTest, EqualSeedsGiveEqualFiles) {
   EXPECT_EQ(first.substr(0, 15), "Source\tTarget\r\n");
 }
 
+TEST_F(WriteListOpsTest, AFullDiskIsNamedAndKeepsNothingUnfinished) {
+  testing::FaultyFileSystem files;
+  files.SetCapacity(1000);  // an expression has more
+  EXPECT_THAT(
+      WriteListOps({.folder = "/made", .train = 3, .validation = 1, .test = 1}, files),
+      testing::StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("/made/basic_train.tsv")));
+  EXPECT_THAT(files.List("/made"), testing::IsOkAndHolds(IsEmpty()));
+}
+
 TEST_F(WriteListOpsTest, AFolderThatCannotBeMadeIsAnError) {
   Put("file", "x");
-  EXPECT_FALSE(WriteListOps({.folder = Path("file/below"), .train = 1}).ok());
+  EXPECT_FALSE(WriteListOps({.folder = Path("file/below"), .train = 1}, RealFileSystem()).ok());
 }
 
 }  // namespace
