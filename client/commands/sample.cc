@@ -12,6 +12,7 @@
 #include "client/terminal.h"
 #include "client/within.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "weft/v1/checkpoint.grpc.pb.h"
 
 namespace weft::client {
@@ -26,6 +27,8 @@ struct SampleFlags {
   int32_t top_k = 0;
   uint64_t seed = 0;
 };
+
+std::string CheckText(const std::string& text) { return IsUtf8(text) ? "" : "must be UTF-8"; }
 
 absl::Status Sample(Session& session, const SampleFlags& flags) {
   WEFT_ASSIGN_OR_RETURN(std::string name, session.FindJob(flags.job));
@@ -71,7 +74,8 @@ void AddSample(CLI::App& app, Session& session) {
       ->required();
   command->add_option("--step", flags->step, "The checkpoint of this step; default: the newest")
       ->check(Within<int64_t>(1));
-  command->add_option("-p,--prompt", flags->prompt, "What the text starts with");
+  command->add_option("-p,--prompt", flags->prompt, "What the text starts with")
+      ->check(CLI::Validator(CheckText, ""));
   command->add_option("-n,--tokens", flags->tokens, "How many tokens to generate")
       ->check(Within(1, 65536))
       ->capture_default_str();

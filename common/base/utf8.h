@@ -1,5 +1,5 @@
-// Cuts text to a number of bytes without cutting a character: protobuf refuses strings that are not
-// valid UTF-8.
+// What is valid UTF-8, and cutting text without cutting a character: protobuf refuses other
+// strings.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,11 @@
 #include "absl/strings/string_view.h"
 
 namespace weft {
+
+// The bytes of the valid character that `text`, which is not empty, starts with; 0 when it starts
+// with none.
+size_t Utf8CharacterLength(absl::string_view text);
+bool IsUtf8(absl::string_view text);
 
 // The longest beginning of `text`, which is valid UTF-8, of at most max_bytes bytes and whole
 // characters.

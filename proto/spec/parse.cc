@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "common/base/utf8.h"
 #include "proto/spec/names.h"
 
 namespace weft::spec {
@@ -150,6 +151,10 @@ class Parser {
     }
     if (!node.IsScalar()) {
       Report(node, path, absl::StrCat("must be ", Kind(field), node.IsNull() ? ", is empty" : ""));
+      return;
+    }
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !IsUtf8(node.Scalar())) {
+      Report(node, path, "must be UTF-8");
       return;
     }
     if (SetScalar(node, field, message)) return;

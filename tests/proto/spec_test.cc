@@ -104,6 +104,13 @@ retry: {initial_backoff: soon}
           Says("retry.initial_backoff", "500ms")));
 }
 
+// Protobuf would refuse to send it, without a word about where it is.
+TEST(ParseSpec, NamesTextThatIsNoUtf8) {
+  EXPECT_THAT(ParseErrors("name: \xFF\ndata: {text: {paths: [Zo\xC3\xAB, Zo\xEB]}}\n"),
+              ElementsAre(Says("name", "must be UTF-8 (line 1)"),
+                          Says("data.text.paths[1]", "must be UTF-8 (line 2)")));
+}
+
 TEST(ParseSpec, RefusesTwoOfAKindAndRepeatedKeys) {
   EXPECT_THAT(ParseErrors("data: {text: {paths: [a]}, tokens: {paths: [b]}}"),
               ElementsAre(Says("data.tokens", "only one of text and tokens")));

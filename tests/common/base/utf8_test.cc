@@ -19,5 +19,18 @@ TEST(Utf8PrefixTest, NoCharacterIsCut) {
   EXPECT_EQ(Utf8Prefix("a😀", 4), "a");
 }
 
+TEST(IsUtf8Test, KnowsText) {
+  for (const char* text : {"", "abc\n", "Zoë", "€uro", "a😀"}) EXPECT_TRUE(IsUtf8(text)) << text;
+  EXPECT_TRUE(IsUtf8(absl::string_view("a\0b", 3)));
+}
+
+TEST(IsUtf8Test, KnowsWhatIsNone) {
+  EXPECT_FALSE(IsUtf8("x\xFFy"));
+  EXPECT_FALSE(IsUtf8("Zo\xC3")) << "cut short";
+  EXPECT_FALSE(IsUtf8("\xC0\x80")) << "longer than needed";
+  EXPECT_FALSE(IsUtf8("\xED\xA0\x80")) << "a surrogate";
+  EXPECT_FALSE(IsUtf8("\xF4\x90\x80\x80")) << "beyond U+10FFFF";
+}
+
 }  // namespace
 }  // namespace weft
