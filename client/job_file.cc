@@ -91,7 +91,11 @@ absl::StatusOr<v1::JobSpec> ReadJob(const JobSource& source) {
           ? std::filesystem::current_path(error)
           : std::filesystem::absolute(source.file, error).parent_path();
   spec::ChangePaths(*spec.mutable_data(), [&folder](const std::string& data_path) {
-    return (folder / data_path).lexically_normal().string();
+    std::filesystem::path whole;
+    for (const std::filesystem::path& part : folder / data_path) {
+      if (part != ".") whole /= part;  // `..` stays: behind a link only the kernel knows what it is
+    }
+    return whole.string();
   });
   return spec;
 }

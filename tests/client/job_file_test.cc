@@ -42,6 +42,17 @@ TEST_F(JobFile, TakesRelativePathsFromItsOwnFolder) {
   EXPECT_EQ(spec.data().text().paths(1), "/abs");
 }
 
+// Behind a link `..` is the folder above its target, which only the kernel knows.
+TEST_F(JobFile, LeavesDotDotToTheKernel) {
+  std::string text = kGood;
+  text.replace(text.find("[corpus, /abs]"), 14, "[link/../corpus, ./corpus, ./a/., /abs/../x]");
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJob({Write(text)}));
+  EXPECT_EQ(spec.data().text().paths(0), (directory_.path() / "link/../corpus").string());
+  EXPECT_EQ(spec.data().text().paths(1), (directory_.path() / "corpus").string());
+  EXPECT_EQ(spec.data().text().paths(2), (directory_.path() / "a").string());
+  EXPECT_EQ(spec.data().text().paths(3), "/abs/../x");
+}
+
 TEST_F(JobFile, LeavesGeneratedDataAlone) {
   std::string text = kGood;
   text.replace(text.find("{text"), std::string("{text: {paths: [corpus, /abs]}}").size(),
