@@ -16,7 +16,8 @@ namespace {
 constexpr int32_t kDefaultTokens = 200;
 constexpr int32_t kMaxTokens = 65536;
 constexpr double kDefaultTemperature = 0.8;
-constexpr size_t kMaxPromptBytes = 1 << 20;
+// The worker gives it to weft-rank as an argument, and Linux takes none of 128 KiB or more.
+constexpr size_t kMaxPromptBytes = 127 << 10;
 constexpr size_t kMaxWaitingBytes = 4 << 20;
 
 // Checks, and fills in the defaults.
@@ -36,8 +37,8 @@ absl::Status Resolve(v1::SampleTextRequest& request) {
     violations.push_back({"top_k", "is negative; allowed: 0 for all, or a number of tokens"});
   }
   if (request.prompt().size() > kMaxPromptBytes) {
-    violations.push_back(
-        {"prompt", absl::StrCat("at most ", kMaxPromptBytes, " bytes are allowed")});
+    violations.push_back({"prompt", absl::StrCat("is ", request.prompt().size(),
+                                                 " bytes long; allowed: up to ", kMaxPromptBytes)});
   }
   return InvalidFields(violations);
 }

@@ -160,6 +160,12 @@ TEST_F(CheckpointServiceTest, WrongRequestsAreExplained) {
               ElementsAre(::testing::Field(&FieldViolation::field, "tokens"),
                           ::testing::Field(&FieldViolation::field, "temperature"),
                           ::testing::Field(&FieldViolation::field, "top_k")));
+  v1::SampleTextRequest lengthy;
+  lengthy.set_name(start_.job());
+  lengthy.set_prompt(std::string(127 * 1024 + 1, 'x'));
+  EXPECT_THAT(Sample(lengthy)->Finish(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("prompt: is 130049 bytes long; allowed: up to 130048")));
   ASSERT_OK(Create(SpecOf("other")));
   v1::SampleTextRequest without;
   without.set_name("jobs/other-2");
