@@ -10,6 +10,7 @@
 #include "client/presets/presets.h"
 #include "client/settings.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "proto/spec/data_paths.h"
 #include "proto/spec/parse.h"
 #include "proto/spec/resolve.h"
@@ -90,13 +91,19 @@ absl::StatusOr<v1::JobSpec> ReadJob(const JobSource& source) {
       source.file.empty() || source.file == "-"
           ? std::filesystem::current_path(error)
           : std::filesystem::absolute(source.file, error).parent_path();
-  spec::ChangePaths(*spec.mutable_data(), [&folder](const std::string& data_path) {
+  absl::Status checked;
+  spec::ChangePaths(*spec.mutable_data(), [&](const std::string& data_path) {
     std::filesystem::path whole;
     for (const std::filesystem::path& part : folder / data_path) {
       if (part != ".") whole /= part;  // `..` stays: behind a link only the kernel knows what it is
     }
+    if (!IsUtf8(whole.string())) {  // its folder may be called anything, and could not be sent
+      checked = absl::InvalidArgumentError(
+          absl::StrCat("data: the path ", whole.string(), " must be UTF-8"));
+    }
     return whole.string();
   });
+  WEFT_RETURN_IF_ERROR(Annotate(checked, named.name));
   return spec;
 }
 

@@ -53,6 +53,15 @@ TEST_F(JobFile, LeavesDotDotToTheKernel) {
   EXPECT_EQ(spec.data().text().paths(3), "/abs/../x");
 }
 
+TEST_F(JobFile, RefusesPathsThatCannotBeSent) {
+  const std::filesystem::path folder = directory_.path() / "Zo\xEB";
+  std::filesystem::create_directory(folder);
+  std::filesystem::rename(Write(kGood), folder / "job.yaml");
+  EXPECT_THAT(ReadJob({(folder / "job.yaml").string()}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("data: the path"), EndsWith("/corpus must be UTF-8"))));
+}
+
 TEST_F(JobFile, LeavesGeneratedDataAlone) {
   std::string text = kGood;
   text.replace(text.find("{text"), std::string("{text: {paths: [corpus, /abs]}}").size(),

@@ -300,6 +300,8 @@ TEST_F(CommandLine, SaysWhatIsAllowedInPlaceOfWhatIsWrong) {
               StartsWith("weft: --step: must be a whole number of at least 1, is -5\n"));
   EXPECT_THAT(errors({"sample", "small", "-t", "-1"}),
               StartsWith("weft: --temperature: must be a number of at least 0, is -1\n"));
+  EXPECT_THAT(errors({"sample", "small", "-p", "Zo\xEB"}),
+              StartsWith("weft: --prompt: must be UTF-8\n"));
   for (const char* address : {"foo", "127.0.0.1:0", "127.0.0.1:99999"}) {
     EXPECT_EQ(errors({"get", "jobs", "--address", address}),
               absl::StrCat("weft: '", address,
