@@ -79,6 +79,29 @@ TEST_F(Data, ListOpsFilesAreMade) {
   EXPECT_TRUE(std::filesystem::exists(folder + "/basic_test.tsv"));
 }
 
+TEST_F(Data, SaysWhenTheOutputCannotBeWritten) {
+  const std::string text = Put("text.txt", "some text");
+  const std::string job = Put("job.yaml", absl::StrCat(kJob, "{copying: {symbols: 8}}"));
+  const std::string tokenize =
+      absl::StrCat("data tokenize ", text, " --output ", cluster_.directory(), "/");
+  for (const std::string& command :
+       {absl::StrCat("data print ", job), absl::StrCat("data print -n 1000 ", job),
+        absl::StrCat(tokenize, "full")}) {
+    const ProgramResult full = cluster_.Shell(absl::StrCat("weft ", command, " > /dev/full"));
+    EXPECT_EQ(full.exit_code, 1) << command;
+    EXPECT_THAT(full.errors,
+                HasSubstr("cannot write to standard output: No space left on device\n"));
+  }
+  // A reader that has seen enough ends them without a word.
+  for (const std::string& command :
+       {absl::StrCat("data print -n 100000 ", job), absl::StrCat(tokenize, "piped")}) {
+    const ProgramResult piped =
+        cluster_.Shell(absl::StrCat("weft ", command, " | head -1 > /dev/null"));
+    EXPECT_EQ(piped.exit_code, 0) << command;
+    EXPECT_EQ(piped.errors, "") << command;
+  }
+}
+
 TEST_F(Data, ErrorsHaveTheirExitCodes) {
   const ProgramResult missing =
       Weft({"data", "tokenize", "/none", "--output", cluster_.directory() + "/t"});
@@ -87,6 +110,12 @@ TEST_F(Data, ErrorsHaveTheirExitCodes) {
   EXPECT_EQ(Weft({"data", "tokenize"}).exit_code, 2);
   EXPECT_EQ(Weft({"data", "tokenize", "--help"}).exit_code, 0);
   EXPECT_THAT(Weft({"data", "tokenize", "--help"}).output, HasSubstr("--sentencepiece"));
+  for (const char* flag : {"--json", "--sentencepiece"}) {
+    const ProgramResult empty =
+        Weft({"data", "tokenize", "/none", "--output", cluster_.directory() + "/t", flag, ""});
+    EXPECT_EQ(empty.exit_code, 2);
+    EXPECT_THAT(empty.errors, AllOf(HasSubstr(flag), HasSubstr("must not be empty")));
+  }
   EXPECT_EQ(Weft({"data"}).exit_code, 2);
   EXPECT_EQ(Weft({"data", "print", "/none.yaml"}).exit_code, 3);
 }

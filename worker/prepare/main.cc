@@ -2,6 +2,7 @@
 // library and Protocol Buffers cannot live in one process. `weft data` calls it.
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -9,6 +10,8 @@
 #include "absl/strings/str_format.h"
 #include "common/base/exit_codes.h"
 #include "common/base/status_macros.h"
+#include "common/file/file_system.h"
+#include "common/file/standard_output.h"
 #include "worker/prepare/tokenize.h"
 #include "worker/prepare/write_listops.h"
 
@@ -51,8 +54,10 @@ absl::Status RunTokenize(TokenizeFlags& flags) {
                       tokenizer->vocabulary());
   std::fputs(summary.c_str(), stdout);
   for (const std::string& path : result.paths) std::printf("%s\n", path.c_str());
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
+
+std::string NotEmpty(const std::string& text) { return text.empty() ? "must not be empty" : ""; }
 
 void AddTokenize(CLI::App& app, TokenizeFlags& flags) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn texts into token files of llm.c");
@@ -61,11 +66,13 @@ void AddTokenize(CLI::App& app, TokenizeFlags& flags) {
       ->required()
       ->type_name("PREFIX");
   command->add_option("--sentencepiece", flags.model, "A SentencePiece model; default: bytes")
+      ->check(CLI::Validator(NotEmpty, ""))
       ->type_name("MODEL");
   CLI::Option* lines = command->add_flag("--lines", flags.lines, "Each line is a text of its own");
   command
       ->add_option("--json", flags.json_field,
                    "Each line is a JSON object; its field FIELD is a text")
+      ->check(CLI::Validator(NotEmpty, ""))
       ->type_name("FIELD")
       ->excludes(lines);
   command->add_flag("--no-end-token", flags.no_end_token,
@@ -95,6 +102,7 @@ void AddListOps(CLI::App& app, WriteListOpsOptions& options) {
 }
 
 int Main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_DFL);  // `weft` ignores it, which a program that it becomes inherits
   CLI::App app("Prepare training data on this machine.", "weft data");
   app.require_subcommand(1);
   TokenizeFlags tokenize;

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "common/base/exit_codes.h"
+#include "common/base/status_macros.h"
+#include "common/file/standard_output.h"
 #include "kernels/attention/register.h"
 #include "kernels/ops/register.h"
 #include "worker/rank/agent_link.h"
@@ -43,6 +45,12 @@ void AddPrintData(CLI::App& app, PrintDataRequest& request) {
   print->add_option("--count", request.count, "How many samples")->check(CLI::PositiveNumber);
 }
 
+absl::Status PrintDataToOutput(const PrintDataRequest& request) {
+  std::signal(SIGPIPE, SIG_DFL);  // a reader that has seen enough ends us, and nothing is wrong
+  WEFT_RETURN_IF_ERROR(PrintData(request, std::cin, std::cout));
+  return FlushStandardOutput();
+}
+
 int Main(int argc, char** argv) {
   // A reader that has gone is an error of the write, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
@@ -71,7 +79,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-  if (app.got_subcommand("print-data")) return Ended(PrintData(print, std::cin, std::cout));
+  if (app.got_subcommand("print-data")) return Ended(PrintDataToOutput(print));
   RegisterKernels();
   if (sample->parsed()) return Ended(SampleToDescriptor(request, STDOUT_FILENO));
   return TrainForAgent(FileDescriptor(AgentLink::kDescriptor));
