@@ -34,4 +34,21 @@ bool IsUtf8(absl::string_view text) {
   return true;
 }
 
+std::string ToValidUtf8(absl::string_view text) {
+  constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD
+  std::string valid;
+  valid.reserve(text.size());
+  while (!text.empty()) {
+    const size_t length = Utf8CharacterLength(text);
+    if (length == 0) {
+      valid += kReplacement;
+      text.remove_prefix(1);
+    } else {
+      valid.append(text.data(), length);
+      text.remove_prefix(length);
+    }
+  }
+  return valid;
+}
+
 }  // namespace weft

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/string_view.h"
 
@@ -12,6 +13,8 @@ namespace weft {
 // with none.
 size_t Utf8CharacterLength(absl::string_view text);
 bool IsUtf8(absl::string_view text);
+// `text` with every byte that is no part of valid UTF-8 replaced by U+FFFD.
+std::string ToValidUtf8(absl::string_view text);
 
 // The longest beginning of `text`, which is valid UTF-8, of at most max_bytes bytes and whole
 // characters.

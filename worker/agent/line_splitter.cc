@@ -5,27 +5,6 @@
 #include "common/base/utf8.h"
 
 namespace weft::worker {
-namespace {
-
-constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD
-
-}  // namespace
-
-std::string ToValidUtf8(absl::string_view text) {
-  std::string valid;
-  valid.reserve(text.size());
-  while (!text.empty()) {
-    const size_t length = Utf8CharacterLength(text);
-    if (length == 0) {
-      valid += kReplacement;
-      text.remove_prefix(1);
-    } else {
-      valid.append(text.data(), length);
-      text.remove_prefix(length);
-    }
-  }
-  return valid;
-}
 
 std::vector<std::string> LineSplitter::Append(absl::string_view bytes) {
   std::vector<std::string> lines;

@@ -12,10 +12,6 @@ namespace weft::worker {
 // Longer lines are cut into several.
 inline constexpr size_t kMaxLineBytes = size_t{8} << 10;
 
-// `text` with every byte that is no part of valid UTF-8 replaced by U+FFFD. Protobuf refuses other
-// text, and nothing that a rank prints may break the link.
-std::string ToValidUtf8(absl::string_view text);
-
 // For one output stream of one process. Not thread-safe.
 class LineSplitter {
  public:

@@ -9,9 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/status_macros.h"
+#include "common/base/utf8.h"
 #include "common/log/log.h"
 #include "worker/agent/agent_messages.h"
-#include "worker/agent/line_splitter.h"
 
 namespace weft::worker {
 namespace {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/base/exit_codes.h"
-#include "worker/agent/line_splitter.h"
+#include "common/base/utf8.h"
 
 namespace weft::worker {
 namespace {

@@ -32,5 +32,15 @@ TEST(IsUtf8Test, KnowsWhatIsNone) {
   EXPECT_FALSE(IsUtf8("\xF4\x90\x80\x80")) << "beyond U+10FFFF";
 }
 
+TEST(ToValidUtf8Test, KeepsGoodTextAndReplacesWhatIsNone) {
+  const std::string good = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80\t";
+  EXPECT_EQ(ToValidUtf8(good), good);
+  const std::string bad = "\xEF\xBF\xBD";
+  EXPECT_EQ(ToValidUtf8("x\xFFy"), "x" + bad + "y");
+  EXPECT_EQ(ToValidUtf8("\xC3"), bad) << "cut short";
+  EXPECT_EQ(ToValidUtf8("\xC0\x80"), bad + bad) << "longer than needed";
+  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), bad + bad + bad) << "a surrogate";
+}
+
 }  // namespace
 }  // namespace weft
