@@ -6,6 +6,7 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 #include <utility>
@@ -13,11 +14,15 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/check.h"
+#include "common/base/utf8.h"
 
 namespace weft {
 namespace {
+
+constexpr size_t kMaxLabelBytes = 200;
 
 constexpr Metric kDropped = {.name = "weft_metrics_dropped_total",
                              .help = "Measurements dropped because a metric had too many series.",
@@ -59,6 +64,15 @@ size_t LabelCount(const Metric& metric) {
   return count;
 }
 
+// One value that is no UTF-8 would make the whole page unreadable to Prometheus, and values may
+// come from anybody.
+std::string LabelText(absl::string_view value) {
+  std::string text = ToValidUtf8(value);
+  text.resize(Utf8Prefix(text, kMaxLabelBytes).size());
+  std::replace_if(text.begin(), text.end(), absl::ascii_iscntrl, ' ');
+  return text;
+}
+
 }  // namespace
 
 class PrometheusMetrics::Registry {
@@ -85,12 +99,13 @@ class PrometheusMetrics::Registry {
   }
 
   void RemoveAll(absl::string_view label, absl::string_view value) {
+    const std::string text = LabelText(value);
     const absl::MutexLock lock(&mutex_);
     for (auto& [name, family] : families_) {
       for (size_t i = 0; i < LabelCount(*family.metric); ++i) {
         if (family.metric->labels[i] != label) continue;
         for (auto it = family.series.begin(); it != family.series.end();) {
-          it = it->first[i] == value ? family.series.erase(it) : std::next(it);
+          it = it->first[i] == text ? family.series.erase(it) : std::next(it);
         }
       }
     }
@@ -123,7 +138,11 @@ class PrometheusMetrics::Registry {
     std::map<LabelKey, Series> series;
   };
 
-  static LabelKey Key(LabelValues labels) { return {labels.begin(), labels.end()}; }
+  static LabelKey Key(LabelValues labels) {
+    LabelKey key;
+    for (const absl::string_view value : labels) key.push_back(LabelText(value));
+    return key;
+  }
 
   Series* FindOrAdd(const Metric& metric, LabelValues labels)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   if (options.metrics != nullptr) {
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
         interceptors;
-    interceptors.push_back(NewRpcMetrics(*options.metrics));
+    interceptors.push_back(NewRpcMetrics(*options.metrics, options.service_names));
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
   }
   state->server = builder.BuildAndStart();

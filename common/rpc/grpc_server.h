@@ -29,8 +29,8 @@ class GrpcServer {
     int max_receive_bytes = 4 << 20;
     // What all calls together may buffer.
     int64_t max_buffer_bytes = int64_t{256} << 20;
-    // What the health service can be asked about, beside the server as a whole:
-    // "weft.v1.JobService".
+    // What the health service can be asked about, beside the server as a whole, and whose methods
+    // the metrics tell apart: "weft.v1.JobService".
     std::vector<std::string> service_names;
     MetricsSink* metrics = nullptr;  // weft_rpc_seconds{method,code}; must outlive the server
   };

@@ -1,6 +1,10 @@
 #include "common/rpc/rpc_metrics.h"
 
-#include <string>
+#include <google/protobuf/descriptor.h>
+
+#include <functional>
+#include <set>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -15,10 +19,29 @@ using grpc::experimental::InterceptionHookPoints;
 using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerRpcInfo;
 
+constexpr absl::string_view kUnknown = "unknown";
+
+using MethodNames = std::set<std::string, std::less<>>;
+
+// As calls name them, "weft.v1.JobService/GetJob".
+MethodNames MethodsOf(const std::vector<std::string>& service_names) {
+  MethodNames methods = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch",
+                         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"};
+  for (const std::string& name : service_names) {
+    const google::protobuf::ServiceDescriptor* const service =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
+    for (int i = 0; service != nullptr && i < service->method_count(); ++i) {
+      methods.insert(absl::StrCat(name, "/", service->method(i)->name()));
+    }
+  }
+  return methods;
+}
+
+// `method` must outlive the call.
 class CallTimer final : public grpc::experimental::Interceptor {
  public:
   CallTimer(MetricsSink& metrics, absl::string_view method)
-      : metrics_(metrics), method_(absl::StripPrefix(method, "/")), begin_(absl::Now()) {}
+      : metrics_(metrics), method_(method), begin_(absl::Now()) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
@@ -31,27 +54,30 @@ class CallTimer final : public grpc::experimental::Interceptor {
 
  private:
   MetricsSink& metrics_;
-  const std::string method_;
+  const absl::string_view method_;
   const absl::Time begin_;
 };
 
 class CallTimerFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  explicit CallTimerFactory(MetricsSink& metrics) : metrics_(metrics) {}
+  CallTimerFactory(MetricsSink& metrics, MethodNames methods)
+      : metrics_(metrics), methods_(std::move(methods)) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
-    return new CallTimer(metrics_, info->method());
+    const auto found = methods_.find(absl::StripPrefix(info->method(), "/"));
+    return new CallTimer(metrics_, found == methods_.end() ? kUnknown : *found);
   }
 
  private:
   MetricsSink& metrics_;
+  const MethodNames methods_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> NewRpcMetrics(
-    MetricsSink& metrics) {
-  return std::make_unique<CallTimerFactory>(metrics);
+    MetricsSink& metrics, const std::vector<std::string>& service_names) {
+  return std::make_unique<CallTimerFactory>(metrics, MethodsOf(service_names));
 }
 
 }  // namespace weft

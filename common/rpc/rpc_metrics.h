@@ -4,6 +4,8 @@
 #include <grpcpp/support/server_interceptor.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "common/metrics/metrics_sink.h"
 
@@ -16,8 +18,10 @@ inline constexpr Metric kRpcSeconds = {
     .labels = {"method", "code"},
     .buckets = kSecondsBuckets};
 
-// Only methods that exist become labels. `metrics` must outlive the server.
+// Only methods of these services ("weft.v1.JobService"), and gRPC's own health and reflection,
+// become labels: anybody may call anything. All else is "unknown". `metrics` must outlive the
+// server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> NewRpcMetrics(
-    MetricsSink& metrics);
+    MetricsSink& metrics, const std::vector<std::string>& service_names);
 
 }  // namespace weft

@@ -78,6 +78,22 @@ TEST(PrometheusMetricsTest, AFloodOfLabelValuesIsBoundedAndCounted) {
               HasSubstr("weft_metrics_dropped_total{metric=\"weft_test_done_total\"} 5"));
 }
 
+TEST(PrometheusMetricsTest, NoLabelValueBreaksThePage) {
+  PrometheusMetrics metrics;
+  const std::string odd("a\xff\n\x01\0b", 6);
+  metrics.Add(kDone, {odd}, 1);
+  metrics.Add(kDone, {odd}, 1);
+  EXPECT_THAT(metrics.Text(), HasSubstr("job=\"a\xef\xbf\xbd   b\"} 2"));
+  metrics.Remove(kDone, {odd});
+  EXPECT_THAT(metrics.Text(), IsEmpty());
+  const std::string begin(199, 'x');
+  const std::string name = absl::StrCat(begin, "\u00eb", std::string(1000, 'y'));
+  metrics.Add(kDone, {name}, 1);
+  EXPECT_THAT(metrics.Text(), HasSubstr(absl::StrCat("job=\"", begin, "\"}")));
+  metrics.RemoveAll("job", name);
+  EXPECT_THAT(metrics.Text(), IsEmpty());
+}
+
 TEST(PrometheusMetricsTest, CountsFromManyThreads) {
   PrometheusMetrics metrics;
   std::vector<std::thread> threads;

@@ -22,6 +22,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::IsOkAndHolds;
+using ::testing::Not;
 using testing::StatusIs;
 using ::testing::internal::CaptureStderr;
 using ::testing::internal::GetCapturedStderr;
@@ -158,6 +159,18 @@ TEST_F(GrpcServerTest, TimesCallsByMethodAndCode) {
       metrics_.Text(),
       HasSubstr(
           "weft_rpc_seconds_count{method=\"weft.v1.PeerService/RunRelayDaemon\",code=\"OK\"} 1"));
+}
+
+TEST_F(GrpcServerTest, AMethodThatNobodyServesIsCountedAsUnknown) {
+  for (const char* const method : {"/made.up/Name", "/weft.v1.PeerService/Other", "/odd\xff/x"}) {
+    EXPECT_FALSE(CallRaw(*server_, method, "").ok());
+  }
+  EXPECT_OK(CallRaw(*server_, "/grpc.health.v1.Health/Check", ""));
+  server_->Shutdown(absl::Seconds(5));
+  const std::string text = metrics_.Text();
+  EXPECT_THAT(text,
+              AllOf(Not(HasSubstr("made.up")), Not(HasSubstr("Other")), Not(HasSubstr("odd"))));
+  EXPECT_THAT(text, HasSubstr("weft_rpc_seconds_count{method=\"unknown\",code=\"UNIMPLEMENTED\"}"));
 }
 
 TEST_F(GrpcServerTest, NamedMethodsAreTriedAgainWhenUnavailable) {
