@@ -51,12 +51,14 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     const PrometheusMetrics& metrics, Options options) {
   WEFT_ASSIGN_OR_RETURN(const ListenAddress listen, CheckListenAddress(options.listen));
   std::unique_ptr<MetricsServer> server(new MetricsServer(metrics, std::move(options)));
+  // Connections that say nothing must not hold up a probe for as long as its patience: they are
+  // given up soon, and there are threads for the others meanwhile.
   const char* const settings[] = {"listening_ports",
                                   server->options_.listen.c_str(),
                                   "num_threads",
-                                  "2",
+                                  "8",
                                   "request_timeout_ms",
-                                  "10000",
+                                  "1000",
                                   nullptr};
   mg_callbacks callbacks{};
   callbacks.log_message = LogFromCivetweb;

@@ -1,7 +1,13 @@
 #include "common/metrics/metrics_server.h"
 
-#include <atomic>
+#include <unistd.h>
 
+#include <atomic>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "tests/common/metrics/http_get.h"
 #include "tests/testing/status_matchers.h"
 
@@ -9,6 +15,7 @@ namespace weft {
 namespace {
 
 using ::testing::AllOf;
+using testing::ConnectTo;
 using ::testing::HasSubstr;
 using testing::HttpGet;
 using ::testing::StartsWith;
@@ -48,6 +55,22 @@ TEST(MetricsServerTest, OtherPathsDoNotExist) {
   ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, {}));
   EXPECT_THAT(HttpGet(server->port(), "/etc/passwd"), StartsWith("HTTP/1.1 404"));
   EXPECT_THAT(HttpGet(server->port(), "/"), StartsWith("HTTP/1.1 404"));
+}
+
+TEST(MetricsServerTest, ConnectionsThatSayNothingDelayNoProbe) {
+  PrometheusMetrics metrics;
+  ASSERT_OK_AND_ASSIGN(const auto server, MetricsServer::Start(metrics, {}));
+  std::vector<int> idle;
+  const absl::Cleanup close_all = [&idle] {
+    for (const int fd : idle) close(fd);
+  };
+  for (int i = 0; i < 5; ++i) idle.push_back(ConnectTo(server->port()));
+  const absl::Time begin = absl::Now();
+  EXPECT_THAT(HttpGet(server->port(), "/livez"), StartsWith("HTTP/1.1 200"));
+  // Many hold up the server no longer than it takes to give them up.
+  for (int i = 0; i < 10; ++i) idle.push_back(ConnectTo(server->port()));
+  EXPECT_THAT(HttpGet(server->port(), "/livez"), StartsWith("HTTP/1.1 200"));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(8));
 }
 
 TEST(MetricsServerTest, APortInUseIsNamed) {

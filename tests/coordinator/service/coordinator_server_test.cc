@@ -1,6 +1,5 @@
 #include "coordinator/service/coordinator_server.h"
 
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +25,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
+using weft::testing::ConnectTo;
 using weft::testing::HttpGet;
 using weft::testing::StatusIs;
 
@@ -172,14 +172,9 @@ TEST_F(CoordinatorServerTest, ProbesSayWhetherItServes) {
 }
 
 TEST_F(CoordinatorServerTest, GarbageOnThePortDisturbsNobody) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = ConnectTo(PortOf(server_->address()));
   ASSERT_GE(fd, 0);
   const absl::Cleanup close_fd = [fd] { close(fd); };
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(PortOf(server_->address())));
-  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   const std::string garbage(100000, '\xff');
   send(fd, garbage.data(), garbage.size(), MSG_NOSIGNAL);
   char byte = 0;
