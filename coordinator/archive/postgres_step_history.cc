@@ -70,7 +70,8 @@ class PostgresStepHistory final : public StepHistory {
   std::unique_ptr<PostgresConnection> connection_;
   int64_t term_ = 0;
   std::map<JobId, Summary> summaries_;  // as stored
-  std::map<JobId, int64_t> points_;     // of each job at most; steps taken again count twice
+  // Of each job at most: steps taken again count twice. One not counted yet may have all.
+  std::map<JobId, int64_t> points_;
 };
 
 absl::Status PostgresStepHistory::Connect() {
@@ -157,9 +158,9 @@ absl::StatusOr<std::vector<int64_t>> PostgresStepHistory::StepsOf(JobId job) {
 
 // Asks for the steps only when there may be too many.
 absl::Status PostgresStepHistory::ThinWhenLong(JobId job, int64_t added) {
-  const auto [counted, first] = points_.try_emplace(job, 0);
+  const auto counted = points_.try_emplace(job, options_.max_points).first;
   counted->second += added;
-  if (!first && counted->second <= options_.max_points) return absl::OkStatus();
+  if (counted->second <= options_.max_points) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, StepsOf(job));
   counted->second = static_cast<int64_t>(steps.size());
   if (counted->second <= options_.max_points) return absl::OkStatus();

@@ -70,16 +70,16 @@ absl::Status SqliteStepHistory::Append(JobId job, absl::Span<const v1::StepRepor
   WEFT_RETURN_IF_ERROR(database_->Execute("BEGIN"));
   absl::Status status = Store("REPLACE", job, steps);
   if (status.ok()) status = StoreSummary(job, steps);
-  return End(job, std::move(status));
+  return End(job, static_cast<int64_t>(steps.size()), std::move(status));
 }
 
 absl::Status SqliteStepHistory::Fill(JobId job, absl::Span<const v1::StepReport> steps) {
   WEFT_RETURN_IF_ERROR(database_->Execute("BEGIN"));
-  return End(job, Store("IGNORE", job, steps));
+  return End(job, static_cast<int64_t>(steps.size()), Store("IGNORE", job, steps));
 }
 
-absl::Status SqliteStepHistory::End(JobId job, absl::Status status) {
-  if (status.ok()) status = ThinWhenLong(job);
+absl::Status SqliteStepHistory::End(JobId job, int64_t added, absl::Status status) {
+  if (status.ok()) status = ThinWhenLong(job, added);
   if (status.ok()) status = database_->Execute("COMMIT");
   if (!status.ok()) database_->Execute("ROLLBACK").IgnoreError();  // it may be over already
   return status;
@@ -110,12 +110,18 @@ absl::Status SqliteStepHistory::StoreSummary(JobId job, absl::Span<const v1::Ste
   return replace.BindInt(job.value()).BindInt(summary.furthest).BindBlob(bytes).Run();
 }
 
-absl::Status SqliteStepHistory::ThinWhenLong(JobId job) {
+// Counts only when there may be too many: that takes as long as the history is.
+absl::Status SqliteStepHistory::ThinWhenLong(JobId job, int64_t added) {
+  const auto counted = points_.try_emplace(job, options_.max_points).first;
+  counted->second += added;
+  if (counted->second <= options_.max_points) return absl::OkStatus();
   WEFT_ASSIGN_OR_RETURN(
       SqliteStatement count,
       database_->Prepare("SELECT count(*), sum(evaluated) FROM steps WHERE job = ?"));
   WEFT_RETURN_IF_ERROR(count.BindInt(job.value()).Step());
-  if (count.Int(0) <= options_.max_points) return absl::OkStatus();
+  counted->second = count.Int(0);
+  if (counted->second <= options_.max_points) return absl::OkStatus();
+  points_.erase(counted);  // counted by the next call
   const int64_t spare_evaluated = count.Int(1) <= options_.max_points / 4 ? 1 : 0;
   WEFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, StepsOf(job));
   WEFT_ASSIGN_OR_RETURN(SqliteStatement thin, database_->Prepare(R"(
@@ -172,6 +178,7 @@ absl::StatusOr<std::vector<v1::StepReport>> SqliteStepHistory::Read(JobId job, i
 
 absl::Status SqliteStepHistory::Delete(JobId job) {
   summaries_.erase(job);
+  points_.erase(job);
   for (const char* const sql :
        {"DELETE FROM steps WHERE job = ?", "DELETE FROM summaries WHERE job = ?"}) {
     WEFT_ASSIGN_OR_RETURN(SqliteStatement remove, database_->Prepare(sql));

@@ -1,6 +1,7 @@
 // The step history of one coordinator: an SQLite file of its own.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,14 +33,16 @@ class SqliteStepHistory final : public StepHistory {
   // `conflict`: what becomes of a step that is there, REPLACE or IGNORE (the new one).
   absl::Status Store(absl::string_view conflict, JobId job, absl::Span<const v1::StepReport> steps);
   absl::Status StoreSummary(JobId job, absl::Span<const v1::StepReport> steps);
-  absl::Status ThinWhenLong(JobId job);
-  // The end of a transaction that has come to `status`.
-  absl::Status End(JobId job, absl::Status status);
+  absl::Status ThinWhenLong(JobId job, int64_t added);
+  // The end of a transaction that has added so many steps, at most, and has come to `status`.
+  absl::Status End(JobId job, int64_t added, absl::Status status);
   absl::StatusOr<std::vector<int64_t>> StepsOf(JobId job);
 
   const std::unique_ptr<SqliteConnection> database_;
   const Options options_;
   std::map<JobId, Summary> summaries_;  // as stored
+  // Of each job at most: steps taken again count twice. One not counted yet may have all.
+  std::map<JobId, int64_t> points_;
 };
 
 }  // namespace weft::coordinator

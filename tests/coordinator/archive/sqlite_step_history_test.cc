@@ -12,6 +12,8 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::IsOkAndHolds;
+using ::testing::Le;
 using testing::StatusIs;
 
 class SqliteFixture {
@@ -49,6 +51,22 @@ TEST_F(SqliteStepHistoryTest, AFileOfALaterVersionIsRefused) {
   EXPECT_THAT(SqliteStepHistory::Open(path_, {}),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("newer version"), HasSubstr("history.db"))));
+}
+
+// Counting takes as long as the history is, and steps come many times a second.
+TEST_F(SqliteStepHistoryTest, IsCountedOnlyWhenItMayBeTooLong) {
+  ASSERT_OK_AND_ASSIGN(const auto history, SqliteStepHistory::Open(path_, {.max_points = 100}));
+  ASSERT_OK(history->Append(kJob, Steps(1, 10)));
+  // Behind its back, so that what it does next shows whether it has looked.
+  ASSERT_OK_AND_ASSIGN(const auto database, SqliteConnection::Open(path_));
+  ASSERT_OK(database->Execute(
+      "WITH RECURSIVE more(step) AS (SELECT 11 UNION SELECT step + 1 FROM more WHERE step < 200) "
+      "INSERT INTO steps SELECT 7, step, 0, x'' FROM more"));
+  const auto points = [&database] { return database->QueryInt("SELECT count(*) FROM steps"); };
+  ASSERT_OK(history->Append(kJob, Steps(201, 290)));
+  EXPECT_THAT(points(), IsOkAndHolds(290));
+  ASSERT_OK(history->Append(kJob, Steps(291, 291)));
+  EXPECT_THAT(points(), IsOkAndHolds(Le(100)));
 }
 
 }  // namespace
