@@ -13,7 +13,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -124,17 +123,19 @@ std::variant<CoordinatorConfig, int> ReadCommandLine(int argc, char** argv) {
   return *std::move(config);
 }
 
-absl::StatusOr<PostgresOptions> DatabaseOf(const CoordinatorConfig& config) {
+// A file that is missing from the start is a mistake to tell of; later, another one may be on its
+// way.
+absl::Status CheckPasswordFile(const CoordinatorConfig& config) {
+  if (config.postgres_password_file.empty()) return absl::OkStatus();
+  return ReadFile(RealFileSystem(), config.postgres_password_file, /*max_bytes=*/1 << 16).status();
+}
+
+PostgresOptions DatabaseOf(const CoordinatorConfig& config) {
   PostgresOptions options;
   options.target = config.postgres;
   options.holder = HostName();
+  options.password_file = config.postgres_password_file;
   options.lease = config.leader_lease;
-  if (!config.postgres_password_file.empty()) {
-    WEFT_ASSIGN_OR_RETURN(
-        const std::string text,
-        ReadFile(RealFileSystem(), config.postgres_password_file, /*max_bytes=*/1 << 16));
-    options.password = std::string(absl::StripTrailingAsciiWhitespace(text));
-  }
   return options;
 }
 
@@ -148,7 +149,7 @@ absl::StatusOr<CoordinatorServer::FindStore> ChooseStore(const CoordinatorConfig
         [opened = std::unique_ptr<JobStore>(std::move(store))](
             const CoordinatorServer::Tell&) mutable { return std::move(opened); });
   }
-  WEFT_ASSIGN_OR_RETURN(const PostgresOptions database, DatabaseOf(config));
+  const PostgresOptions database = DatabaseOf(config);
   options.open_steps = [database](StepHistory::Options steps) {
     return OpenPostgresStepHistory(database, steps);
   };
@@ -230,7 +231,8 @@ int Main(int argc, char** argv) {
   for (const absl::string_view line : absl::StrSplit(ToYaml(config), '\n', absl::SkipEmpty())) {
     LogInfo("config", line);
   }
-  const absl::Status status = ServeAndStandBy(config);
+  absl::Status status = CheckPasswordFile(config);
+  if (status.ok()) status = ServeAndStandBy(config);
   if (status.ok()) return kExitOk;
   std::cerr << "weft-coordinator: " << status.message() << "\n";
   return absl::IsFailedPrecondition(status) || absl::IsAborted(status) ? kExitConflict : kExitError;

@@ -78,7 +78,7 @@ absl::Status PostgresStepHistory::Connect() {
   if (connection_ != nullptr && !connection_->lost()) return absl::OkStatus();
   PostgresConnection::Options session;
   session.target = database_.target;
-  session.password = database_.password;
+  session.password_file = database_.password_file;
   session.application_name = absl::StrCat("weft-coordinator steps ", database_.holder);
   session.patience = database_.lease / 2;
   WEFT_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(session));

@@ -17,6 +17,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
+#include "common/file/durable_file.h"
+#include "common/file/file_system.h"
 
 namespace weft::coordinator {
 namespace {
@@ -41,6 +43,17 @@ std::string OneLine(const char* message) {
   std::string line(absl::StripAsciiWhitespace(message));
   std::replace(line.begin(), line.end(), '\n', ' ');
   return line;
+}
+
+// Empty when there is no file.
+absl::StatusOr<std::string> ReadPassword(const std::string& file) {
+  if (file.empty()) return std::string();
+  const absl::StatusOr<std::string> text = ReadFile(RealFileSystem(), file, /*max_bytes=*/1 << 16);
+  if (!text.ok()) {  // another one may be on its way
+    return absl::UnavailableError(
+        absl::StrCat("cannot read the password: ", text.status().message()));
+  }
+  return std::string(absl::StripTrailingAsciiWhitespace(*text));
 }
 
 }  // namespace
@@ -95,6 +108,7 @@ PostgresConnection::~PostgresConnection() { PQfinish(handle_); }
 
 absl::StatusOr<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
     const Options& options) {
+  WEFT_ASSIGN_OR_RETURN(const std::string password, ReadPassword(options.password_file));
   const std::string seconds =
       absl::StrCat(std::max<int64_t>(2, absl::ToInt64Seconds(options.patience)));
   // Later ones count: what stands before dbname may be set otherwise in the connection string, what
@@ -108,7 +122,7 @@ absl::StatusOr<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
                                              "dbname",
                                              "application_name",
                                              "client_encoding",
-                                             options.password.empty() ? nullptr : "password",
+                                             password.empty() ? nullptr : "password",
                                              nullptr};
   const std::array<const char*, 10> values = {seconds.c_str(),
                                               seconds.c_str(),
@@ -118,7 +132,7 @@ absl::StatusOr<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
                                               options.target.c_str(),
                                               options.application_name.c_str(),
                                               "UTF8",
-                                              options.password.c_str(),
+                                              password.c_str(),
                                               nullptr};
   pg_conn* const handle = PQconnectdbParams(names.data(), values.data(), /*expand_dbname=*/1);
   if (handle == nullptr) return absl::ResourceExhaustedError("no memory for libpq");

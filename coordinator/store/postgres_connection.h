@@ -58,13 +58,13 @@ class PostgresConnection {
  public:
   struct Options {
     std::string target;            // libpq's connection string
-    std::string password;          // empty: as libpq finds one
+    std::string password_file;     // empty: as libpq finds one
     std::string application_name;  // by which other sessions see this one
     // A call without an answer for this long ends the connection.
     absl::Duration patience = absl::Seconds(5);
   };
 
-  // kUnavailable: no such server, or it does not let us in.
+  // kUnavailable: no such server, it does not let us in, or the password cannot be read.
   static absl::StatusOr<std::unique_ptr<PostgresConnection>> Open(const Options& options);
   ~PostgresConnection();
   PostgresConnection(const PostgresConnection&) = delete;

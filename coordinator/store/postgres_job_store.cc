@@ -115,7 +115,7 @@ PostgresJobStore::PostgresJobStore(std::unique_ptr<PostgresConnection> connectio
 absl::StatusOr<std::unique_ptr<PostgresJobStore>> PostgresJobStore::Open(PostgresOptions options) {
   PostgresConnection::Options session;
   session.target = options.target;
-  session.password = options.password;
+  session.password_file = options.password_file;
   session.application_name = absl::StrCat("weft-coordinator ", options.holder);
   session.patience = options.lease / 2;
   WEFT_ASSIGN_OR_RETURN(auto connection, PostgresConnection::Open(session));

@@ -9,9 +9,11 @@
 namespace weft::coordinator {
 
 struct PostgresOptions {
-  std::string target;    // libpq's connection string, without a password
-  std::string password;  // empty: as libpq finds one (PGPASSFILE, PGPASSWORD)
-  std::string holder;    // this coordinator's name for people, such as its host's
+  std::string target;  // libpq's connection string, without a password
+  // Holds the password and is read for every session, since passwords change. Empty: as libpq finds
+  // one (PGPASSFILE, PGPASSWORD).
+  std::string password_file;
+  std::string holder;  // this coordinator's name for people, such as its host's
   // A leader of which the server hears nothing for this long does not lead any more.
   absl::Duration lease = absl::Seconds(10);
   // Facts kept as history, newest first; older ones are dropped now and then.

@@ -16,17 +16,20 @@
 #include "tests/coordinator/store/job_store_contract.h"
 #include "tests/testing/await.h"
 #include "tests/testing/postgres_server.h"
+#include "tests/testing/temp_dir.h"
 
 namespace weft::coordinator {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::weft::testing::Await;
 using ::weft::testing::IsOkAndHolds;
 using ::weft::testing::SharedPostgresServer;
 using ::weft::testing::StatusIs;
+using ::weft::testing::TempDir;
 
 PostgresOptions On(const std::string& target, const std::string& holder = "host-a") {
   PostgresOptions options;
@@ -344,6 +347,33 @@ TEST_F(Election, WaitsForAServerThatDoesNotAnswer) {
   EXPECT_THAT(Await("host=/nowhere dbname=weft", [](int pauses) { return pauses < 2; }),
               StatusIs(absl::StatusCode::kCancelled));
   EXPECT_THAT(told_, AllOf(HasSubstr("stands by: cannot connect"), HasSubstr("/nowhere")));
+}
+
+TEST_F(Election, TakesThePasswordThatIsInTheFileByThen) {
+  // From now on the server asks this one role for a password.
+  ASSERT_OK(Shell()->Execute("CREATE ROLE careful SUPERUSER LOGIN PASSWORD 'new'"));
+  ASSERT_OK_AND_ASSIGN(const std::string rules, Shell()->QueryText("SHOW hba_file"));
+  ASSERT_OK(Shell()->Execute(absl::StrCat(
+      "COPY (VALUES ('local all careful scram-sha-256'), ('local all all trust')) TO '", rules,
+      "'; SELECT pg_reload_conf()")));
+  const TempDir directory;
+  const std::string file = (directory.path() / "password").string();
+  PostgresOptions options = On(target_ + " user=careful", "host-b");
+  ASSERT_TRUE(weft::testing::Await([&] { return !PostgresJobStore::Open(options).ok(); }));
+  options.password_file = file;
+  int pauses = 0;
+  std::vector<std::string> told;
+  Standby standby;
+  standby.tell = [&told](const std::string& why) { told.push_back(why); };
+  standby.pause = [&](absl::Duration) {
+    ++pauses;
+    if (pauses == 1) std::ofstream(file) << "old\n";
+    if (pauses == 2) std::ofstream(file) << "new\n";
+    return pauses < 3;
+  };
+  EXPECT_OK(AwaitLeadership(options, standby).status());
+  EXPECT_THAT(told, ElementsAre(AllOf(HasSubstr("cannot read the password"), HasSubstr(file)),
+                                HasSubstr("password authentication failed")));
 }
 
 TEST_F(Election, DoesNotWaitForWhatWaitingDoesNotMend) {
