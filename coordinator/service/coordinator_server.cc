@@ -62,6 +62,7 @@ class CoordinatorServer::Parts {
   absl::Status StartHttp();
   void MeasureCertificate();  // on the archive loop, which may wait for files
   absl::Status Serve();
+  void EndServing();  // any thread
   // Runs on the loop and waits.
   void RunOnLoop(absl::AnyInvocable<void()> task);
   // The probes: any thread.
@@ -151,7 +152,7 @@ absl::Status CoordinatorServer::Parts::OpenArchive() {
 void CoordinatorServer::Parts::StartDriver(StoredCluster loaded) {
   archive_ = std::make_unique<Archive>(loop_, archive_loop_, *steps_, *logs_);
   board_ = std::make_unique<JobBoard>(loop_, *archive_, metrics_, [this](const absl::Status& why) {
-    serving_ = false;
+    EndServing();
     if (options_.stepped_down) options_.stepped_down(why);
   });
   driver_ = std::make_unique<Driver>(loop_, store_loop_, *store_, links_, board_.get(),
@@ -224,6 +225,11 @@ absl::Status CoordinatorServer::Parts::Serve() {
   return absl::OkStatus();
 }
 
+void CoordinatorServer::Parts::EndServing() {
+  serving_ = false;
+  metrics_.Set(kLeader, {}, 0);
+}
+
 absl::Status CoordinatorServer::Parts::Started() const {
   return started_ ? absl::OkStatus() : absl::UnavailableError("loading the state");
 }
@@ -263,7 +269,7 @@ void CoordinatorServer::Parts::RunOnLoop(absl::AnyInvocable<void()> task) {
 
 void CoordinatorServer::Parts::Stop() {
   if (std::exchange(stopped_, true)) return;
-  serving_ = false;
+  EndServing();
   health_loop_.Stop();
   if (grpc_ != nullptr) {
     grpc_->SetServing(false);

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <thread>
 
@@ -277,6 +278,41 @@ TEST(StartingCoordinatorTest, IsAliveButNeitherStartedNorReadyUntilItsStateIsLoa
   for (const char* path : {"/startupz", "/livez", "/readyz"}) {
     EXPECT_THAT(HttpGet(port, path), StartsWith("HTTP/1.1 200"));
   }
+}
+
+// A store that another coordinator takes over when the test wants it.
+class LostStore final : public JobStore {
+ public:
+  explicit LostStore(std::atomic<bool>& lost) : lost_(lost) {}
+  absl::StatusOr<StoredCluster> Load() override { return store_.Load(); }
+  absl::StatusOr<StoreVersion> Commit(StoreVersion expected,
+                                      absl::Span<const Fact> facts) override {
+    return store_.Commit(expected, facts);
+  }
+  [[nodiscard]] absl::Duration renewal() const override { return absl::Milliseconds(10); }
+  absl::Status Renew() override {
+    return lost_ ? absl::AbortedError("another coordinator leads") : absl::OkStatus();
+  }
+
+ private:
+  std::atomic<bool>& lost_;
+  MemoryJobStore store_;
+};
+
+TEST(StoppingCoordinatorTest, LeadsNoMoreOnceItHasSteppedDown) {
+  const weft::testing::TempDir directory;
+  std::atomic<bool> lost = false;
+  absl::Notification stepped_down;
+  CoordinatorServer::Options options;
+  options.state_directory = directory.path().string();
+  options.stepped_down = [&stepped_down](const absl::Status&) { stepped_down.Notify(); };
+  ASSERT_OK_AND_ASSIGN(const auto server,
+                       CoordinatorServer::Start(options, std::make_unique<LostStore>(lost)));
+  const int port = PortOf(server->metrics_address());
+  EXPECT_THAT(HttpGet(port, "/metrics"), HasSubstr("weft_leader 1"));
+  lost = true;
+  stepped_down.WaitForNotification();
+  EXPECT_THAT(HttpGet(port, "/metrics"), HasSubstr("weft_leader 0"));
 }
 
 TEST(AnnouncementTest, TheFileIsThereWhileTheObjectIs) {
