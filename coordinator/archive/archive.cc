@@ -24,7 +24,9 @@ void Archive::Run(absl::AnyInvocable<absl::StatusOr<T>()> work, Done<T> done) {
                                      "writes of logs and histories wait"));
   }
   archive_loop_.Post([this, work = std::move(work), done = std::move(done)]() mutable {
-    loop_.Post([this, result = work(), done = std::move(done)]() mutable {
+    absl::StatusOr<T> result = absl::UnavailableError("the coordinator is stopping");
+    if (!stopping_) result = work();
+    loop_.Post([this, result = std::move(result), done = std::move(done)]() mutable {
       --waiting_;
       done(std::move(result));
     });
@@ -48,8 +50,8 @@ void Archive::KeepSteps(JobId job, absl::AnyInvocable<absl::Status()> keep, Done
         if (!status.ok()) return status;
         return true;
       },
-      [job, done = std::move(done)](absl::StatusOr<bool> kept) mutable {
-        if (!kept.ok()) {
+      [this, job, done = std::move(done)](absl::StatusOr<bool> kept) mutable {
+        if (!kept.ok() && !stopping_) {
           LogWarning("archive", "steps not kept",
                      {{"job", job.value()}, {"error", kept.status().ToString()}});
         }

@@ -2,6 +2,7 @@
 // own, the answers come back.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -18,8 +19,8 @@
 
 namespace weft::coordinator {
 
-// All methods on the loop; so are the calls of `done`, in the order of the requests. A request over
-// the limit of waiting ones is refused with kResourceExhausted.
+// All methods but Stop on the loop; so are the calls of `done`, in the order of the requests. A
+// request over the limit of waiting ones is refused with kResourceExhausted.
 class Archive {
  public:
   template <class T>
@@ -45,6 +46,9 @@ class Archive {
   void FindLogTail(std::string job, int64_t lines, std::optional<int32_t> rank, Done<int64_t> done);
   // Forgets all of a job.
   void Delete(JobId id, std::string name);
+  // From here on what waits is answered with kUnavailable and not done, deletions apart: a disk or
+  // a database that does not answer must not hold up the end. Any thread.
+  void Stop() { stopping_ = true; }
 
  private:
   template <class T>
@@ -57,6 +61,7 @@ class Archive {
   StepHistory& steps_;
   LogStore& logs_;
   int64_t waiting_ = 0;
+  std::atomic<bool> stopping_ = false;
 };
 
 }  // namespace weft::coordinator

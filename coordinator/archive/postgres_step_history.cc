@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/base/status_macros.h"
 #include "coordinator/store/postgres_connection.h"
 
@@ -17,6 +19,10 @@ namespace {
 // A division by zero, and so the end of the transaction, once the term is another one's.
 constexpr char kFence[] = "SELECT 1 / (term = $1::bigint)::integer FROM weft.meta";
 constexpr char kFenced[] = "22012";
+
+// A server that is silent takes the patience of whoever connects; those who wait behind fail at
+// once for so long.
+constexpr absl::Duration kReconnect = absl::Seconds(1);
 
 struct Statement {
   const char* name;
@@ -68,6 +74,8 @@ class PostgresStepHistory final : public StepHistory {
   const PostgresOptions database_;
   const Options options_;
   std::unique_ptr<PostgresConnection> connection_;
+  absl::Status failed_;  // why there is no session
+  absl::Time next_try_ = absl::InfinitePast();
   int64_t term_ = 0;
   std::map<JobId, Summary> summaries_;  // as stored
   // Of each job at most: steps taken again count twice. One not counted yet may have all.
@@ -76,12 +84,19 @@ class PostgresStepHistory final : public StepHistory {
 
 absl::Status PostgresStepHistory::Connect() {
   if (connection_ != nullptr && !connection_->lost()) return absl::OkStatus();
+  if (absl::Now() < next_try_) return failed_;
   PostgresConnection::Options session;
   session.target = database_.target;
   session.password_file = database_.password_file;
   session.application_name = absl::StrCat("weft-coordinator steps ", database_.holder);
   session.patience = database_.lease / 2;
-  WEFT_ASSIGN_OR_RETURN(connection_, PostgresConnection::Open(session));
+  absl::StatusOr<std::unique_ptr<PostgresConnection>> opened = PostgresConnection::Open(session);
+  if (!opened.ok()) {
+    failed_ = opened.status();
+    next_try_ = absl::Now() + kReconnect;
+    return failed_;
+  }
+  connection_ = *std::move(opened);
   // Nobody waits for a disk: the last moment may be lost.
   WEFT_RETURN_IF_ERROR(connection_->Execute(
       "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; "

@@ -274,6 +274,7 @@ void CoordinatorServer::Parts::Stop() {
   if (grpc_ != nullptr) {
     grpc_->SetServing(false);
     RunOnLoop([this] { streams_.EndAll(absl::UnavailableError("the coordinator is stopping")); });
+    archive_->Stop();
     grpc_->Shutdown(kStopGrace);  // the loops still run: every call gets its answer
   }
   if (board_ != nullptr) RunOnLoop([this] { board_->End(); });

@@ -9,6 +9,11 @@
 namespace weft::coordinator {
 namespace {
 
+using ::testing::Each;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using testing::StatusIs;
+
 class ArchiveTest : public ::testing::Test {
  protected:
   ArchiveTest() {
@@ -55,6 +60,29 @@ TEST_F(ArchiveTest, AReadSeesWhatWasAppendedBeforeIt) {
   done.WaitForNotification();
   ASSERT_OK(read);
   EXPECT_EQ(read->size(), 1U);
+}
+
+TEST_F(ArchiveTest, WhatWaitsWhenItStopsIsAnsweredAndNotDone) {
+  absl::Notification disk_works;
+  archive_loop_.Post([&] { disk_works.WaitForNotification(); });
+  std::vector<absl::Status> answers;
+  OnLoop([&] {
+    v1::StepReport step;
+    step.set_step(1);
+    archive_->AppendSteps(JobId(1), {step}, [&](const absl::StatusOr<bool>& kept) {
+      answers.push_back(kept.status());
+    });
+    archive_->ReadLogs(
+        "demo-1", 0, std::nullopt, 100,
+        [&](const absl::StatusOr<LogStore::Chunk>& chunk) { answers.push_back(chunk.status()); });
+  });
+  archive_->Stop();
+  disk_works.Notify();
+  archive_loop_.Stop();
+  loop_.Stop();
+  EXPECT_THAT(answers, Each(StatusIs(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(answers, SizeIs(2));
+  EXPECT_THAT(steps_->summaries(), IsEmpty());
 }
 
 TEST_F(ArchiveTest, RequestsThatASlowDiskCannotServeAreRefused) {

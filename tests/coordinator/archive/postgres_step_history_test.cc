@@ -1,10 +1,15 @@
 #include "coordinator/archive/postgres_step_history.h"
 
+#include <sys/types.h>
+
+#include <csignal>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "coordinator/store/postgres_job_store.h"
 #include "tests/coordinator/archive/step_history_contract.h"
 #include "tests/testing/await.h"
@@ -44,6 +49,13 @@ class PostgresFixture {
     EXPECT_OK(connection);
     return *std::move(connection);
   }
+  // Ends the sessions that keep steps.
+  void EndSteps() const {
+    EXPECT_OK(Shell()->QueryText(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1",
+        PostgresValues().Text("weft-coordinator steps%")));
+  }
+  [[nodiscard]] const PostgresOptions& options() const { return options_; }
 
  private:
   const PostgresOptions options_ = [] {
@@ -81,13 +93,32 @@ TEST_F(PostgresStepHistoryTest, ALaterLeaderGoesOnAndTheOneBeforeWritesNothing) 
 TEST_F(PostgresStepHistoryTest, ASessionThatBreaksIsMadeAgain) {
   const auto history = database_.Open({});
   ASSERT_OK(history->Append(kJob, Steps(1, 2)));
-  ASSERT_OK(database_.Shell()->QueryText(
-      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1",
-      PostgresValues().Text("weft-coordinator steps%")));
+  database_.EndSteps();
   EXPECT_FALSE(history->Append(kJob, Steps(3, 3)).ok());
   EXPECT_OK(history->Append(kJob, Steps(4, 4)));
   ASSERT_OK_AND_ASSIGN(const auto steps, history->Read(kJob, 0, 100, 0));
   EXPECT_EQ(steps.size(), 3U);
+}
+
+TEST_F(PostgresStepHistoryTest, OneWaitsForAServerThatIsSilentAndThoseBehindItDoNot) {
+  PostgresOptions options = database_.options();
+  options.lease = absl::Seconds(2);
+  ASSERT_OK_AND_ASSIGN(const auto history, OpenPostgresStepHistory(options, {}));
+  ASSERT_OK(history->Append(kJob, Steps(1, 2)));
+  ASSERT_OK_AND_ASSIGN(const std::string data, database_.Shell()->QueryText("SHOW data_directory"));
+  database_.EndSteps();
+  EXPECT_FALSE(history->Append(kJob, Steps(3, 3)).ok());
+  pid_t server = 0;
+  std::ifstream(data + "/postmaster.pid") >> server;
+  ASSERT_GT(server, 0);
+  ASSERT_EQ(kill(server, SIGSTOP), 0);
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THAT(history->Append(kJob, Steps(3, 3)), StatusIs(absl::StatusCode::kUnavailable));
+  }
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(6)) << "one connection takes two";
+  ASSERT_EQ(kill(server, SIGCONT), 0);
+  EXPECT_TRUE(Await([&] { return history->Append(kJob, Steps(3, 3)).ok(); }));
 }
 
 TEST_F(PostgresStepHistoryTest, ADatabaseFromBeforeThereWereStepsIsBroughtUpToDate) {
