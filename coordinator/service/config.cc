@@ -3,7 +3,9 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -240,6 +242,11 @@ absl::StatusOr<CoordinatorConfig> MakeConfig(const std::vector<ConfigSource>& so
   if (config.log_root.empty()) config.log_root = absl::StrCat(config.state_dir, "/logs");
   if (config.checkpoint_root.empty()) {
     config.checkpoint_root = absl::StrCat(config.state_dir, "/checkpoints");
+  }
+  // Ranks are told where checkpoints are, and have folders of their own.
+  std::error_code error;
+  for (std::string* path : {&config.state_dir, &config.checkpoint_root, &config.log_root}) {
+    *path = std::filesystem::absolute(*path, error).lexically_normal().string();
   }
   return config;
 }

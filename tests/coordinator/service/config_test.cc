@@ -1,5 +1,6 @@
 #include "coordinator/service/config.h"
 
+#include <filesystem>
 #include <map>
 
 #include "tests/testing/status_matchers.h"
@@ -41,6 +42,17 @@ TEST(ConfigTest, LaterSourcesOverrideEarlierOnes) {
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.state_dir, "/home/ada/.local/state/weft");
   EXPECT_EQ(config.checkpoint_root, "/home/ada/.local/state/weft/checkpoints");
+}
+
+// The workers are told the checkpoint root, and have folders of their own.
+TEST(ConfigTest, FoldersAreAbsolute) {
+  const std::string here = std::filesystem::current_path().string();
+  ASSERT_OK_AND_ASSIGN(CoordinatorConfig config, MakeConfig({Source({{"state_dir", "./state"}})}));
+  EXPECT_EQ(config.state_dir, here + "/state");
+  EXPECT_EQ(config.checkpoint_root, here + "/state/checkpoints");
+  EXPECT_EQ(config.log_root, here + "/state/logs");
+  ASSERT_OK_AND_ASSIGN(config, MakeConfig({kState, Source({{"checkpoint_root", "points"}})}));
+  EXPECT_EQ(config.checkpoint_root, here + "/points");
 }
 
 TEST(ConfigTest, TlsFilesHaveNamesOfTheirOwn) {
