@@ -5,12 +5,12 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/store/postgres_election.h"
 #include "tests/coordinator/store/job_store_contract.h"
@@ -245,7 +245,10 @@ TEST_F(PostgresJobStoreTest, ARestoreMovesNumbersOn) {
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
   std::ifstream file(
       absl::StrCat(std::getenv("WEFT_SOURCE_DIR"), "/deploy/postgres_after_restore.sql"));
-  const std::string sql((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::string sql;
+  for (std::string line; std::getline(file, line);) {
+    if (!absl::StartsWith(line, "\\")) absl::StrAppend(&sql, line, "\n");  // those are psql's own
+  }
   ASSERT_OK(Shell()->Execute(sql));
   ASSERT_OK_AND_ASSIGN(const StoredCluster after, Leader()->Load());
   EXPECT_EQ(after.state.last_job.value(), before.state.last_job.value() + 1000);
