@@ -192,45 +192,49 @@ class CountsCalls final : public SequencedExchange {
   void Interrupt(const absl::Status& /*why*/) override {}
 };
 
-TEST(GradientReducerTest, BucketsThatAreReadyTogetherAreExchangedAsOne) {
-  kernels::RegisterCpuKernels();
-  const auto device = kernels::NewCpuDevice({.threads = 1});
-  const auto stream = (*device)->NewStream();
+// What a reducer needs, for the only rank.
+template <typename Kind>
+struct OneRank {
+  OneRank() {
+    kernels::RegisterCpuKernels();
+    EXPECT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
+                               absl::InfiniteFuture()));
+  }
+  absl::StatusOr<std::unique_ptr<GradientReducer>> NewReducer(
+      const GradientReducer::Options& options) {
+    return GradientReducer::Create(*device, exchange, thread, clock, options);
+  }
+
+  const std::unique_ptr<kernels::Device> device = kernels::NewCpuDevice({.threads = 1}).value();
+  const std::unique_ptr<kernels::Stream> stream = device->NewStream().value();
   const RealClock clock;
-  CountsCalls exchange;
-  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
-                             absl::InfiniteFuture()));
+  Kind exchange;
   ExchangeThread thread;
-  const auto reducer = GradientReducer::Create(
-      **device, exchange, thread, clock,
+};
+
+TEST(GradientReducerTest, BucketsThatAreReadyTogetherAreExchangedAsOne) {
+  OneRank<CountsCalls> rank;
+  const auto reducer = rank.NewReducer(
       {.elements = kElements, .shards = 2, .local_shards = 2, .bucket_elements = 1024});
   ASSERT_OK(reducer);
-  ASSERT_OK((*reducer)->Begin(**stream));
-  ASSERT_OK((*reducer)->Ready(**stream, 0));
+  ASSERT_OK((*reducer)->Begin(*rank.stream));
+  ASSERT_OK((*reducer)->Ready(*rank.stream, 0));
   ASSERT_OK((*reducer)->Finish());
-  EXPECT_EQ(exchange.calls, 2 * 2);  // exponents and sums, of four buckets and then of one
+  EXPECT_EQ(rank.exchange.calls, 2 * 2);  // exponents and sums, of four buckets and then of one
 }
 
 TEST(GradientReducerTest, AnExchangeWaitsUntilItIsWorthIt) {
-  kernels::RegisterCpuKernels();
-  const auto device = kernels::NewCpuDevice({.threads = 1});
-  const auto stream = (*device)->NewStream();
-  const RealClock clock;
-  CountsCalls exchange;
-  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
-                             absl::InfiniteFuture()));
-  ExchangeThread thread;
+  OneRank<CountsCalls> rank;
   // Buckets of 8 to 32 blocks of 1024 elements.
   const auto reducer =
-      GradientReducer::Create(**device, exchange, thread, clock,
-                              {.elements = 256 << 10, .shards = 2, .bucket_elements = 1024});
+      rank.NewReducer({.elements = 256 << 10, .shards = 2, .bucket_elements = 1024});
   ASSERT_OK(reducer);
-  ASSERT_OK((*reducer)->Begin(**stream));
+  ASSERT_OK((*reducer)->Begin(*rank.stream));
   const auto exchanges_at = [&](int64_t first) {
-    const int before = exchange.calls;
-    EXPECT_OK((*reducer)->Ready(**stream, first));
-    EXPECT_OK(thread.Drain());
-    return (exchange.calls - before) / 2;  // exponents and sums
+    const int before = rank.exchange.calls;
+    EXPECT_OK((*reducer)->Ready(*rank.stream, first));
+    EXPECT_OK(rank.thread.Drain());
+    return (rank.exchange.calls - before) / 2;  // exponents and sums
   };
   EXPECT_EQ(exchanges_at(252 << 10), 0);
   EXPECT_EQ(exchanges_at((248 << 10) - 1), 1);
@@ -252,26 +256,18 @@ TEST(GradientReducerTest, ANonFiniteElementReachesEveryRank) {
 }
 
 TEST(GradientReducerTest, TheGradientOfOneShardIsTheMeanBitForBit) {
-  kernels::RegisterCpuKernels();
-  const auto device = kernels::NewCpuDevice({.threads = 1});
-  const auto stream = (*device)->NewStream();
-  const RealClock clock;
-  LocalExchange exchange;
-  ASSERT_OK(exchange.Prepare({.job = "j", .generation = Generation(1), .relay_channel = ""},
-                             absl::InfiniteFuture()));
-  ExchangeThread thread;
-  const auto reducer =
-      GradientReducer::Create(**device, exchange, thread, clock, {.elements = kElements});
+  OneRank<LocalExchange> rank;
+  const auto reducer = rank.NewReducer({.elements = kElements});
   ASSERT_OK(reducer);
   const std::vector<float> shard = ShardGradient(0);
   std::vector<float> mean(kElements);
   for (int step = 0; step < 2; ++step) {
-    ASSERT_OK((*reducer)->Begin(**stream));
+    ASSERT_OK((*reducer)->Begin(*rank.stream));
     kernels::Tensor gradient = (*reducer)->shard_gradient(0);
-    ASSERT_OK((*device)->CopyFromHost(gradient, shard.data(), **stream));
-    ASSERT_OK((*reducer)->Ready(**stream, 0));
+    ASSERT_OK(rank.device->CopyFromHost(gradient, shard.data(), *rank.stream));
+    ASSERT_OK((*reducer)->Ready(*rank.stream, 0));
     ASSERT_OK((*reducer)->Finish());
-    ASSERT_OK((*device)->CopyToHost(mean.data(), (*reducer)->mean(), **stream));
+    ASSERT_OK(rank.device->CopyToHost(mean.data(), (*reducer)->mean(), *rank.stream));
     EXPECT_EQ(BitsOf(mean), BitsOf(shard));
   }
 }
